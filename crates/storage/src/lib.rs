@@ -1,0 +1,9 @@
+//! Storage: one write-ahead log per data directory, segments behind it, recovery of both.
+//!
+//! Invariants
+//! - What is reported durable has been synced, and is found again after any crash.
+//! - Bytes that fail a checksum are never handed out, and never cut silently.
+//!
+//! Not here: retention and compaction; which batches are valid (`quipu-records`); who may append (`quipu-broker`).
+//! Read `superblock` and `wal` next.
+
