@@ -1,0 +1,36 @@
+//! Zstandard frames. Decompressed in one go into the output, so that no frame can ask for a window beside it.
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use super::{Codec, corrupt, failed};
+use crate::{CompressError, DecompressError};
+
+const CODEC: Codec = Codec::Zstd;
+/// The library's words for output that does not fit.
+const DOES_NOT_FIT: &str = "Destination buffer is too small";
+
+pub(super) fn decompress(compressed: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressError> {
+    // The sizes in the frame headers, or what the number of blocks allows; the frames may lie, the bound holds all the same.
+    let claimed_bytes = Decompressor::upper_bound(compressed).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(claimed_bytes.min(bytes_max));
+    let mut decompressor = Decompressor::new().map_err(|error| corrupt(CODEC, error))?;
+    match decompressor.decompress_to_buffer(compressed, &mut out) {
+        Ok(_) if out.len() <= bytes_max => Ok(out),
+        Ok(_) => Err(DecompressError::TooLarge { codec: CODEC, bytes_max }),
+        Err(error) if claimed_bytes > bytes_max && error.to_string().contains(DOES_NOT_FIT) => {
+            Err(DecompressError::TooLarge { codec: CODEC, bytes_max })
+        }
+        Err(error) => Err(corrupt(CODEC, error)),
+    }
+}
+
+pub(super) fn compress_into(level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+    let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+    let mut compressor = Compressor::new(level).map_err(|error| failed(CODEC, error))?;
+    let from = out.len();
+    out.resize(from.saturating_add(zstd::zstd_safe::compress_bound(plain.len())), 0);
+    let space = out.get_mut(from..).unwrap_or_default();
+    let written = compressor.compress_to_buffer(plain, space).map_err(|error| failed(CODEC, error))?;
+    out.truncate(from.saturating_add(written));
+    Ok(())
+}
