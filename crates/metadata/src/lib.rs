@@ -9,6 +9,7 @@
 
 mod apply;
 pub mod codec;
+pub mod config;
 mod delta;
 mod image;
 pub mod partition;

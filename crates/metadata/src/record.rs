@@ -244,6 +244,34 @@ pub enum ConfigResource {
     Group(String),
 }
 
+impl ConfigResource {
+    /// Kafka's code and name of the resource; the broker without a name stands for all brokers.
+    #[must_use]
+    pub fn to_kafka(&self) -> (i8, String) {
+        match self {
+            Self::Topic(name) => (2, name.clone()),
+            Self::Broker(id) => (4, id.to_string()),
+            Self::BrokerDefault => (4, String::new()),
+            Self::ClientMetrics(name) => (16, name.clone()),
+            Self::Group(name) => (32, name.clone()),
+        }
+    }
+
+    /// The resource that Kafka's code and name stand for. None for a code that is not known, for broker loggers (8), which we
+    /// do not have, and for a broker whose name is no number.
+    #[must_use]
+    pub fn from_kafka(code: i8, name: &str) -> Option<Self> {
+        match code {
+            2 => Some(Self::Topic(name.to_owned())),
+            4 if name.is_empty() => Some(Self::BrokerDefault),
+            4 => name.parse().ok().map(BrokerId).map(Self::Broker),
+            16 => Some(Self::ClientMetrics(name.to_owned())),
+            32 => Some(Self::Group(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for ConfigResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
