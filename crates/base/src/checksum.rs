@@ -8,6 +8,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     truncate(crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes))
 }
 
+/// CRC-32C of two pieces one after the other, from the checksum of each and the length of the second.
+#[must_use]
+pub fn crc32c_combine(first: u32, second: u32, second_length: u64) -> u32 {
+    truncate(crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, first.into(), second.into(), second_length))
+}
+
 /// CRC-32C over bytes that arrive in pieces.
 pub struct Crc32c(Digest);
 
@@ -48,6 +54,16 @@ mod tests {
     #[test]
     fn check_value_of_the_catalogue() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn combined_pieces_equal_the_whole() {
+        let whole = b"123456789";
+        for cut in 0..=whole.len() {
+            let (first, second) = whole.split_at(cut);
+            let combined = crc32c_combine(crc32c(first), crc32c(second), second.len() as u64);
+            assert_eq!(combined, crc32c(whole), "cut at {cut}");
+        }
     }
 
     #[test]
