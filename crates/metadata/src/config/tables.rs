@@ -104,6 +104,7 @@ const fn broker(
 
 impl ConfigKey {
     const fn fixed(mut self, why: &'static str) -> Self {
+        self.dynamic = true;
         self.status = Status::Fixed { why };
         self
     }

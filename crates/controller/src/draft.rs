@@ -1,0 +1,40 @@
+//! A decision in the making: the records so far, and the image as it will be once they are applied.
+//!
+//! Invariants
+//! - Every record has been applied to the draft's image, so none is ever written that the image would refuse: a metadata
+//!   log that contradicts itself would stop every node that reads it.
+//! - Later items of a request see what earlier ones did.
+
+use quipu_metadata::{Delta, Image, MetadataRecord};
+
+use crate::Decision;
+
+pub(crate) struct Draft {
+    image: Image,
+    records: Vec<MetadataRecord>,
+    delta: Delta,
+}
+
+impl Draft {
+    pub(crate) fn new(image: &Image) -> Self {
+        Self { image: image.clone(), records: Vec::new(), delta: Delta::default() }
+    }
+
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// # Panics
+    /// If the image refuses the record: a fault of ours, found before anything is written.
+    pub(crate) fn push(&mut self, record: MetadataRecord) {
+        let applied = self.image.apply(self.image.next_offset(), &record, &mut self.delta);
+        assert!(applied.is_ok(), "the controller decided what cannot be: {record:?}: {applied:?}");
+        self.records.push(record);
+    }
+
+    /// The decision, or only its reply.
+    pub(crate) fn finish<R>(self, reply: R, validate_only: bool) -> Decision<R> {
+        let records = if validate_only { Vec::new() } else { self.records };
+        Decision { records, reply }
+    }
+}
