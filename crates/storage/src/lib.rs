@@ -7,3 +7,5 @@
 //! Not here: retention and compaction; which batches are valid (`quipu-records`); who may append (`quipu-broker`).
 //! Read `superblock` and `wal` next.
 
+pub mod superblock;
+pub mod wal;
