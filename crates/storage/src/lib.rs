@@ -7,5 +7,15 @@
 //! Not here: retention and compaction; which batches are valid (`quipu-records`); who may append (`quipu-broker`).
 //! Read `superblock` and `wal` next.
 
+mod epochs;
+mod error;
+mod index;
+mod producers;
 pub mod superblock;
+#[cfg(test)]
+mod testing;
 pub mod wal;
+
+pub use epochs::EpochStart;
+pub use error::{AppendError, ChangeError, Fault, ReadError, StoreFull};
+pub use producers::{ProducerBatch, ProducerState};
