@@ -10,6 +10,9 @@ const CODEC: Codec = Codec::Zstd;
 const DOES_NOT_FIT: &str = "Destination buffer is too small";
 
 pub(super) fn decompress(compressed: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressError> {
+    if compressed.is_empty() {
+        return Err(corrupt(CODEC, "no frame"));
+    }
     // The sizes in the frame headers, or what the number of blocks allows; the frames may lie, the bound holds all the same.
     let claimed_bytes = Decompressor::upper_bound(compressed).unwrap_or(usize::MAX);
     let mut out = Vec::with_capacity(claimed_bytes.min(bytes_max));
