@@ -14,6 +14,8 @@ mod delta;
 mod image;
 pub mod partition;
 pub mod record;
+#[cfg(test)]
+mod samples;
 mod snapshot;
 
 pub use apply::ApplyError;

@@ -148,9 +148,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { name } => write!(f, "Unknown config name: {name}."),
-            Self::NotYet { name, why } => write!(f, "{name} is not implemented by Quipu yet: {why}."),
+            Self::NotYet { name, why } => write!(f, "{name} is not supported by Quipu: {why}."),
             Self::Fixed { name, value, only, why } => {
-                write!(f, "{name}={value} is not implemented by Quipu yet: {why}, so the only value taken is {only:?}.")
+                write!(f, "{name}={value} is not supported by Quipu: {why}, so the only value taken is {only:?}.")
             }
             Self::Invalid { name, value, expected } => {
                 write!(f, "Invalid value {value:?} for {name}: it must be {expected}.")
