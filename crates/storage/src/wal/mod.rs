@@ -14,9 +14,18 @@
 //!
 //! Not here: what the frames mean; when to checkpoint (`store`). Read `types`, then `format`, `writer`, `scan`.
 
+mod fill;
 mod format;
+mod handle;
+mod resume;
+mod shared;
+mod space;
 mod types;
+mod writer;
 
+pub use handle::{SpacePermit, StartError, Wal, WalFull};
+pub use resume::Resume;
+pub use shared::WalOptions;
 pub use types::{Class, DurableFrame, Frame, FrameKind, GroupSequence, Ticket, WalSink, WalSpace};
 
 /// One start's mark on the groups that it writes.
