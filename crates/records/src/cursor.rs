@@ -113,3 +113,74 @@ const fn low_byte(raw: u64) -> u8 {
 const fn zigzag(value: i64) -> u64 {
     (value << 1).cast_unsigned() ^ (value >> 63).cast_unsigned()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(value: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_varlong(&mut out, value);
+        out
+    }
+
+    #[test]
+    fn values_of_the_protobuf_documentation() {
+        for (value, bytes) in [
+            (0, &[0][..]),
+            (-1, &[1]),
+            (1, &[2]),
+            (-2, &[3]),
+            (63, &[0x7e]),
+            (64, &[0x80, 1]),
+            (-65, &[0x81, 1]),
+            (8191, &[0xfe, 0x7f]),
+            (8192, &[0x80, 0x80, 1]),
+            (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
+            (i64::from(i32::MIN), &[0xff, 0xff, 0xff, 0xff, 0x0f]),
+            (i64::MAX, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+            (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+        ] {
+            assert_eq!(encoded(value), bytes, "{value}");
+            assert_eq!(Cursor::new(bytes).varlong(), Ok(value));
+            let narrow = i32::try_from(value).map_err(|_| RecordFault::Varint);
+            assert_eq!(Cursor::new(bytes).varint(), narrow);
+        }
+    }
+
+    #[test]
+    fn a_failed_read_takes_nothing() {
+        let mut cursor = Cursor::new(&[0x80, 0x80]);
+        assert_eq!(cursor.varlong(), Err(RecordFault::Truncated));
+        assert_eq!(cursor.take(3), Err(RecordFault::Truncated));
+        assert_eq!(cursor.rest(), [0x80, 0x80]);
+        assert_eq!(Cursor::new(&[]).byte(), Err(RecordFault::Truncated));
+    }
+
+    #[test]
+    fn more_bits_than_the_type_are_refused() {
+        assert_eq!(Cursor::new(&[0xff; 10]).varlong(), Err(RecordFault::Varint));
+        let two_to_the_64th = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2];
+        assert_eq!(Cursor::new(&two_to_the_64th).varlong(), Err(RecordFault::Varint));
+        let two_to_the_32nd = [0x80, 0x80, 0x80, 0x80, 0x10];
+        assert_eq!(Cursor::new(&two_to_the_32nd).varint(), Err(RecordFault::Varint));
+        assert_eq!(Cursor::new(&two_to_the_32nd).varlong(), Ok(1 << 31));
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_round_trips(value in any::<i64>(), shift in 0_u32..64) {
+            let value = value >> shift;
+            let bytes = encoded(value);
+            prop_assert_eq!(bytes.len(), varlong_bytes(value));
+            let mut cursor = Cursor::new(&bytes);
+            prop_assert_eq!(cursor.varlong(), Ok(value));
+            prop_assert!(cursor.rest().is_empty());
+            for length in 0..bytes.len() {
+                prop_assert_eq!(Cursor::new(&bytes[..length]).varlong(), Err(RecordFault::Truncated));
+            }
+        }
+    }
+}
