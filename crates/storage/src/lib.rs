@@ -9,7 +9,10 @@
 
 mod epochs;
 mod error;
+mod footer;
 mod index;
+mod manifest;
+mod partition;
 mod producers;
 pub mod superblock;
 #[cfg(test)]
@@ -18,4 +21,5 @@ pub mod wal;
 
 pub use epochs::EpochStart;
 pub use error::{AppendError, ChangeError, Fault, ReadError, StoreFull};
+pub use manifest::ManifestError;
 pub use producers::{ProducerBatch, ProducerState};

@@ -1,0 +1,168 @@
+use std::{path::Path, sync::Arc};
+
+use bytes::BytesMut;
+use quipu_base::{Offset, PartitionIndex, TopicId};
+
+use super::{record::*, *};
+use crate::partition::{PartitionState, Partitions};
+
+const FILE_ID: u64 = 0x1234_5678_9abc_def0;
+
+fn partition(number: i32) -> TopicIdPartition {
+    TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(number) }
+}
+
+fn state(end: i64) -> PartitionState {
+    PartitionState { end: Offset(end), applied: 3, ..PartitionState::default() }
+}
+
+fn edit(covered: u64, number: i32, end: i64) -> Edit {
+    let update = PartitionState::default().update_to(&state(end));
+    Edit { covered, updates: vec![(partition(number), update)], deleted: Vec::new() }
+}
+
+/// A snapshot of two parts, and three edits. Also where each record begins, and where the last ends.
+fn file() -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = encode_head(FILE_ID);
+    let mut starts = Vec::new();
+    let mut put = |bytes: &mut BytesMut, kind, edit: &Edit| {
+        starts.push(bytes.len());
+        let sequence = starts.len() as u64;
+        encode_record(bytes, FILE_ID, kind, sequence, edit);
+    };
+    put(&mut bytes, Kind::SnapshotPart, &edit(0, 1, 10));
+    put(&mut bytes, Kind::SnapshotEnd, &edit(5, 2, 20));
+    put(&mut bytes, Kind::Edit, &edit(6, 3, 30));
+    let deletion = Edit { covered: 6, updates: Vec::new(), deleted: vec![(partition(1), 8)] };
+    put(&mut bytes, Kind::Edit, &deletion);
+    put(&mut bytes, Kind::Edit, &edit(7, 2, 25));
+    starts.push(bytes.len());
+    bytes.extend_from_slice(&[0; 300]);
+    (bytes.to_vec(), starts)
+}
+
+fn read(bytes: &[u8]) -> Result<Loaded, ManifestError> {
+    parse(bytes, Path::new("manifest"))
+}
+
+fn ends(loaded: &Loaded) -> Vec<(i32, i64)> {
+    loaded.partitions.iter().map(|(partition, state)| (partition.partition.0, state.end.0)).collect()
+}
+
+#[test]
+fn it_reads_back_what_was_written() {
+    let (bytes, starts) = file();
+    let loaded = read(&bytes).expect("reads");
+    assert_eq!(ends(&loaded), [(2, 25), (3, 30)]);
+    assert_eq!(loaded.covered, GroupSequence(7));
+    assert_eq!(loaded.tombstones.get(&partition(1)).copied(), Some(GroupSequence(8)));
+    assert_eq!(loaded.end, starts[5] as u64);
+    assert_eq!((loaded.torn, loaded.half_written, loaded.damaged.len()), (None, None, 0));
+}
+
+#[test]
+fn a_snapshot_of_many_partitions_round_trips() {
+    let partitions: Partitions = (0..2000).map(|n| (partition(n), Arc::new(state(n.into())))).collect();
+    let tombstones = Tombstones::from([(partition(5000), GroupSequence(99))]);
+    let contents = Contents { covered: GroupSequence(9), tombstones: &tombstones, partitions: &partitions };
+    let (bytes, next) = super::writer::encode_snapshot(FILE_ID, &contents);
+    assert_eq!(next, 5);
+    let loaded = read(&bytes).expect("reads");
+    let expected: Vec<_> = (0..2000).map(|n| (n, i64::from(n))).collect();
+    assert_eq!(ends(&loaded), expected);
+    assert_eq!((loaded.covered, loaded.tombstones), (GroupSequence(9), tombstones));
+}
+
+/// Cut or torn anywhere, a manifest gives the state of a record boundary, or an error if the snapshot is hit.
+#[test]
+fn a_cut_anywhere_gives_a_whole_number_of_edits() {
+    let (bytes, starts) = file();
+    for length in 0..bytes.len() {
+        let result = read(&bytes[..length]);
+        // Of the last record one copy is enough.
+        let whole = starts.windows(2).filter(|record| (record[0] + record[1]) / 2 <= length).count();
+        match result {
+            Err(_) => assert!(whole < 2, "cut at {length}"),
+            Ok(loaded) => {
+                assert!(whole >= 2, "cut at {length}");
+                assert_eq!(loaded.covered, GroupSequence([5, 6, 6, 7][whole - 2]), "cut at {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_bad_copy_is_survived_and_reported() {
+    let (bytes, starts) = file();
+    for position in 0..starts[5] {
+        let mut flipped = bytes.clone();
+        flipped[position] ^= 0x10;
+        let loaded = read(&flipped).unwrap_or_else(|error| panic!("byte {position}: {error}"));
+        assert_eq!(ends(&loaded), [(2, 25), (3, 30)], "byte {position}");
+        let last = position >= starts[4];
+        let reported = if last { loaded.half_written.as_slice() } else { &loaded.damaged };
+        assert!(
+            matches!(reported, [extent]
+                if (extent.position..extent.position + extent.length).contains(&(position as u64))),
+            "byte {position}: {reported:?}"
+        );
+    }
+}
+
+#[test]
+fn two_bad_copies_before_the_last_record_are_damage() {
+    let (bytes, starts) = file();
+    for record in starts.windows(2).take(4) {
+        let mut bad = bytes.clone();
+        bad[record[0] + 30] ^= 1;
+        bad[usize::midpoint(record[0], record[1]) + 30] ^= 1;
+        let error = read(&bad).expect_err("damage in the middle");
+        assert!(matches!(error, ManifestError::Damaged { position, .. } if position == record[0] as u64), "{error}");
+    }
+    let mut torn = bytes.clone();
+    torn[starts[4] + 30] ^= 1;
+    torn[usize::midpoint(starts[4], starts[5]) + 30] ^= 1;
+    let loaded = read(&torn).expect("the last record may be torn");
+    assert_eq!(loaded.covered, GroupSequence(6));
+    assert!(loaded.torn.is_some());
+}
+
+#[test]
+fn newer_formats_and_records_of_other_files_are_refused() {
+    let (bytes, _) = file();
+    let mut newer = bytes.clone();
+    newer[8] = 9;
+    let mut crc = quipu_base::checksum::Crc32c::new();
+    crc.update(&newer[..12]);
+    crc.update(&newer[16..512]);
+    newer[12..16].copy_from_slice(&crc.finish().to_le_bytes());
+    assert!(matches!(read(&newer), Err(ManifestError::Newer { found: 9, .. })));
+
+    let mut other = bytes;
+    other[..RECORDS_AT].copy_from_slice(&encode_head(FILE_ID + 1));
+    assert!(matches!(read(&other), Err(ManifestError::Damaged { .. })), "no record has this file's id");
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn mutated_files_never_panic(
+            edits in proptest::collection::vec((0_usize..3000, any::<u8>()), 1..20),
+            cut in 0_usize..3000,
+        ) {
+            let (mut bytes, _) = file();
+            for (position, value) in edits {
+                let length = bytes.len();
+                bytes[position % length] = value;
+            }
+            bytes.truncate(cut.max(1));
+            if let Ok(loaded) = read(&bytes) {
+                prop_assert!(loaded.end <= bytes.len() as u64);
+            }
+        }
+    }
+}
