@@ -137,6 +137,11 @@ impl Reply {
         Ok(usize::try_from(self.i32()?).unwrap_or(0))
     }
 
+    /// Gives the bytes back, for their allocation.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Bytes not yet read.
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.position

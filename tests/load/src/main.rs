@@ -1,0 +1,134 @@
+//! The load client of `cargo xtask bench`: one workload per run, through librdkafka, and the sink.
+//!
+//! A workload prints one line of JSON on stdout and exits 0; a delivery that failed, or a record that is missing, ends it with
+//! status 1 and a message. Latencies are in microseconds. The servers under test are started by `xtask`, not here.
+//!
+//! Read [`produce`] next, then `xtask/src/bench`.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool answers on stdout and complains on stderr"
+)]
+
+mod consume;
+mod open_loop;
+mod produce;
+mod sink;
+mod stats;
+mod sync;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser};
+
+/// What every workload needs to know.
+#[derive(Args, Clone, Debug)]
+struct Target {
+    /// The broker.
+    #[arg(long)]
+    bootstrap: String,
+    /// An existing topic.
+    #[arg(long)]
+    topic: String,
+    /// How many of its partitions to use, from 0.
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    /// Size of a record's value.
+    #[arg(long, default_value_t = 1024)]
+    record_bytes: usize,
+}
+
+#[derive(Debug, Parser)]
+#[command(about, name = "quipu-load")]
+enum Command {
+    /// As many records as fast as possible, acks=all, default batching; with --in-turn one to each partition in turn.
+    Produce {
+        #[command(flatten)]
+        target: Target,
+        /// How many records.
+        #[arg(long)]
+        records: usize,
+        /// Address the partitions in turn instead of leaving the choice to the client.
+        #[arg(long)]
+        in_turn: bool,
+    },
+    /// Synchronous producers, each with its own connection and one record under way.
+    Sync {
+        #[command(flatten)]
+        target: Target,
+        /// How many producers.
+        #[arg(long, default_value_t = 1)]
+        clients: usize,
+        /// For how long.
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+    },
+    /// Records at a fixed rate, one per request; latency counts from the intended send time.
+    OpenLoop {
+        #[command(flatten)]
+        target: Target,
+        /// Records per second.
+        #[arg(long, default_value_t = 5000)]
+        rate: u32,
+        /// For how long.
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+    },
+    /// Reads records from the beginning of each partition.
+    Consume {
+        #[command(flatten)]
+        target: Target,
+        /// How many records, all partitions together.
+        #[arg(long)]
+        records: usize,
+    },
+    /// A server that answers canned replies and stores nothing. A topic `x-4` has 4 partitions. Runs until killed.
+    Sink {
+        /// Where to listen; port 0 picks one.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// Size of the values in the records that it serves.
+        #[arg(long, default_value_t = 1024)]
+        record_bytes: usize,
+    },
+    /// Creates a topic.
+    CreateTopic {
+        /// The broker.
+        #[arg(long)]
+        bootstrap: SocketAddr,
+        /// Its name.
+        #[arg(long)]
+        topic: String,
+        /// Its partitions.
+        #[arg(long, default_value_t = 1)]
+        partitions: i32,
+    },
+}
+
+fn main() -> ExitCode {
+    let answer = match Command::parse() {
+        Command::Produce { target, records, in_turn } => produce::run(&target, records, in_turn),
+        Command::Sync { target, clients, seconds } => sync::run(&target, clients, seconds),
+        Command::OpenLoop { target, rate, seconds } => open_loop::run(&target, rate, seconds),
+        Command::Consume { target, records } => consume::run(&target, records),
+        Command::Sink { listen, record_bytes } => sink::run(listen, record_bytes),
+        Command::CreateTopic { bootstrap, topic, partitions } => create_topic(bootstrap, &topic, partitions),
+    };
+    match answer {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("quipu-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn create_topic(bootstrap: SocketAddr, topic: &str, partitions: i32) -> quipu_testkit::Result<serde_json::Value> {
+    quipu_testkit::wire::Wire::connect(bootstrap)?.create_topic(topic, partitions, &[])?;
+    Ok(serde_json::json!({ "topic": topic, "partitions": partitions }))
+}
