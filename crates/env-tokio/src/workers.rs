@@ -3,7 +3,7 @@
 //! Invariants
 //! - A job that was taken is run, even if nobody waits for it any more, and before [`Workers::close`] returns.
 //! - At most [`JOBS_MAX`] jobs are queued or running; whoever brings one more waits.
-//! - Threads are started by need: one more only when a job finds none idle.
+//! - Threads are started by need: one more only when a job finds all of them at work.
 //!
 //! The way there is a mutex and a condition variable (one futex call when a worker sleeps, none when all are busy), the way
 //! back a oneshot that wakes the shard through its reactor. Workers never spin: on small machines that takes the processor
@@ -14,7 +14,10 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -25,6 +28,7 @@ use crate::fatal::AbortOnPanic;
 /// Jobs queued or running in one pool. Each is a closure of some hundred bytes beside the buffers its caller has budgeted.
 const JOBS_MAX: usize = 4096;
 
+/// Lowers [`Shared::running_count`] when it is done.
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool of threads with one queue.
@@ -38,12 +42,14 @@ pub(crate) struct Workers {
 struct Shared {
     state: Mutex<State>,
     job_came: Condvar,
+    /// Jobs taken from the queue and not done. Raised under the lock; lowered before a job's value is handed back, so that
+    /// whoever gets it and brings the next job at once finds the thread free, though it is still on its way to the queue.
+    running_count: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    idle_count: usize,
     threads: Vec<JoinHandle<()>>,
     closed: bool,
 }
@@ -59,7 +65,8 @@ impl Workers {
     /// A pool of up to `threads_max` threads called `<name>-<n>`; none is started yet.
     pub(crate) fn new(name: &'static str, threads_max: usize) -> Self {
         assert!(threads_max > 0, "a pool without threads runs nothing");
-        let shared = Arc::new(Shared { state: Mutex::default(), job_came: Condvar::new() });
+        let (state, running_count) = (Mutex::default(), AtomicUsize::new(0));
+        let shared = Arc::new(Shared { state, job_came: Condvar::new(), running_count });
         Self { shared, permits: Arc::new(Semaphore::new(JOBS_MAX)), name, threads_max }
     }
 
@@ -71,8 +78,10 @@ impl Workers {
     {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         let (sender, receiver) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
         self.submit(Box::new(move || {
             let value = work();
+            shared.running_count.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
             // An error means that nobody waits for it any more.
             drop(sender.send(value));
@@ -80,16 +89,26 @@ impl Workers {
         receiver.await.expect("a job that was taken is run")
     }
 
-    /// Runs `job` some time soon, without a bound on how many: for what must not wait and frees more than it takes.
-    pub(crate) fn submit(&self, job: Job) {
+    /// Runs `work` some time soon, without a bound on how many: for what must not wait and frees more than it takes.
+    pub(crate) fn run_detached(&self, work: impl FnOnce() + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        self.submit(Box::new(move || {
+            work();
+            shared.running_count.fetch_sub(1, Ordering::Relaxed);
+        }));
+    }
+
+    fn submit(&self, job: Job) {
         let mut state = self.shared.lock();
         if state.closed {
+            self.shared.running_count.fetch_add(1, Ordering::Relaxed);
             drop(state);
             job();
             return;
         }
         state.jobs.push_back(job);
-        if state.idle_count < state.jobs.len() && state.threads.len() < self.threads_max {
+        let wanted = state.jobs.len() + self.shared.running_count.load(Ordering::Relaxed);
+        if state.threads.len() < wanted.min(self.threads_max) {
             self.start_thread(&mut state);
         }
         drop(state);
@@ -140,15 +159,14 @@ fn work_off(shared: &Shared) {
     let mut state = shared.lock();
     loop {
         if let Some(job) = state.jobs.pop_front() {
+            shared.running_count.fetch_add(1, Ordering::Relaxed);
             drop(state);
             job();
             state = shared.lock();
         } else if state.closed {
             return;
         } else {
-            state.idle_count += 1;
             state = shared.job_came.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle_count -= 1;
         }
     }
 }
@@ -162,4 +180,94 @@ pub(crate) fn processor_count() -> usize {
         },
         usize::from,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{Barrier, mpsc},
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn a_job_runs_though_nobody_waits_for_it() {
+        let workers = Workers::new("test", 1);
+        let (sender, receiver) = mpsc::channel();
+        {
+            let mut given_up = pin!(workers.run(move || sender.send(7).expect("the test waits for this")));
+            assert!(given_up.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(receiver.recv(), Ok(7));
+    }
+
+    #[test]
+    fn as_many_run_at_once_as_there_are_threads() {
+        let workers = Workers::new("test", 3);
+        let (barrier, met) = (Arc::new(Barrier::new(3)), mpsc::channel());
+        for _ in 0..6 {
+            let (barrier, sender) = (Arc::clone(&barrier), met.0.clone());
+            // Would wait for ever if fewer than three ran at once.
+            workers.run_detached(move || {
+                barrier.wait();
+                sender.send(()).expect("the test waits for this");
+            });
+        }
+        for _ in 0..6 {
+            met.1.recv().expect("six jobs");
+        }
+        assert_eq!(workers.shared.lock().threads.len(), 3);
+    }
+
+    #[test]
+    fn one_after_the_other_takes_one_thread() {
+        let workers = Workers::new("test", 8);
+        block_on(async {
+            for number in 0..1000 {
+                assert_eq!(workers.run(move || number + 1).await, number + 1);
+            }
+        });
+        assert_eq!(workers.shared.lock().threads.len(), 1, "threads were started that nobody needs");
+        assert_eq!(workers.shared.running_count.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn closing_runs_what_is_queued_and_later_jobs_run_at_once() {
+        let workers = Workers::new("test", 2);
+        let (sender, receiver) = mpsc::channel();
+        for number in 0..100 {
+            let sender = sender.clone();
+            workers.run_detached(move || sender.send(number).expect("the test holds the receiver"));
+        }
+        workers.close();
+        assert_eq!(receiver.try_iter().count(), 100);
+        assert_eq!(block_on(workers.run(|| thread::current().id())), thread::current().id());
+    }
+
+    #[test]
+    fn whoever_brings_too_many_jobs_waits() {
+        let workers = Workers::new("test", 1);
+        let gate = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&gate);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = Box::pin(workers.run(move || {
+            held.wait();
+        }));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let mut rest: Vec<_> = (1..JOBS_MAX).map(|_| Box::pin(workers.run(|| ()))).collect();
+        for job in &mut rest {
+            assert!(job.as_mut().poll(&mut context).is_pending());
+        }
+        let mut one_more = Box::pin(workers.run(|| ()));
+        assert!(one_more.as_mut().poll(&mut context).is_pending());
+        assert!(workers.shared.lock().jobs.len() < JOBS_MAX, "the queue grew beyond its bound");
+        gate.wait();
+        block_on(one_more);
+    }
 }

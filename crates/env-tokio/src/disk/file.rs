@@ -189,7 +189,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let fd = self.fd.take();
-        self.lanes.of(Lane::Pool).submit(Box::new(move || drop(fd)));
+        self.lanes.of(Lane::Pool).run_detached(move || drop(fd));
     }
 }
 
