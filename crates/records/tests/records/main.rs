@@ -2,6 +2,7 @@
 //!
 //! Not here: memory (`../memory.rs`), which needs a process of its own.
 
+mod codecs;
 mod differential;
 mod golden;
 mod hostile;
