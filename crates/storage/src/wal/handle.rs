@@ -143,39 +143,7 @@ impl<E: Env> Wal<E> {
         sink: Arc<dyn WalSink>,
     ) -> Result<Self, StartError> {
         check(&options)?;
-        let disk = env.disk();
-        let wal_dir = options.wal_dir();
-        let failed = |path: &std::path::Path| {
-            let path = path.to_owned();
-            move |source| StartError::Io { path, source }
-        };
-        disk.create_dir_all(&wal_dir).await.map_err(failed(&wal_dir))?;
-        disk.sync_dir(&options.dir).await.map_err(StartError::Sync)?;
-
-        let mut space = Space::new(options.limits());
-        let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
-        for file in &resume.files {
-            let path = file_path(&options.dir, file.number);
-            handles.insert(file.number, disk.open(&path, fill::writing(&options)).await.map_err(failed(&path))?);
-            match file.live {
-                Some((groups, written)) => space.add_live(file.number, file.size, groups, written),
-                None => space.add_free(file.number, file.size),
-            }
-        }
-        match resume.place {
-            Some((number, position)) => space.resume(number, position),
-            None => {
-                let size = options.limits().start_bytes();
-                if !space.roll(size) {
-                    let number = (0..).find(|number| !handles.contains_key(number)).expect("numbers do not run out");
-                    let made = fill::make_first(&env, &options, number, size).await;
-                    handles.insert(number, made.map_err(|error| start_error(&options, number, error))?);
-                    space.add_free(number, size);
-                    assert!(space.roll(size), "the file was made for this");
-                }
-            }
-        }
-
+        let (space, handles) = prepare(&env, &options, &resume).await?;
         let shared = Arc::new(Shared::new(env.clone(), options, space, handles));
         let start = Continuation {
             generation: resume.generation,
@@ -337,6 +305,46 @@ fn check(options: &WalOptions) -> Result<(), StartError> {
         return Err(StartError::Options(what));
     }
     Ok(())
+}
+
+/// Opens the files, and makes the first one if there is none to write in.
+async fn prepare<E: Env>(
+    env: &E,
+    options: &WalOptions,
+    resume: &Resume,
+) -> Result<(Space, BTreeMap<u32, FileOf<E>>), StartError> {
+    let disk = env.disk();
+    let wal_dir = options.wal_dir();
+    disk.create_dir_all(&wal_dir).await.map_err(|source| StartError::Io { path: wal_dir, source })?;
+    disk.sync_dir(&options.dir).await.map_err(StartError::Sync)?;
+
+    let mut space = Space::new(options.limits());
+    let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
+    for file in &resume.files {
+        let path = file_path(&options.dir, file.number);
+        let handle = disk.open(&path, fill::writing(options)).await;
+        handles.insert(file.number, handle.map_err(|source| StartError::Io { path, source })?);
+        match file.live {
+            Some((groups, written)) => space.add_live(file.number, file.size, groups, written),
+            None => space.add_free(file.number, file.size),
+        }
+    }
+    if let Some((number, position)) = resume.place {
+        space.resume(number, position);
+    }
+    space.recycle_below(resume.covered.next());
+    if resume.place.is_some() {
+        return Ok((space, handles));
+    }
+    let size = options.limits().start_bytes();
+    if !space.roll(size) {
+        let number = (0..).find(|number| !handles.contains_key(number)).expect("numbers do not run out");
+        let made = fill::make_first(env, options, number, size).await;
+        handles.insert(number, made.map_err(|error| start_error(options, number, error))?);
+        space.add_free(number, size);
+        assert!(space.roll(size), "the file was made for this");
+    }
+    Ok((space, handles))
 }
 
 fn start_error(options: &WalOptions, number: u32, error: FillError) -> StartError {

@@ -18,6 +18,7 @@ mod fill;
 mod format;
 mod handle;
 mod resume;
+mod scan;
 mod shared;
 mod space;
 mod types;
@@ -25,6 +26,9 @@ mod writer;
 
 pub use handle::{SpacePermit, StartError, Wal, WalFull};
 pub use resume::Resume;
+pub use scan::{
+    Affected, CutReport, Damage, ScanEnd, ScanError, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner,
+};
 pub use shared::WalOptions;
 pub use types::{Class, DurableFrame, Frame, FrameKind, GroupSequence, Ticket, WalSink, WalSpace};
 

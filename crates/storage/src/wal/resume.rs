@@ -25,6 +25,7 @@ pub struct Resume {
     /// File and position; none for the start of a file that is free.
     pub(crate) place: Option<(u32, u64)>,
     pub(crate) files: Vec<ResumeFile>,
+    pub(crate) covered: GroupSequence,
     pub(crate) touched: Touched,
 }
 
