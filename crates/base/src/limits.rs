@@ -32,6 +32,12 @@ pub const ARRAY_LENGTH_MAX: usize = 1_000_000;
 /// Largest number of tagged fields in one structure (Kafka 4.4 refuses more).
 pub const TAGGED_FIELDS_MAX: usize = 10_000;
 
+/// Jobs queued or running in one pool of threads (a disk lane, computations). Each is a closure of some hundred bytes beside
+/// buffers that are budgeted elsewhere; whoever brings one more waits.
+pub const POOL_JOBS_MAX: usize = 4096;
+/// Connections that the kernel completes before they are accepted. More come only in storms; it then lets clients try again.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
 /// Open client connections (`max.connections`). Each costs a task and two buffers, about 16 KiB.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests of one connection that may be under way at once. Beyond it the connection is not read.

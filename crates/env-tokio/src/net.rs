@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use quipu_base::limits::LISTEN_BACKLOG;
 use quipu_env::{ConnectError, Listener, Net};
 use rustix::{
     io::{Errno, retry_on_intr},
@@ -27,9 +28,6 @@ pub use connection::{TokioReader, TokioWriter};
 use socket::Socket;
 
 use crate::disk::TokioFile;
-
-/// Connections that the kernel completes before they are accepted. More arrive only in storms; clients then try again.
-const BACKLOG: i32 = 1024;
 
 /// Kernel TCP.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +50,7 @@ impl Net for TokioNet {
         // So that a restart need not wait for connections of the last run to be forgotten.
         sockopt::set_socket_reuseaddr(socket.fd(), true)?;
         rustix::net::bind(socket.fd(), &address)?;
-        rustix::net::listen(socket.fd(), BACKLOG)?;
+        rustix::net::listen(socket.fd(), LISTEN_BACKLOG)?;
         let address = SocketAddr::try_from(rustix::net::getsockname(socket.fd())?)?;
         Ok(TokioListener { socket, address })
     }

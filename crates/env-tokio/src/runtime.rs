@@ -1,7 +1,7 @@
 //! Shards: threads that each run one single-threaded tokio runtime, and the environment that spans them.
 //!
 //! Invariants
-//! - Shard N is the thread `shard-N`, alive from [`Runtime::start`] until [`Runtime::shutdown`].
+//! - Shard N is the thread `shard-N`, alive from [`TokioEnv::start`] until [`Runtime::shutdown`].
 //! - A task never leaves the shard it was spawned on.
 //!
 //! Every shard has a thread of its own, and the caller of [`Runtime::block_on`] sleeps. Had shard 0 lived on the caller's

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - A job that was taken is run, even if nobody waits for it any more, and before [`Workers::close`] returns.
-//! - At most [`JOBS_MAX`] jobs are queued or running; whoever brings one more waits.
+//! - At most [`POOL_JOBS_MAX`] jobs are queued or running; whoever brings one more waits.
 //! - Threads are started by need: one more only when a job finds all of them at work.
 //!
 //! The way there is a mutex and a condition variable (one futex call when a worker sleeps, none when all are busy), the way
@@ -21,12 +21,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use quipu_base::limits::POOL_JOBS_MAX;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::fatal::AbortOnPanic;
-
-/// Jobs queued or running in one pool. Each is a closure of some hundred bytes beside the buffers its caller has budgeted.
-const JOBS_MAX: usize = 4096;
 
 /// Lowers [`Shared::running_count`] when it is done.
 type Job = Box<dyn FnOnce() + Send>;
@@ -67,7 +65,7 @@ impl Workers {
         assert!(threads_max > 0, "a pool without threads runs nothing");
         let (state, running_count) = (Mutex::default(), AtomicUsize::new(0));
         let shared = Arc::new(Shared { state, job_came: Condvar::new(), running_count });
-        Self { shared, permits: Arc::new(Semaphore::new(JOBS_MAX)), name, threads_max }
+        Self { shared, permits: Arc::new(Semaphore::new(POOL_JOBS_MAX)), name, threads_max }
     }
 
     /// Runs `work` on one of the threads. Once it was queued, it runs even if the future is dropped.
@@ -260,13 +258,16 @@ mod tests {
             held.wait();
         }));
         assert!(first.as_mut().poll(&mut context).is_pending());
-        let mut rest: Vec<_> = (1..JOBS_MAX).map(|_| Box::pin(workers.run(|| ()))).collect();
+        let mut rest: Vec<_> = (1..POOL_JOBS_MAX).map(|_| Box::pin(workers.run(|| ()))).collect();
         for job in &mut rest {
             assert!(job.as_mut().poll(&mut context).is_pending());
         }
         let mut one_more = Box::pin(workers.run(|| ()));
         assert!(one_more.as_mut().poll(&mut context).is_pending());
-        assert!(workers.shared.lock().jobs.len() < JOBS_MAX, "the queue grew beyond its bound");
+        let state = workers.shared.lock();
+        let taken = state.jobs.len() + workers.shared.running_count.load(Ordering::Relaxed);
+        drop(state);
+        assert_eq!(taken, POOL_JOBS_MAX, "jobs beyond the bound were taken");
         gate.wait();
         block_on(one_more);
     }
