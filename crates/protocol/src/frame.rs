@@ -321,11 +321,14 @@ impl core::error::Error for RequestError {
 const CLIENT_ID: Format = Format { version: 0, flexible: false, nullable: true };
 
 /// Decodes a request frame, without its length prefix. Strings and records share the frame's memory.
+///
+/// Bytes after the request are ignored, as Kafka does: librdkafka 2.16 sends three too many when it asks for all topics.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), RequestError> {
     decode_request_from(&mut Reader::new(frame))
 }
 
-/// The same from a reader, which says afterwards how much memory the request takes ([`Reader::allocated`]).
+/// The same from a reader, which says afterwards how much memory the request takes ([`Reader::allocated`]) and how many bytes
+/// were ignored ([`Reader::remaining`]).
 pub fn decode_request_from(reader: &mut Reader) -> Result<(RequestHeader, Request), RequestError> {
     let unknown = |error| RequestError::Malformed { api: None, error };
     let key = reader.i16().map_err(unknown)?;
@@ -344,7 +347,6 @@ pub fn decode_request_from(reader: &mut Reader) -> Result<(RequestHeader, Reques
         reader.skip_tags().map_err(malformed)?;
     }
     let request = Request::decode(api, reader, version).map_err(malformed)?;
-    reader.finish().map_err(malformed)?;
     Ok((RequestHeader { api, version, correlation_id, client_id }, request))
 }
 
@@ -404,7 +406,8 @@ pub fn correlation_id(frame: &[u8]) -> Option<i32> {
 
 /// Decodes a response frame, without its length prefix, to a request of `version`; gives its correlation id as well.
 ///
-/// An ApiVersions response with error UNSUPPORTED_VERSION is read in version 0, whatever was asked.
+/// An ApiVersions response with error UNSUPPORTED_VERSION is read in version 0, whatever was asked. Errors: also bytes after
+/// the response.
 pub fn decode_response(frame: Bytes, api: ApiKey, version: i16) -> Result<(i32, Response), DecodeError> {
     // A broker is trusted further than a client, and its metadata of many partitions grows more when decoded.
     let memory_max = allowance(frame.len().saturating_mul(8));

@@ -150,5 +150,12 @@ fn what_is_no_request_says_why() {
     assert_eq!(fault(b"\0\x03\0\0\0\0\0\x05\0\x01a\xff\xff\xff\xff"), (DecodeFault::Null, topics));
     assert_eq!(fault(b"\0\x03\0\x01\0\0\0\x05\0\x01\xff\0\0\0\0"), (DecodeFault::NotUtf8, client));
     assert_eq!(fault(b"\0\x03\0\x01\0\0\0\x05\x7f\xff"), (DecodeFault::Truncated { needed: 0x7fff, left: 0 }, client));
-    assert_eq!(fault(b"\0\x03\0\x01\0\0\0\x05\xff\xff\0\0\0\0!"), (DecodeFault::Trailing(1), ""));
+}
+
+#[test]
+fn bytes_after_a_request_are_ignored_and_counted() {
+    let mut reader = Reader::new(Bytes::from_static(b"\0\x03\0\x01\0\0\0\x05\xff\xff\xff\xff\xff\xff!!"));
+    let (_, request) = decode_request_from(&mut reader).unwrap();
+    assert_eq!(request, MetadataRequest { topics: None, ..Default::default() }.into());
+    assert_eq!(reader.remaining(), 2);
 }
