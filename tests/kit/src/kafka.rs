@@ -141,6 +141,7 @@ pub struct Kafka {
     address: SocketAddr,
     jars: Jars,
     directory: PathBuf,
+    started_in: Duration,
 }
 
 impl Kafka {
@@ -157,10 +158,18 @@ impl Kafka {
         format.args(TOOL_JAVA).arg("-cp").arg(jars.server_class_path()).arg("kafka.tools.StorageTool");
         format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(&properties);
         run("kafka.tools.StorageTool format", format, &[], Duration::from_secs(60))?;
+        let begin = Instant::now();
         let process = spawn(jars, directory)?;
-        let mut kafka = Self { process, address, jars: jars.clone(), directory: directory.to_path_buf() };
+        let (jars, directory) = (jars.clone(), directory.to_path_buf());
+        let mut kafka = Self { process, address, jars, directory, started_in: Duration::ZERO };
         kafka.wait_until_ready()?;
+        kafka.started_in = begin.elapsed();
         Ok(kafka)
+    }
+
+    /// From the start of the process until it answered, without the time that formatting took.
+    pub fn started_in(&self) -> Duration {
+        self.started_in
     }
 
     /// Where it listens.

@@ -1,0 +1,136 @@
+//! `cargo xtask bench`: our release binary, Apache Kafka and a sink under the same librdkafka load, in turn.
+//!
+//! - [`server`]: the servers under test, one at a time on a fresh directory.
+//! - [`round`]: everything that is measured of one server in one round.
+//! - [`scale`]: what is measured of ours alone: many partitions, restarts, recovery.
+//! - [`metrics`]: names, units and goals. [`report`]: medians, ranges, ratios, verdicts.
+//!
+//! Invariants
+//! - One server runs at a time, and rounds alternate between servers: drift of the machine meets all of them alike.
+//! - The client is the same process image with the same settings for every server.
+//! - A missed goal is reported, never an error: a benchmark is no test.
+//!
+//! Read [`round`] next.
+
+mod metrics;
+mod report;
+mod round;
+mod scale;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use quipu_testkit::kafka::Jars;
+use quipu_testkit::process::run as run_process;
+use quipu_testkit::{Result, broker, paths};
+
+use crate::step::cargo;
+use metrics::Results;
+use round::{Plan, Workload};
+use server::Kind;
+
+/// Measures the broker with librdkafka on the same machine, beside the client's own ceiling.
+///
+/// Starts our release binary on a fresh directory and, with --against kafka, Apache Kafka twice: as it comes (no fsync) and with
+/// log.flush.interval.messages=1. A sink that answers canned replies and stores nothing is measured in the same run: it shows what
+/// the client can do at most. Prints medians, ranges and ratios, and for each goal whether it is met.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// What to measure: everything, or only the sink.
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+    /// Compare with another broker.
+    #[arg(long, value_enum)]
+    against: Option<Against>,
+    /// Rounds per server; medians settle from 5.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Write every figure to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only this workload (may be given more than once).
+    #[arg(long, value_enum)]
+    only: Vec<Workload>,
+    /// A fifth of the records and seconds: to see whether it works.
+    #[arg(long)]
+    quick: bool,
+    /// Don't measure our own binary.
+    #[arg(long)]
+    without_quipu: bool,
+    /// Don't measure the sink.
+    #[arg(long)]
+    without_sink: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    All,
+    Sink,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Against {
+    Kafka,
+}
+
+/// Builds, measures, prints.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let kinds = kinds(arguments);
+    let programs = programs(&kinds)?;
+    let plan = Plan::new(&arguments.only, arguments.quick);
+    let mut results = Results::new(&kinds);
+    for round in 1..=arguments.rounds {
+        for &kind in &kinds {
+            println!("round {round} of {}: {}", arguments.rounds, kind.name());
+            results.add(kind, round::run(&programs, kind, &plan)?);
+        }
+    }
+    if plan.includes(Workload::Scale) && kinds.contains(&Kind::Quipu) {
+        println!("scale: {}", Kind::Quipu.name());
+        results.add(Kind::Quipu, scale::run(&programs, arguments.quick)?);
+    }
+    print!("{}", report::text(&results));
+    if let Some(file) = &arguments.json {
+        let json = report::json(&results);
+        std::fs::write(file, format!("{json:#}\n"))
+            .map_err(quipu_testkit::Failure::context(format!("cannot write {}", file.display())))?;
+    }
+    Ok(())
+}
+
+fn kinds(arguments: &Arguments) -> Vec<Kind> {
+    if arguments.what == What::Sink {
+        return vec![Kind::Sink];
+    }
+    let mut kinds = Vec::new();
+    if !arguments.without_quipu {
+        kinds.push(Kind::Quipu);
+    }
+    if arguments.against == Some(Against::Kafka) {
+        kinds.extend([Kind::Kafka, Kind::KafkaFlush]);
+    }
+    if !arguments.without_sink {
+        kinds.push(Kind::Sink);
+    }
+    kinds
+}
+
+/// What the servers and the client are run from.
+#[derive(Debug)]
+struct Programs {
+    load: PathBuf,
+    quipu: Option<PathBuf>,
+    jars: Option<Jars>,
+}
+
+fn programs(kinds: &[Kind]) -> Result<Programs> {
+    println!("building the load client (librdkafka) and the servers");
+    let build = cargo(&["build", "--release", "--quiet", "--package", "quipu-load"]);
+    run_process("cargo build", build, &[], Duration::from_secs(3600))?;
+    let quipu = kinds.contains(&Kind::Quipu).then(|| broker::build_binary(true)).transpose()?;
+    let needs_jars = kinds.contains(&Kind::Kafka) || kinds.contains(&Kind::KafkaFlush);
+    let jars = needs_jars.then(Jars::fetch).transpose()?;
+    Ok(Programs { load: paths::target_dir().join("release").join("quipu-load"), quipu, jars })
+}

@@ -1,0 +1,304 @@
+//! One round of one server: started on a fresh directory, warmed up, loaded with each workload in turn, stopped.
+//!
+//! Read [`super::scale`] next, then `tests/load` for the client's side.
+
+use std::process::Command;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use quipu_testkit::process::run as run_process;
+use quipu_testkit::scratch::Scratch;
+use quipu_testkit::{Failure, Result, page_cache};
+use serde_json::Value;
+
+use super::Programs;
+use super::metrics::{Figures, Metric};
+use super::server::{Kind, Server};
+
+/// A workload may take this long before it counts as hung.
+const WORKLOAD_LIMIT: Duration = Duration::from_secs(600);
+
+/// What can be asked for with --only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// 1 KB records, 4 partitions.
+    #[value(name = "produce-1k")]
+    Produce1k,
+    /// 100 B records, 4 partitions.
+    #[value(name = "produce-100")]
+    Produce100,
+    /// 64 synchronous producers of 1 KB.
+    #[value(name = "sync-64")]
+    Sync64,
+    /// One record at a time.
+    One,
+    /// 5,000 records of 1 KB a second, one per request.
+    OpenLoop,
+    /// Consume from memory, 1 and 4 partitions.
+    Consume,
+    /// Consume after the page cache was dropped, 1 and 4 partitions.
+    Disk,
+    /// 1,000 partitions in turn.
+    Many,
+    /// Start-up, idle memory and CPU.
+    Idle,
+    /// 10,000 partitions, restart, recovery; ours only.
+    Scale,
+}
+
+/// Which workloads, and how much.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    only: Vec<Workload>,
+    divisor: usize,
+}
+
+impl Plan {
+    /// All workloads when `only` is empty. `quick` does a fifth of everything.
+    pub(crate) fn new(only: &[Workload], quick: bool) -> Self {
+        Self { only: only.to_vec(), divisor: if quick { 5 } else { 1 } }
+    }
+
+    /// Whether a workload is to be run.
+    pub(crate) fn includes(&self, workload: Workload) -> bool {
+        self.only.is_empty() || self.only.contains(&workload)
+    }
+
+    fn records(&self, count: usize) -> usize {
+        count / self.divisor
+    }
+
+    fn seconds(&self, count: usize) -> usize {
+        (count / self.divisor).max(1)
+    }
+}
+
+/// Runs every workload of the plan that the server can be asked for.
+pub(crate) fn run(programs: &Programs, kind: Kind, plan: &Plan) -> Result<Figures> {
+    let scratch = Scratch::new(&format!("bench-{}", kind.name()))?;
+    let server = Server::start(programs, kind, scratch.path())?;
+    let mut round = Round { programs, kind, plan, server, figures: Figures::new() };
+    if kind != Kind::Sink && plan.includes(Workload::Idle) {
+        round.idle()?;
+    }
+    round.warm_up()?;
+    round.produce()?;
+    round.consume()?;
+    round.latencies()?;
+    round.many()?;
+    if kind != Kind::Sink {
+        round.note(Metric::LoadMemory, |server| Ok(mebibytes(server.memory()?.peak_bytes)))?;
+    }
+    let Round { server, figures, .. } = round;
+    server.stop()?;
+    Ok(figures)
+}
+
+struct Round<'a> {
+    programs: &'a Programs,
+    kind: Kind,
+    plan: &'a Plan,
+    server: Server,
+    figures: Figures,
+}
+
+impl Round<'_> {
+    fn idle(&mut self) -> Result<()> {
+        self.figures.insert(Metric::Start, milliseconds(self.server.started_in()));
+        let (cpu, memory) = idle(&mut self.server)?;
+        self.figures.insert(Metric::IdleCpu, cpu);
+        self.figures.insert(Metric::IdleMemory, memory);
+        Ok(())
+    }
+
+    /// A virtual machine compiles its hot paths first; nobody is measured cold.
+    fn warm_up(&mut self) -> Result<()> {
+        let topic = self.topic("warm", 4)?;
+        let records = self.plan.records(300_000);
+        self.load("produce", &topic, 4, 1024, &[("--records", records)])?;
+        self.load("sync", &topic, 4, 1024, &[("--clients", 16), ("--seconds", 1)])?;
+        self.load("consume", &topic, 4, 1024, &[("--records", records)]).map(drop)
+    }
+
+    fn produce(&mut self) -> Result<()> {
+        let wants_disk = self.plan.includes(Workload::Disk) && self.kind != Kind::Sink;
+        let reads = self.plan.includes(Workload::Consume) || wants_disk;
+        if self.plan.includes(Workload::Produce1k) || reads {
+            let topic = self.topic("produce", 4)?;
+            let done = self.load("produce", &topic, 4, 1024, &[("--records", self.plan.records(1_000_000))])?;
+            self.figures.insert(Metric::Produce1k, done.megabytes_per_second()?);
+            self.figures.insert(Metric::Produce1kCpu, done.cpu_per_gigabyte()?);
+        }
+        if self.plan.includes(Workload::Produce100) {
+            let topic = self.topic("small", 4)?;
+            let done = self.load("produce", &topic, 4, 100, &[("--records", self.plan.records(5_000_000))])?;
+            self.figures.insert(Metric::Produce100, done.records_per_second()?);
+        }
+        if reads {
+            let topic = self.topic("single", 1)?;
+            self.load("produce", &topic, 1, 1024, &[("--records", self.plan.records(1_000_000))])?;
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self) -> Result<()> {
+        let records = self.plan.records(1_000_000);
+        if self.plan.includes(Workload::Consume) {
+            let one = self.load("consume", "single-1", 1, 1024, &[("--records", records)])?;
+            self.figures.insert(Metric::Consume1, one.megabytes_per_second()?);
+            self.figures.insert(Metric::Consume1Cpu, one.cpu_per_gigabyte()?);
+            let four = self.load("consume", "produce-4", 4, 1024, &[("--records", records)])?;
+            self.figures.insert(Metric::Consume4, four.megabytes_per_second()?);
+        }
+        if self.plan.includes(Workload::Disk) && self.kind != Kind::Sink {
+            for (metric, topic, partitions) in [(Metric::Disk1, "single-1", 1), (Metric::Disk4, "produce-4", 4)] {
+                page_cache::forget(self.server.data())?;
+                let done = self.load("consume", topic, partitions, 1024, &[("--records", records)])?;
+                self.figures.insert(metric, done.megabytes_per_second()?);
+            }
+        }
+        Ok(())
+    }
+
+    fn latencies(&mut self) -> Result<()> {
+        if self.plan.includes(Workload::Sync64) {
+            let topic = self.topic("sync", 4)?;
+            let seconds = self.plan.seconds(5);
+            let done = self.load("sync", &topic, 4, 1024, &[("--clients", 64), ("--seconds", seconds)])?;
+            self.figures.insert(Metric::Sync64, done.records_per_second()?);
+        }
+        if self.plan.includes(Workload::One) {
+            let topic = self.topic("one", 1)?;
+            let done = self.load("sync", &topic, 1, 1024, &[("--seconds", self.plan.seconds(5))])?;
+            self.figures.insert(Metric::OneP50, done.milliseconds("p50_us")?);
+        }
+        if self.plan.includes(Workload::OpenLoop) {
+            let topic = self.topic("open", 4)?;
+            let seconds = self.plan.seconds(10);
+            let done = self.load("open-loop", &topic, 4, 1024, &[("--rate", 5000), ("--seconds", seconds)])?;
+            self.figures.insert(Metric::OpenP50, done.milliseconds("p50_us")?);
+            self.figures.insert(Metric::OpenP99, done.milliseconds("p99_us")?);
+            self.figures.insert(Metric::OpenP999, done.milliseconds("p999_us")?);
+        }
+        Ok(())
+    }
+
+    fn many(&mut self) -> Result<()> {
+        if self.plan.includes(Workload::Many) {
+            let topic = self.topic("many", 1000)?;
+            let records = [("--records", self.plan.records(200_000))];
+            let done = load(self.programs, &mut self.server, "produce", &topic, 1000, 1024, &records, &["--in-turn"])?;
+            self.figures.insert(Metric::Many, done.records_per_second()?);
+        }
+        Ok(())
+    }
+
+    fn topic(&mut self, name: &str, partitions: usize) -> Result<String> {
+        create_topic(self.programs, &self.server, name, partitions)
+    }
+
+    fn load(
+        &mut self,
+        workload: &str,
+        topic: &str,
+        partitions: usize,
+        record_bytes: usize,
+        numbers: &[(&str, usize)],
+    ) -> Result<Done> {
+        load(self.programs, &mut self.server, workload, topic, partitions, record_bytes, numbers, &[])
+    }
+
+    fn note(&mut self, metric: Metric, figure: impl FnOnce(&mut Server) -> Result<f64>) -> Result<()> {
+        let figure = figure(&mut self.server)?;
+        self.figures.insert(metric, figure);
+        Ok(())
+    }
+}
+
+/// Creates the topic `<name>-<partitions>`; its name is its promise to the sink.
+pub(crate) fn create_topic(programs: &Programs, server: &Server, name: &str, partitions: usize) -> Result<String> {
+    let topic = format!("{name}-{partitions}");
+    let mut command = Command::new(&programs.load);
+    command.arg("create-topic").args(["--bootstrap", &server.bootstrap(), "--topic", &topic]);
+    command.arg("--partitions").arg(partitions.to_string());
+    run_process(&format!("creating topic {topic}"), command, &[], WORKLOAD_LIMIT)?;
+    Ok(topic)
+}
+
+/// CPU in per cent of a core and resident MiB of a server that has nothing to do.
+pub(crate) fn idle(server: &mut Server) -> Result<(f64, f64)> {
+    // Time for what a start leaves behind to end, then time to measure: these sleeps are the measurement.
+    std::thread::sleep(Duration::from_secs(5));
+    let before = server.cpu_seconds()?;
+    let span = Duration::from_secs(5);
+    std::thread::sleep(span);
+    let cpu = (server.cpu_seconds()? - before) / span.as_secs_f64() * 100.0;
+    Ok((cpu, mebibytes(server.memory()?.resident_bytes)))
+}
+
+/// What a workload answered, and what it cost the server.
+#[derive(Debug)]
+pub(crate) struct Done {
+    answer: Value,
+    cpu_seconds: f64,
+}
+
+impl Done {
+    fn number(&self, field: &str) -> Result<f64> {
+        let missing = || Failure::new(format!("the load client's answer has no {field}: {}", self.answer));
+        self.answer[field].as_f64().ok_or_else(missing)
+    }
+
+    fn megabytes_per_second(&self) -> Result<f64> {
+        Ok(self.number("bytes")? / self.number("seconds")? / 1e6)
+    }
+
+    fn records_per_second(&self) -> Result<f64> {
+        Ok(self.number("records")? / self.number("seconds")?)
+    }
+
+    fn cpu_per_gigabyte(&self) -> Result<f64> {
+        Ok(self.cpu_seconds / (self.number("bytes")? / 1e9))
+    }
+
+    fn milliseconds(&self, field: &str) -> Result<f64> {
+        Ok(self.number(field)? / 1e3)
+    }
+}
+
+/// Runs the load client against `server`.
+#[expect(clippy::too_many_arguments, reason = "the load client's command line, one argument each")]
+pub(crate) fn load(
+    programs: &Programs,
+    server: &mut Server,
+    workload: &str,
+    topic: &str,
+    partitions: usize,
+    record_bytes: usize,
+    numbers: &[(&str, usize)],
+    flags: &[&str],
+) -> Result<Done> {
+    let mut command = Command::new(&programs.load);
+    command.arg(workload).args(["--bootstrap", &server.bootstrap(), "--topic", topic]).args(flags);
+    let common = [("--partitions", partitions), ("--record-bytes", record_bytes)];
+    for (flag, number) in common.iter().chain(numbers) {
+        command.arg(flag).arg(number.to_string());
+    }
+    let before = server.cpu_seconds()?;
+    let output = run_process(&format!("{workload} on {topic}"), command, &[], WORKLOAD_LIMIT)?;
+    let cpu_seconds = server.cpu_seconds()? - before;
+    let answer: Value = serde_json::from_slice(&output).map_err(Failure::context("the load client's answer"))?;
+    println!("  {workload} {topic}: {answer} broker CPU {cpu_seconds:.2} s");
+    Ok(Done { answer, cpu_seconds })
+}
+
+/// Milliseconds, with fractions.
+pub(crate) fn milliseconds(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+/// MiB, rounded down: what is shown has one digit behind the point at most.
+fn mebibytes(bytes: u64) -> f64 {
+    let kibibytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+    f64::from(kibibytes) / 1024.0
+}

@@ -1,0 +1,64 @@
+//! The fuzz targets, one after the other, for a given time each.
+
+use clap::Args;
+use quipu_testkit::{Failure, Result, paths};
+use std::process::{Command, Stdio};
+
+use crate::step::{self, step};
+
+/// Runs the fuzz targets with cargo-fuzz, one after the other.
+///
+/// Needs a nightly toolchain and cargo-fuzz (`rustup toolchain install nightly`, `cargo install cargo-fuzz`). What it finds is kept in
+/// fuzz/artifacts; new inputs worth keeping go to fuzz/corpus, which an ordinary test on stable runs too.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Seconds for each target.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Only this target.
+    #[arg(long)]
+    target: Option<String>,
+}
+
+/// Runs the targets; the first that finds something ends it.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let answers = |program: &str, words: &[&str]| {
+        let quiet = Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    if !answers("cargo", &["+nightly", "--version"]) {
+        return Err(Failure::new("fuzzing needs a nightly toolchain: rustup toolchain install nightly"));
+    }
+    if !answers("cargo", &["fuzz", "--version"]) {
+        return Err(Failure::new("fuzzing needs cargo-fuzz: cargo install cargo-fuzz"));
+    }
+    for target in targets()? {
+        if arguments.target.as_ref().is_some_and(|only| *only != target) {
+            continue;
+        }
+        step(&format!("fuzz {target}"), || {
+            let mut fuzz = Command::new("cargo");
+            fuzz.current_dir(paths::workspace_root()).args(["+nightly", "fuzz", "run", "--features", "fuzzing"]);
+            fuzz.arg(&target).arg("--").arg(format!("-max_total_time={}", arguments.seconds));
+            // libFuzzer's own limits: an input may not take 10 seconds or 2 GiB.
+            fuzz.args(["-timeout=10", "-rss_limit_mb=2048"]);
+            step::run(fuzz)
+        })?;
+    }
+    Ok(())
+}
+
+/// The names of the files in `fuzz/fuzz_targets`.
+fn targets() -> Result<Vec<String>> {
+    let directory = paths::workspace_root().join("fuzz").join("fuzz_targets");
+    let entries = std::fs::read_dir(&directory).map_err(Failure::context(directory.display()))?;
+    let mut targets = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Failure::context(directory.display()))?.path();
+        if let Some(name) = path.file_stem() {
+            targets.push(name.to_string_lossy().into_owned());
+        }
+    }
+    targets.sort();
+    Ok(targets)
+}
