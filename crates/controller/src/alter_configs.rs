@@ -13,7 +13,11 @@ use quipu_metadata::{
     config::{ConfigKey, ConfigType, Lookup},
 };
 
-use crate::{Context, ControllerError, Decision, Request, draft::Draft};
+use crate::{
+    Context, ControllerError, Decision, Request,
+    draft::Draft,
+    mentions::{Mention, Mentions},
+};
 
 /// Some configs of resources are to change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,7 +78,7 @@ pub struct ReplaceConfigs {
 /// Configs by name, with their values. Of two values of one config the later holds; one without a value is refused.
 pub type NamedValues = Vec<(String, Option<String>)>;
 
-/// By resource, in the order of the request.
+/// By resource, each once, in the order of the request.
 pub type AlteredConfigs = Vec<(ConfigResource, Result<(), ControllerError>)>;
 
 /// What a resource's configs become: a value, or none.
@@ -122,18 +126,16 @@ fn alter<T>(
     validate_only: bool,
     mut changes: impl FnMut(&ConfigResource, &T) -> Result<Changes, ControllerError>,
 ) -> Result<Decision<AlteredConfigs>, ControllerError> {
-    let mut mentions: BTreeMap<&ConfigResource, u32> = BTreeMap::new();
-    for (resource, _) in resources {
-        *mentions.entry(resource).or_default() += 1;
-    }
+    let mut mentions = Mentions::count(resources.iter().map(|(resource, _)| resource));
     let mut draft = Draft::new(image);
     let mut reply = AlteredConfigs::new();
     for (resource, request) in resources {
-        let changed = if mentions.get(resource).is_some_and(|count| *count > 1) {
-            let why = format!("The request has {resource} more than once.");
-            Err(ControllerError::InvalidRequest(why))
-        } else {
-            check_resource(image, resource).and_then(|()| changes(resource, request))
+        let changed = match mentions.take(&resource) {
+            Mention::Only => check_resource(image, resource).and_then(|()| changes(resource, request)),
+            Mention::First => {
+                Err(ControllerError::InvalidRequest(format!("The request has {resource} more than once.")))
+            }
+            Mention::Again => continue,
         };
         reply.push((resource.clone(), changed.map(|changes| push_changes(&mut draft, resource, changes))));
     }
@@ -149,7 +151,7 @@ fn check_resource(image: &Image, resource: &ConfigResource) -> Result<(), Contro
             Err(ControllerError::InvalidRequest(format!("Broker {broker} is not registered.")))
         }
         ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => {
-            Err(ControllerError::InvalidRequest(format!("Configs of a {resource} are not implemented by Quipu yet.")))
+            Err(ControllerError::InvalidRequest(format!("Configs of {resource} are not implemented by Quipu yet.")))
         }
         _ => Ok(()),
     }

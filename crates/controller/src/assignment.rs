@@ -47,8 +47,9 @@ pub(crate) fn new_partition(
     let (leader, serving_count) = (members.first().map(|member| member.broker), members.len());
     let version = ConfigurationVersion::default();
     let configuration = Configuration::new(members, insync_replicas_min, replicas.len(), version).ok_or_else(|| {
+        let brokers = replicas.iter().map(BrokerId::to_string).collect::<Vec<_>>().join(", ");
         ControllerError::InvalidReplicaAssignment(format!(
-            "Of the replicas on brokers {replicas:?} only {serving_count} serve(s): too few to commit anything."
+            "Of the replicas on broker(s) {brokers} only {serving_count} serve(s): too few to commit anything."
         ))
     })?;
     let (adding, removing) = (Vec::new(), Vec::new());

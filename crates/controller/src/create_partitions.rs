@@ -1,11 +1,14 @@
 //! A topic gets more partitions. What is in it stays where it is: keys map to other partitions from then on.
 
-use std::collections::BTreeMap;
-
 use quipu_base::{BrokerId, PartitionIndex, limits::PARTITIONS_PER_REQUEST_MAX};
 use quipu_metadata::{Image, MetadataRecord, Topic};
 
-use crate::{Context, ControllerError, Decision, Request, assignment, draft::Draft, placement::Placement};
+use crate::{
+    Context, ControllerError, Decision, Request, assignment,
+    draft::Draft,
+    mentions::{Mention, Mentions},
+    placement::Placement,
+};
 
 /// Topics are to have more partitions.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,24 +31,23 @@ pub struct MorePartitions {
 }
 
 impl Request for CreatePartitions {
-    /// By name, in the order of the request.
+    /// By name, each once, in the order of the request.
     type Reply = Vec<(String, Result<(), ControllerError>)>;
 
     /// Errors: [`ControllerError::TooManyPartitions`].
     fn decide(&self, image: &Image, context: &mut Context<'_>) -> Result<Decision<Self::Reply>, ControllerError> {
         self.check_partition_total(image)?;
-        let mut mentions: BTreeMap<&str, u32> = BTreeMap::new();
-        for topic in &self.topics {
-            *mentions.entry(&topic.name).or_default() += 1;
-        }
+        let mut mentions = Mentions::count(self.topics.iter().map(|topic| &topic.name));
         let mut draft = Draft::new(image);
         let mut reply = Vec::new();
         for topic in &self.topics {
-            let result = if mentions.get(topic.name.as_str()).is_some_and(|count| *count > 1) {
-                let why = format!("The request has the topic {:?} more than once.", topic.name);
-                Err(ControllerError::InvalidRequest(why))
-            } else {
-                add_partitions(&mut draft, topic, context)
+            let result = match mentions.take(&&topic.name) {
+                Mention::Only => add_partitions(&mut draft, topic, context),
+                Mention::First => {
+                    let why = format!("The request has the topic {:?} more than once.", topic.name);
+                    Err(ControllerError::InvalidRequest(why))
+                }
+                Mention::Again => continue,
             };
             reply.push((topic.name.clone(), result));
         }

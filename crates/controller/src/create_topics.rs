@@ -16,6 +16,7 @@ use quipu_metadata::{
 use crate::{
     Context, ControllerError, Decision, Request, assignment,
     draft::Draft,
+    mentions::{Mention, Mentions},
     placement::Placement,
     topic_name::{check_topic_name, find_collision},
 };
@@ -67,24 +68,23 @@ pub struct CreatedTopic {
 }
 
 impl Request for CreateTopics {
-    /// By name, in the order of the request.
+    /// By name, each once, in the order of the request.
     type Reply = Vec<(String, Result<CreatedTopic, ControllerError>)>;
 
     /// Errors: [`ControllerError::TooManyPartitions`].
     fn decide(&self, image: &Image, context: &mut Context<'_>) -> Result<Decision<Self::Reply>, ControllerError> {
         self.check_partition_total(context.layers(image).broker().partition_count)?;
-        let mut mentions: BTreeMap<&str, u32> = BTreeMap::new();
-        for topic in &self.topics {
-            *mentions.entry(&topic.name).or_default() += 1;
-        }
+        let mut mentions = Mentions::count(self.topics.iter().map(|topic| &topic.name));
         let mut draft = Draft::new(image);
         let mut reply = Vec::new();
         for topic in &self.topics {
-            let result = if mentions.get(topic.name.as_str()).is_some_and(|count| *count > 1) {
-                let why = format!("The request has the topic {:?} more than once.", topic.name);
-                Err(ControllerError::InvalidRequest(why))
-            } else {
-                create_topic(&mut draft, topic, context)
+            let result = match mentions.take(&&topic.name) {
+                Mention::Only => create_topic(&mut draft, topic, context),
+                Mention::First => {
+                    let why = format!("The request has the topic {:?} more than once.", topic.name);
+                    Err(ControllerError::InvalidRequest(why))
+                }
+                Mention::Again => continue,
             };
             let hide_id = |mut created: CreatedTopic| {
                 created.topic_id = if self.validate_only { TopicId::ZERO } else { created.topic_id };

@@ -1,11 +1,13 @@
 //! Topics go: with their partitions and configs, at once.
 
-use std::collections::BTreeMap;
-
 use quipu_base::TopicId;
 use quipu_metadata::{Image, MetadataRecord};
 
-use crate::{Context, ControllerError, Decision, Request, draft::Draft};
+use crate::{
+    Context, ControllerError, Decision, Request,
+    draft::Draft,
+    mentions::{Mention, Mentions},
+};
 
 /// Topics are to be deleted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,28 +47,28 @@ impl TopicRef {
 }
 
 impl Request for DeleteTopics {
-    /// In the order of the request.
+    /// As the request first names each, in its order.
     type Reply = Vec<(TopicRef, Result<DeletedTopic, ControllerError>)>;
 
     /// A topic that is named twice, in whatever way, is not deleted.
     fn decide(&self, image: &Image, _: &mut Context<'_>) -> Result<Decision<Self::Reply>, ControllerError> {
-        let found: Vec<_> = self.topics.iter().map(|topic| (topic.clone(), topic.find(image))).collect();
-        let mut mentions: BTreeMap<TopicRef, u32> = BTreeMap::new();
-        for (topic, result) in &found {
-            *mentions.entry(identity(topic, result)).or_default() += 1;
-        }
+        let found: Vec<_> = self.topics.iter().map(|topic| (topic, topic.find(image))).collect();
+        let mut mentions = Mentions::count(found.iter().map(|(topic, result)| identity(topic, result)));
         let mut draft = Draft::new(image);
         let mut reply = Vec::new();
         for (topic, result) in found {
-            if mentions.get(&identity(&topic, &result)).is_some_and(|count| *count > 1) {
-                let why = "The topic is named more than once in the request.".to_owned();
-                reply.push((topic, Err(ControllerError::InvalidRequest(why))));
-                continue;
-            }
+            let result = match mentions.take(&identity(topic, &result)) {
+                Mention::Only => result,
+                Mention::First => {
+                    let why = "The topic is named more than once in the request.".to_owned();
+                    Err(ControllerError::InvalidRequest(why))
+                }
+                Mention::Again => continue,
+            };
             if let Ok(deleted) = &result {
                 draft.push(MetadataRecord::RemoveTopic { topic_id: deleted.topic_id });
             }
-            reply.push((topic, result));
+            reply.push((topic.clone(), result));
         }
         Ok(draft.finish(reply, false))
     }

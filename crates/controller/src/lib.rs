@@ -34,6 +34,7 @@ mod create_topics;
 mod delete_topics;
 mod draft;
 mod error;
+mod mentions;
 mod placement;
 mod producer_ids;
 #[cfg(test)]

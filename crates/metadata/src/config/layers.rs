@@ -1,7 +1,7 @@
 //! Which value of a config holds, and where it comes from.
 //!
 //! Invariants
-//! - Typed configs and described ones come from the same function, so that what is reported is what holds.
+//! - Typed configs and described ones come from the same list of layers, so that what is reported is what holds.
 //!
 //! Not here: keeping resolved configs (whoever uses them does, and resolves anew when a
 //! [`Delta`](crate::Delta) names the topic, this broker or all brokers).
@@ -107,7 +107,9 @@ impl<'a> ConfigLayers<'a> {
         TopicConfig {
             compression: match text("compression.type").as_str() {
                 "uncompressed" => Compression::Uncompressed,
-                "gzip" => Compression::Gzip { level: u32::try_from(number("compression.gzip.level")).ok() },
+                "gzip" => Compression::Gzip {
+                    level: Some(as_size(number("compression.gzip.level"))).filter(|level| *level != -1),
+                },
                 "snappy" => Compression::Snappy,
                 "lz4" => Compression::Lz4,
                 "zstd" => Compression::Zstd { level: as_size(number("compression.zstd.level")) },
@@ -151,78 +153,83 @@ impl<'a> ConfigLayers<'a> {
     /// All configs of a topic on which `overrides` are set, by name.
     #[must_use]
     pub fn describe_topic_with(&self, overrides: &Configs) -> Vec<ConfigEntry> {
-        TOPIC_KEYS.iter().map(|key| entry(key, self.topic_synonyms(key, overrides))).collect()
+        TOPIC_KEYS.iter().map(|key| entry(key, self.topic_layers(key, overrides))).collect()
     }
 
     /// All configs of the broker, by name.
     #[must_use]
     pub fn describe_broker(&self) -> Vec<ConfigEntry> {
-        BROKER_KEYS.iter().map(|key| entry(key, self.broker_synonyms(key))).collect()
+        BROKER_KEYS.iter().map(|key| entry(key, self.broker_layers(key))).collect()
     }
 
     /// The configs set on all brokers while they run, by name: what Kafka tells of the broker without a name.
     #[must_use]
     pub fn describe_all_brokers(&self) -> Vec<ConfigEntry> {
-        let layer = |key: &'static ConfigKey| {
-            let synonyms = layer(key, self.all_brokers, ConfigSource::DynamicDefaultBroker);
-            synonyms.map(|synonym| entry(key, vec![synonym]))
-        };
-        BROKER_KEYS.iter().filter_map(layer).collect()
+        let own = |key: &'static ConfigKey| layer(key, self.all_brokers, ConfigSource::DynamicDefaultBroker);
+        let is_sound = |own: &Layer<'_>| own.value().is_some();
+        BROKER_KEYS.iter().filter_map(own).filter(is_sound).map(|own| entry(own.key, std::iter::once(own))).collect()
     }
 
     fn topic_value(&self, name: &str, overrides: &Configs) -> Value {
         let key = Lookup::topic(name).known(name).expect("a config of the table");
-        held(key, &self.topic_synonyms(key, overrides))
+        held(self.topic_layers(key, overrides))
     }
 
     fn broker_value(&self, name: &str) -> Value {
         let key = Lookup::broker(name).known(name).expect("a config of the table");
-        held(key, &self.broker_synonyms(key))
+        held(self.broker_layers(key))
     }
 
-    fn topic_synonyms(&self, key: &'static ConfigKey, overrides: &Configs) -> Vec<ConfigSynonym> {
+    fn topic_layers<'b>(&'b self, key: &'static ConfigKey, overrides: &'b Configs) -> impl Iterator<Item = Layer<'b>> {
         let name = key.broker_name.expect("every topic config has a broker config behind it");
         let behind = Lookup::broker(name).known(name).expect("it is in the broker table");
-        let mut synonyms = self.broker_synonyms(behind);
-        if let Some(own) = layer(key, Some(overrides), ConfigSource::DynamicTopic) {
-            synonyms.insert(0, own);
-        }
-        synonyms
+        layer(key, Some(overrides), ConfigSource::DynamicTopic).into_iter().chain(self.broker_layers(behind))
     }
 
-    fn broker_synonyms(&self, key: &'static ConfigKey) -> Vec<ConfigSynonym> {
+    fn broker_layers<'b>(&'b self, key: &'static ConfigKey) -> impl Iterator<Item = Layer<'b>> {
         let (broker, all_brokers) = if key.dynamic { (self.broker, self.all_brokers) } else { (None, None) };
-        let fixed = self.statics.get(key.name).and_then(|value| synonym(key, value, ConfigSource::StaticBroker));
-        [
+        let fixed = self.statics.get(key.name).map(|text| Layer { key, text, source: ConfigSource::StaticBroker });
+        let layers = [
             layer(key, broker, ConfigSource::DynamicBroker),
             layer(key, all_brokers, ConfigSource::DynamicDefaultBroker),
             fixed,
-            synonym(key, key.default, ConfigSource::Default),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+            Some(Layer { key, text: key.default, source: ConfigSource::Default }),
+        ];
+        layers.into_iter().flatten()
     }
 }
 
-fn layer(key: &'static ConfigKey, configs: Option<&Configs>, source: ConfigSource) -> Option<ConfigSynonym> {
-    synonym(key, configs?.get(key.name)?, source)
+/// A value in one layer, as it is stored there.
+struct Layer<'a> {
+    key: &'static ConfigKey,
+    text: &'a str,
+    source: ConfigSource,
 }
 
-/// None if the value is not acceptable: the layer below holds then.
-fn synonym(key: &'static ConfigKey, value: &str, source: ConfigSource) -> Option<ConfigSynonym> {
-    let value = key.accept(value).ok()?.to_string();
-    Some(ConfigSynonym { name: key.name, value, source })
+impl Layer<'_> {
+    /// None if the value is not acceptable: the layer below holds then.
+    fn value(&self) -> Option<Value> {
+        self.key.accept(self.text).ok()
+    }
+
+    fn synonym(&self) -> Option<ConfigSynonym> {
+        Some(ConfigSynonym { name: self.key.name, value: self.value()?.to_string(), source: self.source })
+    }
 }
 
-fn entry(key: &'static ConfigKey, synonyms: Vec<ConfigSynonym>) -> ConfigEntry {
+fn layer<'a>(key: &'static ConfigKey, configs: Option<&'a Configs>, source: ConfigSource) -> Option<Layer<'a>> {
+    configs?.get(key.name).map(|text| Layer { key, text, source })
+}
+
+fn held<'a>(mut layers: impl Iterator<Item = Layer<'a>>) -> Value {
+    layers.find_map(|layer| layer.value()).expect("the default is always there, and acceptable")
+}
+
+fn entry<'a>(key: &'static ConfigKey, layers: impl Iterator<Item = Layer<'a>>) -> ConfigEntry {
+    let synonyms: Vec<ConfigSynonym> = layers.filter_map(|layer| layer.synonym()).collect();
     let holds = synonyms.first().expect("the default is always there");
     let is_read_only = !key.dynamic || key.status != Status::Works;
     ConfigEntry { key, value: holds.value.clone(), source: holds.source, is_read_only, synonyms }
-}
-
-fn held(key: &ConfigKey, synonyms: &[ConfigSynonym]) -> Value {
-    synonyms.first().and_then(|synonym| key.parse(&synonym.value)).unwrap_or_else(|| key.default_value())
 }
 
 fn as_number(value: &Value) -> i64 {

@@ -25,7 +25,7 @@ pub enum Compression {
     /// With gzip.
     Gzip {
         /// 1 to 9; none leaves it to the library.
-        level: Option<u32>,
+        level: Option<i32>,
     },
     /// With snappy.
     Snappy,
