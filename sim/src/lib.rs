@@ -4,8 +4,11 @@
 //! - Every choice comes from the run's seed: the same seed gives the same run, event by event.
 //! - There is one disk model ([`disk`]), which the crash tests of storage and whole simulated clusters share.
 //!
+//! From the inside out: [`disk`] and `net` are pure models; `agenda` lets things happen at their time; [`node`] is a machine
+//! and its process; [`env`] is what that process sees; [`world`] is the whole run.
+//!
 //! Not here: the traits (`quipu-env`), the suite that holds this world to the real one (`tests/conformance`).
-//! Read [`disk`] next.
+//! Read [`world`] next.
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -13,4 +16,19 @@ compile_error!(
      (or CARGO_ENCODED_RUSTFLAGS) has replaced it: unset that, or add `--cfg madsim` to it"
 );
 
+mod agenda;
+mod config;
 pub mod disk;
+pub mod env;
+mod net;
+pub mod node;
+mod seed;
+mod trace;
+pub mod world;
+
+pub use config::{DiskTiming, NodeConfig, PowerCut, SimConfig};
+pub use env::SimEnv;
+pub use net::{Latency, LinkSettings};
+pub use node::{Down, Node, Running};
+pub use trace::{ProbeEvent, TraceEvent};
+pub use world::{Report, RunFailure, Sim, World, run_seeds};

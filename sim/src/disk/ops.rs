@@ -95,10 +95,18 @@ impl DiskModel {
     /// # Errors
     /// Faults, unreadable sectors, `InvalidInput` for unaligned direct reads.
     pub fn read(&mut self, handle: &FileHandle, position: u64, length: usize) -> io::Result<Bytes> {
-        self.check_handle(handle)?;
         if handle.direct {
             check_aligned(position, length)?;
         }
+        self.read_unaligned(handle, position, length)
+    }
+
+    /// Like [`Self::read`], for whoever needs no alignment though the file is direct: the kernel itself.
+    ///
+    /// # Errors
+    /// Faults, unreadable sectors.
+    pub fn read_unaligned(&mut self, handle: &FileHandle, position: u64, length: usize) -> io::Result<Bytes> {
+        self.check_handle(handle)?;
         if self.faults.strikes(Fault::ReadFails, &handle.path) {
             return Err(io::Error::other("simulated failure of a read"));
         }
@@ -256,6 +264,16 @@ impl DiskModel {
         const ENDLESS: u64 = 1 << 50;
         let total = self.options.capacity_bytes.unwrap_or(ENDLESS);
         (total.saturating_sub(self.used_blocks * BLOCK_BYTES as u64), total)
+    }
+
+    /// Free and total bytes of the file system that holds `path`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn space_at(&mut self, path: &Path) -> io::Result<(u64, u64)> {
+        self.check_power()?;
+        self.existing(path)?;
+        Ok(self.space())
     }
 
     fn free_blocks(&self) -> u64 {

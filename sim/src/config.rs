@@ -1,0 +1,92 @@
+//! What a run is made of, but for its seed.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use crate::{disk::DiskOptions, net::LinkSettings};
+
+/// What all runs of one kind have in common.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// The run fails when it takes longer than this, in virtual time.
+    pub time_limit: Duration,
+    /// Whether to keep every event, not just their hash.
+    pub keep_trace: bool,
+    /// Between two nodes, unless set otherwise.
+    pub link: LinkSettings,
+    /// How long disks take.
+    pub disk_timing: DiskTiming,
+    /// Bytes of one direction of a connection that may be sent and not yet read.
+    pub window_bytes: usize,
+    /// How long a connection tries to send what nobody acknowledges before it fails.
+    pub retransmit_limit: Duration,
+    /// Whether legal but unusual things are done on purpose ([`quipu_env::Probe::buggify`]).
+    pub buggify: bool,
+    /// Bugs that are switched on ([`quipu_env::Probe::planted`]).
+    pub planted: BTreeSet<&'static str>,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        Self {
+            time_limit: Duration::from_secs(3600),
+            keep_trace: false,
+            link: LinkSettings::default(),
+            disk_timing: DiskTiming::default(),
+            window_bytes: 256 * 1024,
+            retransmit_limit: Duration::from_secs(120),
+            buggify: false,
+            planted: BTreeSet::new(),
+        }
+    }
+}
+
+/// Typical times of disk operations; each one takes between half and twice as long, and one in a hundred ten times.
+#[derive(Clone, Debug)]
+pub struct DiskTiming {
+    /// Any operation, before what it is.
+    pub base: Duration,
+    /// Each mebibyte read or written.
+    pub per_mebibyte: Duration,
+    /// A sync.
+    pub sync: Duration,
+}
+
+impl Default for DiskTiming {
+    /// A solid-state disk behind a hypervisor.
+    fn default() -> Self {
+        Self {
+            base: Duration::from_micros(10),
+            per_mebibyte: Duration::from_micros(300),
+            sync: Duration::from_micros(80),
+        }
+    }
+}
+
+/// What one node is.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Shards of its process.
+    pub shards: u16,
+    /// Its disk.
+    pub disk: DiskOptions,
+    /// What its disk keeps when the power goes.
+    pub power_cut: PowerCut,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { shards: 2, disk: DiskOptions::default(), power_cut: PowerCut::Random }
+    }
+}
+
+/// What a disk keeps of what was not synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PowerCut {
+    /// What chance will have.
+    Random,
+    /// Nothing.
+    LoseAll,
+    /// Everything.
+    KeepAll,
+}

@@ -1,0 +1,339 @@
+//! The disk model, with time around it.
+//!
+//! Every operation takes place in one moment, some time after it was begun, whether its future still exists or not; so
+//! operations under way at the same time take place in any order. Large reads and writes take place in two parts.
+//!
+//! Not here: what operations do (`disk`).
+
+use core::{
+    future::{Future, pending},
+    time::Duration,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use quipu_env::{Disk, DiskLock, File, LockError, OpenOptions, SyncError};
+use tokio::sync::oneshot;
+
+use super::{Context, task};
+use crate::{
+    disk::{BLOCK_BYTES, Choices, DiskModel, FileHandle, LockHandle},
+    world::lock,
+};
+
+/// Reads and writes longer than this take place in two parts.
+const PART_BYTES: usize = 16 * BLOCK_BYTES;
+
+/// What an operation costs.
+#[derive(Clone, Copy)]
+enum Cost {
+    /// Names and lengths.
+    Small,
+    /// Bytes read or written.
+    Bytes(usize),
+    Sync,
+}
+
+impl Context {
+    fn duration(&self, cost: Cost) -> Duration {
+        let timing = &self.world.0.config.disk_timing;
+        match cost {
+            Cost::Small => timing.base,
+            Cost::Bytes(count) => {
+                let kibibytes = u32::try_from(count.div_ceil(1024)).unwrap_or(u32::MAX);
+                timing.base + timing.per_mebibyte * kibibytes / 1024
+            }
+            Cost::Sync => timing.base + timing.sync,
+        }
+    }
+
+    /// Has `work` done on the disk. Stays pending when the process ends before.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        work: impl FnOnce(&mut DiskModel, &mut dyn Choices) -> T + Send + 'static,
+    ) -> T {
+        let (sender, outcome) = oneshot::channel();
+        if !self.is_over() {
+            let work = move |disk: &mut DiskModel, choices: &mut dyn Choices| -> Box<dyn FnOnce() + Send> {
+                let value = work(disk, choices);
+                // Told, and dropped if nobody waits any more, when the disk is not locked.
+                Box::new(move || drop(sender.send(value)))
+            };
+            self.node.begin_disk_work(&self.world, self.duration(cost), Box::new(work));
+        }
+        match outcome.await {
+            Ok(value) => value,
+            Err(_ended) => pending().await,
+        }
+    }
+}
+
+impl Context {
+    /// Has `work`, which takes several steps, go on to its end even if the caller gives up.
+    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (sender, outcome) = oneshot::channel();
+        drop(task::spawn(self, task::current_shard(), "disk", async move { drop(sender.send(work.await)) }));
+        match outcome.await {
+            Ok(value) => value,
+            Err(_ended) => pending().await,
+        }
+    }
+}
+
+/// A node's file system, as one process sees it.
+#[derive(Clone)]
+pub struct SimDisk {
+    context: Context,
+}
+
+impl SimDisk {
+    pub(super) const fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn on_path<T: Send + 'static>(
+        &self,
+        path: &Path,
+        work: impl FnOnce(&mut DiskModel, &Path) -> T + Send + 'static,
+    ) -> T {
+        let path = path.to_owned();
+        self.context.on_disk(Cost::Small, move |disk, _| work(disk, &path)).await
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimFile> {
+        let (context, path) = (self.context.clone(), path.to_owned());
+        let open = move |disk: &mut DiskModel, _: &mut dyn Choices| {
+            let handle = disk.open(&path, options)?;
+            Ok(SimFile {
+                open: Arc::new(OpenFile { context, path, is_direct: handle.is_direct(), handle: Some(handle) }),
+            })
+        };
+        self.context.on_disk(Cost::Small, open).await
+    }
+
+    async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.on_path(path, DiskModel::create_dir_all).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let to = to.to_owned();
+        self.on_path(from, move |disk, from| disk.rename(from, &to)).await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        self.on_path(path, DiskModel::remove).await
+    }
+
+    async fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.on_path(path, DiskModel::remove_dir).await
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.on_path(path, |disk, path| disk.list(path)).await
+    }
+
+    async fn file_size(&self, path: &Path) -> io::Result<u64> {
+        self.on_path(path, |disk, path| disk.file_size(path)).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> Result<(), SyncError> {
+        let path = path.to_owned();
+        self.context.on_disk(Cost::Sync, move |disk, _| disk.sync_dir(&path)).await
+    }
+
+    async fn lock(&self, path: &Path) -> Result<SimLock, LockError> {
+        let context = self.context.clone();
+        let process_id = context.life.process_id;
+        self.on_path(path, move |disk, path| {
+            let handle = disk.lock(path, process_id)?;
+            Ok(SimLock { context, handle: Some(handle) })
+        })
+        .await
+    }
+
+    async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        self.on_path(path, DiskModel::space_at).await
+    }
+}
+
+struct OpenFile {
+    context: Context,
+    /// As it was given.
+    path: PathBuf,
+    is_direct: bool,
+    /// There until it is dropped.
+    handle: Option<FileHandle>,
+}
+
+impl OpenFile {
+    fn handle(&self) -> &FileHandle {
+        self.handle.as_ref().expect("taken only by the drop")
+    }
+
+    fn own_path(&self, error: SyncError) -> SyncError {
+        SyncError { path: self.path.clone(), ..error }
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take()
+            && !self.context.is_over()
+        {
+            lock(&self.context.node.disk).close(handle);
+        }
+    }
+}
+
+/// An open file of a simulated disk.
+#[derive(Clone)]
+pub struct SimFile {
+    open: Arc<OpenFile>,
+}
+
+impl SimFile {
+    async fn on_file<T: Send + 'static>(
+        &self,
+        cost: Cost,
+        work: impl FnOnce(&mut DiskModel, &FileHandle, &mut dyn Choices) -> T + Send + 'static,
+    ) -> T {
+        let file = self.clone();
+        // The file leaves together with the outcome: it must not be closed while the disk is locked.
+        let work = move |disk: &mut DiskModel, choices: &mut dyn Choices| {
+            let value = work(disk, file.open.handle(), choices);
+            (file, value)
+        };
+        let (file, value) = self.open.context.on_disk(cost, work).await;
+        drop(file);
+        value
+    }
+
+    async fn write_parts(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<()> {
+        let mut at = position;
+        for part in parts(position, chunks) {
+            let length: usize = part.iter().map(Bytes::len).sum();
+            self.on_file(Cost::Bytes(length), move |disk, file, _| disk.write(file, at, &part)).await?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    /// Bytes for the network, as the kernel's `sendfile` reads them: at once, whatever the alignment.
+    pub(super) fn read_for_sending(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        lock(&self.open.context.node.disk).read_unaligned(self.open.handle(), position, length)
+    }
+}
+
+impl File for SimFile {
+    fn path(&self) -> &Path {
+        &self.open.path
+    }
+
+    fn is_direct(&self) -> bool {
+        self.open.is_direct
+    }
+
+    async fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let whole = self.on_file(Cost::Bytes(length), move |disk, file, _| disk.read(file, position, length)).await?;
+        if whole.len() <= PART_BYTES {
+            return Ok(whole);
+        }
+        // The second part is read again, later; what has changed meanwhile is seen there and not in the first part.
+        let first = (whole.len() / 2).next_multiple_of(BLOCK_BYTES);
+        let rest = length - first;
+        let later = position + first as u64;
+        let second = self.on_file(Cost::Small, move |disk, file, _| disk.read(file, later, rest)).await?;
+        Ok(joined(&whole, first, &second))
+    }
+
+    async fn write_at(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<()> {
+        let file = self.clone();
+        self.open.context.detached(async move { file.write_parts(position, chunks).await }).await
+    }
+
+    async fn write_sync(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<Result<(), SyncError>> {
+        let file = self.clone();
+        let work = async move {
+            file.write_parts(position, chunks).await?;
+            Ok(file.sync_data().await)
+        };
+        self.open.context.detached(work).await
+    }
+
+    async fn sync_data(&self) -> Result<(), SyncError> {
+        let synced = self.on_file(Cost::Sync, |disk, file, choices| disk.sync(file, choices)).await;
+        synced.map_err(|error| self.open.own_path(error))
+    }
+
+    async fn set_len(&self, length: u64) -> io::Result<()> {
+        self.on_file(Cost::Small, move |disk, file, _| disk.set_len(file, length)).await
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        self.on_file(Cost::Small, |disk, file, _| disk.size(file)).await
+    }
+
+    async fn forget_cached(&self, _position: u64, _length: u64) {
+        self.on_file(Cost::Small, |_, _, _| ()).await;
+    }
+}
+
+/// The first `first` bytes of `whole`, then `second`, in memory aligned as `whole` is.
+fn joined(whole: &Bytes, first: usize, second: &Bytes) -> Bytes {
+    if whole[first..] == second[..] {
+        return whole.clone();
+    }
+    let length = first + second.len();
+    let mut buffer = quipu_env::AlignedBuf::zeroed(length.next_multiple_of(BLOCK_BYTES));
+    buffer.as_mut()[..first].copy_from_slice(&whole[..first]);
+    buffer.as_mut()[first..length].copy_from_slice(second);
+    buffer.freeze().slice(..length)
+}
+
+/// A write in one part, or in two if it is long, the second of which begins at a whole block.
+fn parts(position: u64, chunks: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let length: usize = chunks.iter().map(Bytes::len).sum();
+    if length <= PART_BYTES {
+        return vec![chunks];
+    }
+    let middle = (position + length as u64 / 2).next_multiple_of(BLOCK_BYTES as u64);
+    let mut left = usize::try_from(middle - position).expect("within the write");
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for mut chunk in chunks {
+        let count = left.min(chunk.len());
+        left -= count;
+        first.push(chunk.split_to(count));
+        second.push(chunk);
+    }
+    second.retain(|chunk| !chunk.is_empty());
+    vec![first, second]
+}
+
+/// A held lock of a simulated disk.
+pub struct SimLock {
+    context: Context,
+    /// There until it is dropped.
+    handle: Option<LockHandle>,
+}
+
+impl DiskLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take()
+            && !self.context.is_over()
+        {
+            lock(&self.context.node.disk).unlock(handle);
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! A machine: its disk, its clocks, and the process that runs on it, if one does.
+//!
+//! A process begins with [`Node::start`] and ends when its main task returns, when it is killed, when it halts, or when the
+//! power goes. From that moment nothing of it acts any more: its tasks are dropped, and what their destructors do reaches
+//! nothing. The next start is another life, with another process id, on the disk that the last one left.
+//!
+//! | end | disk | connections |
+//! |---|---|---|
+//! | returned, killed, halted | everything written stays | closed by the kernel |
+//! | power cut | what chance keeps | gone without a word; nobody answers until the next start |
+
+use core::{fmt, future::Future, task::Waker, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+};
+
+use quipu_env::{Env, Fatal, Rng, ShardId};
+use rand::{Rng as _, RngExt};
+use tokio::sync::oneshot;
+
+use crate::{
+    config::{NodeConfig, PowerCut},
+    disk::{Choices, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
+    env::SimEnv,
+    seed::stream,
+    world::{World, lock},
+};
+
+/// Why a process ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Down {
+    /// Its main task returned.
+    Exited,
+    /// It was killed.
+    Killed,
+    /// The power went.
+    PowerCut,
+    /// It stopped itself.
+    Halted {
+        /// The reason, which sets the exit status.
+        why: Fatal,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited => f.write_str("the process returned"),
+            Self::Killed => f.write_str("the process was killed"),
+            Self::PowerCut => f.write_str("the power went"),
+            Self::Halted { why, message } => write!(f, "the process halted ({why:?}): {message}"),
+        }
+    }
+}
+
+impl core::error::Error for Down {}
+
+/// One process from its start to its end.
+pub(crate) struct Life {
+    /// Counts from 1 on each node.
+    pub(crate) number: u64,
+    pub(crate) process_id: u32,
+    over: AtomicBool,
+    /// How often each thing of each name was asked for.
+    counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Nanoseconds that the monotonic clock is ahead of the run's time.
+    pub(crate) clock_base: u64,
+}
+
+impl Life {
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// How often something of this kind and name has been asked for, this time included.
+    pub(crate) fn count(&self, kind: &'static str, name: &'static str) -> u64 {
+        let mut counts = lock(&self.counts);
+        let count = counts.entry((kind, name)).or_insert(0);
+        *count += 1;
+        *count
+    }
+}
+
+/// An operation on the disk that has begun. It returns what tells its caller.
+pub(crate) type DiskWork = Box<dyn FnOnce(&mut DiskModel, &mut dyn Choices) -> Box<dyn FnOnce() + Send> + Send>;
+
+pub(crate) struct NodeShared {
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    pub(crate) config: NodeConfig,
+    madsim_id: madsim::task::NodeId,
+    pub(crate) disk: Mutex<DiskModel>,
+    disk_rng: Mutex<Rng>,
+    /// Nanoseconds before which the disk answers nothing.
+    stalled_until: Mutex<u64>,
+    /// Operations that have begun and not taken place, by number.
+    disk_works: Mutex<BTreeMap<u64, DiskWork>>,
+    next_disk_work: Mutex<u64>,
+    /// Milliseconds that the wall clock is ahead of the true one.
+    pub(crate) wall_offset: AtomicI64,
+    process: Mutex<Process>,
+}
+
+#[derive(Default)]
+struct Process {
+    /// Of the process that runs.
+    life: Option<Arc<Life>>,
+    lives: u64,
+    /// How the last one ended.
+    down: Option<Down>,
+    waiting: Vec<Waker>,
+    crash_points: BTreeMap<&'static str, (u64, Down)>,
+}
+
+impl NodeShared {
+    pub(crate) fn new(world: &World, number: usize, name: &str, ip: IpAddr, config: NodeConfig) -> Self {
+        let madsim_id = world.0.runtime.create_node().name(name).build().id();
+        Self {
+            number,
+            name: name.to_owned(),
+            ip,
+            madsim_id,
+            disk: Mutex::new(DiskModel::new(config.disk.clone())),
+            disk_rng: Mutex::new(stream(world.seed(), "disk", &[number as u64])),
+            stalled_until: Mutex::new(0),
+            disk_works: Mutex::default(),
+            next_disk_work: Mutex::default(),
+            wall_offset: AtomicI64::new(0),
+            process: Mutex::default(),
+            config,
+        }
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        lock(&self.process)
+    }
+
+    /// Runs a future on the node's threads.
+    pub(crate) fn spawn_raw(&self, world: &World, future: impl Future<Output = ()> + Send + 'static) {
+        let node = world.0.runtime.get_node(self.madsim_id).expect("madsim keeps its nodes");
+        drop(node.spawn(future));
+    }
+
+    /// Begins an operation on the disk that takes place in about `duration`, unless the process ends before.
+    pub(crate) fn begin_disk_work(self: &Arc<Self>, world: &World, duration: Duration, work: DiskWork) {
+        let duration = self.jittered(duration);
+        let begin = world.now().max(*lock(&self.stalled_until));
+        let id = {
+            let mut next = lock(&self.next_disk_work);
+            *next += 1;
+            *next
+        };
+        lock(&self.disk_works).insert(id, work);
+        let node = Arc::clone(self);
+        world.schedule(begin + duration, move |world| node.do_disk_work(world, id));
+    }
+
+    fn jittered(&self, duration: Duration) -> u64 {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 32);
+        let mut rng = lock(&self.disk_rng);
+        let spread = rng.random_range(nanos / 2..=nanos.saturating_mul(2));
+        if rng.random_range(0..100) == 0 { spread.saturating_mul(10) } else { spread }
+    }
+
+    fn do_disk_work(self: &Arc<Self>, world: &World, id: u64) {
+        let work = lock(&self.disk_works).remove(&id);
+        let Some(work) = work else { return };
+        let tell = self.carry_out(work);
+        let powered = lock(&self.disk).is_powered();
+        world.record(Some(self.number), "disk", id);
+        if powered {
+            tell();
+        } else {
+            self.end_process(world, Down::PowerCut);
+        }
+    }
+
+    fn carry_out(&self, work: DiskWork) -> Box<dyn FnOnce() + Send> {
+        let mut choices = self.random_choices();
+        work(&mut lock(&self.disk), &mut choices)
+    }
+
+    /// Ends the process, if one runs.
+    pub(crate) fn end_process(&self, world: &World, down: Down) {
+        let waiting = {
+            let mut process = self.process();
+            let Some(life) = process.life.take() else { return };
+            life.over.store(true, Ordering::Relaxed);
+            process.down = Some(down.clone());
+            core::mem::take(&mut process.waiting)
+        };
+        world.record(Some(self.number), "down", u64::from(down == Down::PowerCut));
+        let works = core::mem::take(&mut *lock(&self.disk_works));
+        if down == Down::PowerCut {
+            drop(works);
+            world.with_net(|net| net.power_off(self.number));
+            self.cut_disk();
+        } else {
+            self.finish_some(works);
+            world.with_net(|net| net.end_process(self.number));
+            let mut choices = self.random_choices();
+            lock(&self.disk).kill(&mut choices);
+        }
+        world.0.runtime.kill(self.madsim_id);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// System calls that were under way when the process was killed: some still take place.
+    fn finish_some(&self, works: BTreeMap<u64, DiskWork>) {
+        for work in works.into_values() {
+            let happens = lock(&self.disk_rng).random();
+            if happens {
+                drop(self.carry_out(work));
+            }
+        }
+    }
+
+    fn cut_disk(&self) {
+        let mut random = self.random_choices();
+        let choices: &mut dyn Choices = match self.config.power_cut {
+            PowerCut::Random => &mut random,
+            PowerCut::LoseAll => &mut LoseAll,
+            PowerCut::KeepAll => &mut KeepAll,
+        };
+        lock(&self.disk).power_cut(choices);
+    }
+
+    fn random_choices(&self) -> RandomChoices {
+        RandomChoices::new(stream(lock(&self.disk_rng).next_u64(), "choices", &[]))
+    }
+
+    /// Whether the process must end at this crash point now, and how.
+    pub(crate) fn crash_at(&self, name: &'static str) -> Option<Down> {
+        let mut process = self.process();
+        let (left, _) = process.crash_points.get_mut(name)?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        process.crash_points.remove(name).map(|(_, down)| down)
+    }
+}
+
+/// A machine in a run. A clone is the same machine.
+#[derive(Clone)]
+pub struct Node {
+    world: World,
+    shared: Arc<NodeShared>,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} ({})", self.shared.name, self.shared.ip)
+    }
+}
+
+impl Node {
+    pub(crate) fn new(world: World, shared: Arc<NodeShared>) -> Self {
+        Self { world, shared }
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.shared.number
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.shared.ip
+    }
+
+    /// Starts a process, whose main task runs on shard 0. When it returns, the process ends.
+    ///
+    /// # Panics
+    /// If a process runs.
+    pub fn start<F, M, T>(&self, main: M) -> Running<T>
+    where
+        M: FnOnce(SimEnv) -> F,
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let env = self.boot();
+        let (sender, value) = oneshot::channel();
+        let (main, node) = (main(env.clone()), self.clone());
+        drop(env.spawn(ShardId(0), "main", async move {
+            let value = main.await;
+            // Nobody may wait for it.
+            drop(sender.send(value));
+            node.shared.end_process(&node.world, Down::Exited);
+        }));
+        Running { value, node: self.clone() }
+    }
+
+    fn boot(&self) -> SimEnv {
+        let shared = &self.shared;
+        let mut process = shared.process();
+        assert!(process.life.is_none(), "a process runs on {} already", shared.name);
+        process.lives += 1;
+        let mut rng = stream(self.world.seed(), "life", &[shared.number as u64, process.lives]);
+        let life = Arc::new(Life {
+            number: process.lives,
+            process_id: rng.random_range(2..32_768),
+            over: AtomicBool::new(false),
+            counts: Mutex::default(),
+            clock_base: rng.random_range(1_000_000_000..1_000_000_000_000_000),
+        });
+        process.life = Some(Arc::clone(&life));
+        process.down = None;
+        drop(process);
+        self.world.record(Some(shared.number), "start", life.number);
+        if life.number > 1 {
+            self.world.0.runtime.restart(shared.madsim_id);
+        }
+        self.world.with_net(|net| net.power_on(shared.number));
+        SimEnv::new(self.world.clone(), Arc::clone(shared), life)
+    }
+
+    /// Whether a process runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.shared.process().life.is_some()
+    }
+
+    /// Waits until no process runs. How the last one ended; `Exited` if there never was one.
+    pub async fn wait_down(&self) -> Down {
+        core::future::poll_fn(|context| {
+            let mut process = self.shared.process();
+            if process.life.is_some() {
+                process.waiting.push(context.waker().clone());
+                return core::task::Poll::Pending;
+            }
+            core::task::Poll::Ready(process.down.clone().unwrap_or(Down::Exited))
+        })
+        .await
+    }
+
+    /// Ends the process at once; the machine goes on. Nothing if none runs.
+    pub fn kill(&self) {
+        self.shared.end_process(&self.world, Down::Killed);
+    }
+
+    /// Cuts the machine's power: see the table of the module. It comes back with the next start.
+    pub fn power_cut(&self) {
+        if self.is_up() {
+            self.shared.end_process(&self.world, Down::PowerCut);
+        } else {
+            self.world.with_net(|net| net.power_off(self.shared.number));
+            self.shared.cut_disk();
+        }
+    }
+
+    /// Lets no task of the process run until [`Self::resume`]; the network goes on.
+    pub fn pause(&self) {
+        self.world.0.runtime.pause(self.shared.madsim_id);
+    }
+
+    /// Ends [`Self::pause`].
+    pub fn resume(&self) {
+        self.world.0.runtime.resume(self.shared.madsim_id);
+    }
+
+    /// Ends the process when it comes to a crash point of that name, after `skip` times of passing it.
+    pub fn crash_at(&self, name: &'static str, skip: u64, down: Down) {
+        self.shared.process().crash_points.insert(name, (skip, down));
+    }
+
+    /// Cuts the power at an operation of the disk, counted from now.
+    pub fn crash_at_disk_operation(&self, plan: CrashPlan) {
+        self.with_disk(|disk| disk.set_crash_plan(Some(plan)));
+    }
+
+    /// Makes the disk fail as told.
+    pub fn inject(&self, rule: FaultRule) {
+        self.with_disk(|disk| disk.inject(rule));
+    }
+
+    /// Lets the disk answer nothing for a while. What was begun before goes on.
+    pub fn stall_disk(&self, duration: Duration) {
+        let until = self.world.now() + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2);
+        *lock(&self.shared.stalled_until) = until;
+    }
+
+    /// Looks at the disk, or does something to it by hand.
+    pub fn with_disk<T>(&self, work: impl FnOnce(&mut DiskModel) -> T) -> T {
+        work(&mut lock(&self.shared.disk))
+    }
+
+    /// Whether these bytes of a file would survive a power cut now: for a checker, at the moment of an acknowledgement.
+    #[must_use]
+    pub fn is_durable(&self, path: &Path, range: core::ops::Range<u64>) -> bool {
+        self.with_disk(|disk| disk.is_durable(path, range))
+    }
+
+    /// Sets the wall clock ahead (or back) of the true one, in milliseconds.
+    pub fn set_wall_offset_ms(&self, offset: i64) {
+        self.shared.wall_offset.store(offset, Ordering::Relaxed);
+    }
+}
+
+/// A process that was started.
+pub struct Running<T> {
+    value: oneshot::Receiver<T>,
+    node: Node,
+}
+
+impl<T> Running<T> {
+    /// What its main task returned.
+    ///
+    /// # Errors
+    /// If it ended otherwise: how.
+    pub async fn join(self) -> Result<T, Down> {
+        match self.value.await {
+            Ok(value) => Ok(value),
+            Err(_ended) => Err(self.node.shared.process().down.clone().unwrap_or(Down::Killed)),
+        }
+    }
+}
