@@ -18,6 +18,7 @@ compile_error!(
 
 mod agenda;
 mod config;
+pub mod crash;
 pub mod disk;
 pub mod env;
 mod net;
