@@ -152,3 +152,26 @@ impl Listener for TokioListener {
         self.address
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn resolve(host: &str) -> io::Result<Vec<SocketAddr>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        runtime.block_on(TokioNet::new().resolve(host, 9092))
+    }
+
+    #[test]
+    fn literals_and_names_resolve() {
+        let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+        assert_eq!(resolve("127.0.0.1").expect("a literal"), [SocketAddr::new(v4, 9092)]);
+        assert_eq!(resolve("::1").expect("a literal"), [SocketAddr::new(v6, 9092)]);
+        assert_eq!(resolve("[::1]").expect("a literal as in a URL"), [SocketAddr::new(v6, 9092)]);
+        let addresses = resolve("localhost").expect("every system knows this name");
+        assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()), "{addresses:?}");
+        assert!(resolve("").is_err(), "the empty name has an address");
+    }
+}

@@ -127,18 +127,31 @@ pub(crate) async fn a_reset_ends_both_own_halves<W: World>(world: W) {
     let (polled, was_polled) = oneshot::channel();
     let task = spawn(&world, async move {
         let mut buffer = BytesMut::new();
-        let mut read = pin!(client_reader.read_buf(&mut buffer));
-        assert!(poll_once(read.as_mut()).await.is_pending(), "bytes that nobody sent");
-        polled.send(()).unwrap_or_else(|()| panic!("the test waits for this"));
-        sender.send(read.await).unwrap_or_else(|_| panic!("the test waits for this"));
+        let first = {
+            let mut read = pin!(client_reader.read_buf(&mut buffer));
+            assert!(poll_once(read.as_mut()).await.is_pending(), "bytes that nobody sent");
+            polled.send(()).unwrap_or_else(|()| panic!("the test waits for this"));
+            read.await
+        };
+        let again = client_reader.read_buf(&mut buffer).await;
+        sender.send([first, again]).unwrap_or_else(|_| panic!("the test waits for this"));
     });
     soon(&world, "the reader's wait", was_polled).await.expect("the task sends");
     client_writer.reset();
-    let read = soon(&world, "the waiting reader", ended).await.expect("the task sends");
-    assert_eq!(read.expect_err("a reset is no orderly end").kind(), io::ErrorKind::ConnectionReset);
-    let mut queue = queue::<W>(&b"more"[..]);
-    let written = soon(&world, "a write after the own reset", client_writer.write(&mut queue)).await;
-    assert!(is_gone(&written.expect_err("it was written")), "a write after the own reset fails in another way");
+    for read in soon(&world, "the waiting reader", ended).await.expect("the task sends") {
+        assert_eq!(read.expect_err("a reset is no orderly end").kind(), io::ErrorKind::ConnectionReset);
+    }
+    for _ in 0..2 {
+        let mut queue = queue::<W>(&b"more"[..]);
+        let written = soon(&world, "a write after the own reset", client_writer.write(&mut queue)).await;
+        assert!(is_gone(&written.expect_err("it was written")), "a write after the own reset fails in another way");
+    }
+    client_writer.reset();
+    let finished = soon(&world, "finish after the own reset", client_writer.finish()).await;
+    assert!(
+        is_gone(&finished.expect_err("nothing is left to finish")),
+        "finish after the own reset fails in another way"
+    );
     join_all(&world, vec![task]).await;
 }
 
