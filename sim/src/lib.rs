@@ -5,7 +5,7 @@
 //! - There is one disk model ([`disk`]), which the crash tests of storage and whole simulated clusters share.
 //!
 //! From the inside out: [`disk`] and `net` are pure models; `agenda` lets things happen at their time; [`node`] is a machine
-//! and its process; [`env`] is what that process sees; [`world`] is the whole run.
+//! and its process; [`mod@env`] is what that process sees; [`world`] is the whole run.
 //!
 //! Not here: the traits (`quipu-env`), the suite that holds this world to the real one (`tests/conformance`).
 //! Read [`world`] next.

@@ -309,29 +309,28 @@ impl World {
         lock(&self.0.nodes).iter().find(|node| node.name == host).map(|node| node.ip)
     }
 
-    /// Ends every process, lets madsim drop their tasks while it still can, and sums up.
+    /// Sums up, then ends every process and lets madsim drop their tasks while it still can.
     async fn into_report<T>(self, value: T) -> Report<T> {
         let virtual_time = self.elapsed();
-        let (hash, event_count) = self.with_trace(|trace| (trace.hash(), trace.count));
-        let nodes = lock(&self.0.nodes).clone();
-        for node in nodes {
-            Node::new(self.clone(), node).kill();
-        }
-        let entries = self.agenda().clear();
-        drop(entries);
-        lock(&self.0.nodes).clear();
-        for _ in 0..4 {
-            madsim::task::yield_now().await;
-        }
-        self.with_trace(|trace| Report {
-            hash,
-            event_count,
+        let report = self.with_trace(|trace| Report {
+            hash: trace.hash(),
+            event_count: trace.count,
             virtual_time,
             marks: core::mem::take(&mut trace.marks),
             probe_events: core::mem::take(&mut trace.probe_events),
             trace: trace.kept.take(),
             value,
-        })
+        });
+        let nodes = core::mem::take(&mut *lock(&self.0.nodes));
+        for node in nodes {
+            Node::new(self.clone(), node).kill();
+        }
+        let entries = self.agenda().clear();
+        drop(entries);
+        for _ in 0..4 {
+            madsim::task::yield_now().await;
+        }
+        report
     }
 }
 

@@ -50,9 +50,11 @@ fn run(name: &'static str) {
         let config =
             SimConfig { window_bytes: if seed % 2 == 0 { 4 << 20 } else { 512 << 10 }, ..SimConfig::default() };
         Sim::new(seed, config).run(|world| async move {
-            let node = world
-                .node("node", NodeConfig { shards: 1 + u16::try_from(seed % 3).unwrap(), ..NodeConfig::default() });
-            node.with_disk(|disk| disk.create_dir_all(Path::new("/data"))).unwrap();
+            let node = world.node(
+                "node",
+                NodeConfig { shards: 1 + u16::try_from(seed % 3).expect("below 3"), ..NodeConfig::default() },
+            );
+            node.with_disk(|disk| disk.create_dir_all(Path::new("/data"))).expect("an empty disk");
             if seed % 4 == 3 {
                 // As if the machine were far from itself.
                 let latency = Latency::Exponential {
@@ -64,7 +66,7 @@ fn run(name: &'static str) {
             let host = if seed % 2 == 0 { node.ip() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
             let tested = node.clone();
             let process = node.start(|env| find(name).run(SimWorld { env, node: tested, host }));
-            process.join().await.unwrap();
+            process.join().await.expect("the test returns");
         });
     }
 }
