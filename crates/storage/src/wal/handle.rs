@@ -263,8 +263,10 @@ impl<E: Env> Wal<E> {
         let shared = &self.0.shared;
         shared.end(Stage::Closing);
         let mut ended = shared.ended.subscribe();
-        let synced = ended.wait_for(Option::is_some).await.expect("the sender lives in what this handle holds");
-        let synced = synced.expect("waited for");
+        let synced = {
+            let ended = ended.wait_for(Option::is_some).await.expect("the sender lives in what this handle holds");
+            ended.expect("waited for")
+        };
         shared.space_changed.notify_waiters();
         let fill = self.0.fill.lock().expect("nothing panics while it holds this").take();
         if let Some(fill) = fill {

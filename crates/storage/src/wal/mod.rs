@@ -21,6 +21,8 @@ mod resume;
 mod scan;
 mod shared;
 mod space;
+#[cfg(test)]
+mod tests;
 mod types;
 mod writer;
 

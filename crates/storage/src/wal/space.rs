@@ -419,7 +419,7 @@ mod tests {
         assert!(!space.promise(20 * PAGE, Class::Normal));
         space.release(20 * PAGE);
         space.set_wanted(40 * PAGE);
-        assert_eq!(space.next_file(), Some((1, 40 * PAGE)));
+        assert_eq!(space.next_file(), Some((1, 64 * PAGE)));
     }
 
     proptest! {

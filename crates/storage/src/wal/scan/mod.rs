@@ -385,6 +385,10 @@ impl<E: Env> Scanner<E> {
             && let Some(header) = ahead.iter().find(|header| header.sequence == self.expected).copied()
         {
             // Its first header is lost; the second one tells where it is.
+            if header.sequence <= self.covered {
+                self.accept(&header);
+                return Ok(Step::Again);
+            }
             let body = self.body(&header).await?;
             return match body {
                 Some(body) if body.is_intact() => Ok(Step::Group(self.scanned(&header, body))),
