@@ -29,6 +29,7 @@ pub(crate) struct Agenda {
     driver: Option<Waker>,
     /// When madsim's timer ends, as far as one is set that has not ended.
     armed: Option<u64>,
+    is_over: bool,
 }
 
 impl Agenda {
@@ -63,12 +64,15 @@ impl Agenda {
         Some(next)
     }
 
-    pub(crate) fn clear(&mut self) -> BTreeMap<EntryId, Action> {
-        core::mem::take(&mut self.entries)
+    /// Nothing will happen any more. What is taken out is to be dropped and woken: the driver holds the world, and the
+    /// world's agenda the driver's waker.
+    pub(crate) fn end(&mut self) -> (BTreeMap<EntryId, Action>, Option<Waker>) {
+        self.is_over = true;
+        (core::mem::take(&mut self.entries), self.driver.take())
     }
 }
 
-/// Carries out what is due. Never ends.
+/// Carries out what is due, to the run's end.
 pub(crate) struct Driver {
     pub(crate) world: World,
 }
@@ -86,6 +90,9 @@ impl Future for Driver {
                 continue;
             }
             let mut agenda = world.agenda();
+            if agenda.is_over {
+                return Poll::Ready(());
+            }
             agenda.driver = Some(context.waker().clone());
             let Some(deadline) = agenda.rearm(now) else { return Poll::Pending };
             drop(agenda);

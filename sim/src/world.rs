@@ -325,8 +325,11 @@ impl World {
         for node in nodes {
             Node::new(self.clone(), node).kill();
         }
-        let entries = self.agenda().clear();
+        let (entries, driver) = self.agenda().end();
         drop(entries);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
         for _ in 0..4 {
             madsim::task::yield_now().await;
         }

@@ -272,3 +272,33 @@ fn a_stalled_disk_answers_later() {
         assert!(took >= SECOND * 3 && took < SECOND * 4, "{took:?}");
     });
 }
+
+#[test]
+fn nothing_of_a_run_outlives_it() {
+    let held = Arc::new(());
+    for ends_early in [false, true] {
+        let inside = Arc::clone(&held);
+        sim(12).run(|world| async move {
+            let node = world.node("a", NodeConfig::default());
+            drop(node.start(|env| async move {
+                let (timer, disk, forever) = (Arc::clone(&inside), Arc::clone(&inside), inside);
+                let (waiting, reading) = (env.clone(), env.clone());
+                drop(env.spawn(ShardId(1), "waits", async move {
+                    waiting.clock().sleep(SECOND * 1000).await;
+                    drop(timer);
+                }));
+                drop(env.spawn(ShardId(0), "reads", async move {
+                    while reading.disk().list(Path::new("/")).await.is_ok() {}
+                    drop(disk);
+                }));
+                pending::<()>().await;
+                drop(forever);
+            }));
+            world.sleep(SECOND / 100).await;
+            if ends_early {
+                node.power_cut();
+            }
+        });
+        assert_eq!(Arc::strong_count(&held), 1, "tasks of the run still hold something");
+    }
+}
