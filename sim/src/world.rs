@@ -118,12 +118,18 @@ impl Sim {
     ///
     /// # Errors
     /// If the scenario or anything in it panics.
+    ///
+    /// # Panics
+    /// In a build that aborts on panic.
     pub fn try_run<F, S, T>(self, scenario: F) -> Result<Report<T>, RunFailure>
     where
         F: FnOnce(World) -> S + Send,
         S: Future<Output = T>,
         T: Send,
     {
+        if !cfg!(panic = "unwind") {
+            panic!("a simulated process halts by unwinding: build with a profile that does not abort on panic");
+        }
         let seed = self.seed;
         let outcome = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("seed {seed}")).stack_size(STACK_BYTES);

@@ -159,6 +159,18 @@ fn a_cut_that_survives_takes_its_bytes_for_good() {
 }
 
 #[test]
+fn what_follows_a_lost_cut_in_the_same_place_is_lost_with_it() {
+    let mut disk = disk();
+    let file = put_durably(&mut disk, "f", sectors(1, 3));
+    disk.set_len(&file, 512).unwrap();
+    disk.write(&file, 512, &[sectors(2, 1)]).unwrap();
+    let seen = outcomes(&disk, |disk| {
+        read(disk, "f").unwrap().chunks(SECTOR_BYTES).map(|sector| sector[0]).collect::<Vec<_>>()
+    });
+    assert_eq!(seen, [vec![1, 1, 1], vec![1], vec![1, 0], vec![1, 2]].into());
+}
+
+#[test]
 fn a_partial_cut_leaves_zeros_behind_it() {
     let mut disk = disk();
     let file = put_durably(&mut disk, "f", sectors(1, 1));
