@@ -1,0 +1,30 @@
+//! End to end: the real binary, real sockets, real Kafka clients.
+//!
+//! Every test starts a broker of its own on a fresh directory. With `QUIPU_E2E_SUBJECT=kafka` the tests that hold for any
+//! Kafka broker run against Apache Kafka instead: what they expect is then checked against the original; those about our own
+//! process, files and command line are skipped, and say so.
+//!
+//! - [`subject`]: the broker under test. [`text`]: lines to send.
+//! - [`kcat`], [`librdkafka`], [`python`], [`java`]: produce and consume with each client. [`codecs`]: is it compressed as asked?
+//! - [`admin`]: topics, partitions, configs, deleted records.
+//! - [`crash`]: `kill -9` in the middle. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
+//! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`tour`]: the README's lines.
+//!
+//! Read [`subject`] next.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod admin;
+mod codecs;
+mod crash;
+mod disk_full;
+mod hostile;
+mod java;
+mod kcat;
+mod librdkafka;
+mod python;
+mod startup;
+mod subject;
+mod syscalls;
+mod text;
+mod tour;
