@@ -78,6 +78,7 @@ impl SparseIndex {
         self.end_position = position.checked_add(size).expect("a segment is rolled below 4 GiB");
         if let Some(last) = self.blocks.last_mut()
             && position - last.position < interval
+            && last.batches > 0
         {
             last.max_timestamp = last.max_timestamp.max(header.max_timestamp);
             last.batches += 1;
@@ -92,6 +93,34 @@ impl SparseIndex {
             batches: 1,
             headers_crc: crc,
         });
+    }
+
+    /// Adds a range that can't be read, as a block without batches, up to `end_position`.
+    pub(crate) fn push_bad(&mut self, offset: Offset, end_position: u32) {
+        let delta = u32::try_from(offset.records_since(self.base)).expect("a segment is rolled below 2^32 offsets");
+        let position = std::mem::replace(&mut self.end_position, end_position);
+        let max_timestamp = Timestamp::NONE;
+        self.blocks.push(Block { offset_delta: delta, position, max_timestamp, batches: 0, headers_crc: 0 });
+    }
+
+    /// An index to be filled with what follows, without what lies before the last block.
+    pub(crate) fn fork(&self) -> Self {
+        let last = self.blocks.last().copied();
+        Self { base: self.base, blocks: last.into_iter().collect(), end_position: self.end_position }
+    }
+
+    /// Takes over what a [`Self::fork`] was filled with. Answers the number of the first block that is new.
+    ///
+    /// # Panics
+    /// If this index has changed since the fork.
+    pub(crate) fn join(&mut self, fork: &Self) -> usize {
+        let known = self.blocks.len();
+        if let Some(last) = self.blocks.pop() {
+            assert!(fork.blocks.first().is_some_and(|first| first.position == last.position), "a fork of this index");
+        }
+        self.blocks.extend_from_slice(&fork.blocks);
+        self.end_position = fork.end_position;
+        known
     }
 
     /// The first offset in block `index`.
@@ -190,6 +219,35 @@ mod tests {
             headers.extend_from_slice(&batch.expect("a good batch").1[..COVERED_HEADER_BYTES]);
         }
         assert_eq!(index.headers(), (5, crc32c(&headers)));
+    }
+
+    #[test]
+    fn a_fork_that_joins_equals_an_index_built_at_once() {
+        let sizes = [300, 300, 300, 5000, 10, 10, 900, 900, 10];
+        let (whole, _) = index(&sizes);
+        for cut in 0..=sizes.len() {
+            let (mut first, _) = index(&sizes[..cut]);
+            let mut fork = first.fork();
+            for (offset, size) in (100..).zip(sizes).skip(cut) {
+                let batch = batch_at(offset, 1, size, offset * 10);
+                fork.push(batch.header(), batch.bytes(), 1000);
+            }
+            let known = first.blocks().len();
+            assert_eq!(first.join(&fork), known);
+            assert_eq!(first, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_bad_range_is_a_block_of_its_own() {
+        let (mut index, _) = index(&[300]);
+        let from = index.end_position();
+        index.push_bad(Offset(101), from + 50);
+        let batch = batch_at(110, 1, 10, 0);
+        index.push(batch.header(), batch.bytes(), 1000);
+        assert_eq!(index.blocks().len(), 3);
+        assert_eq!(index.range_of(1), from..from + 50);
+        assert_eq!((index.block_at(Offset(105)), index.offset_of(2)), (Some(1), Offset(110)));
     }
 
     #[test]

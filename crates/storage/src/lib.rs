@@ -7,19 +7,36 @@
 //! Not here: retention and compaction; which batches are valid (`quipu-records`); who may append (`quipu-broker`).
 //! Read `superblock` and `wal` next.
 
+mod checkpoint;
+mod concurrent;
 mod epochs;
 mod error;
 mod footer;
 mod index;
+mod log;
 mod manifest;
 mod partition;
 mod producers;
+mod segment;
+mod store;
 pub mod superblock;
+mod tail;
 #[cfg(test)]
 mod testing;
 pub mod wal;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use epochs::EpochStart;
 pub use error::{AppendError, ChangeError, Fault, ReadError, StoreFull};
+pub use log::{Appended, Log, LogOffsets, LogOptions, ReadResult, Reservation, StateKind, TailRead};
 pub use manifest::ManifestError;
 pub use producers::{ProducerBatch, ProducerState};
+pub use store::{Identity, IdentityError, OpenError, OpenReport, Store, StoreOptions, StoreStats};
+pub use wal::{Class, CutReport, Damage, Ticket};
+
+/// Locks a mutex. One that a panic has poisoned guards values that are still whole: nothing here panics between two changes that
+/// belong together, and in production a panic ends the process.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -151,13 +151,6 @@ pub(crate) struct PartitionUpdate {
 }
 
 impl PartitionState {
-    /// The segment that holds `offset`: the last that begins at or below it, if it ends above.
-    pub(crate) fn segment_at(&self, offset: Offset) -> Option<usize> {
-        let later = self.segments.partition_point(|segment| segment.id.base <= offset);
-        let index = later.checked_sub(1)?;
-        (self.segments[index].end > offset).then_some(index)
-    }
-
     /// The first segment that holds `offset` or something above it.
     pub(crate) fn segment_from(&self, offset: Offset) -> Option<usize> {
         let index = self.segments.partition_point(|segment| segment.end <= offset);
@@ -262,11 +255,9 @@ mod tests {
     fn segments_are_found_by_offset() {
         let segments = vec![segment(0, 0, &[(5, 1)]), segment(10, 0, &[(5, 1)]), segment(30, 1, &[(5, 1)])];
         let state = PartitionState { segments, ..PartitionState::default() };
-        assert_eq!(state.segment_at(Offset(9)), Some(0));
-        assert_eq!(state.segment_at(Offset(10)), Some(1));
-        assert_eq!(state.segment_at(Offset(20)), None);
+        assert_eq!(state.segment_from(Offset(9)), Some(0));
+        assert_eq!(state.segment_from(Offset(10)), Some(1));
         assert_eq!(state.segment_from(Offset(20)), Some(2));
-        assert_eq!(state.segment_at(Offset(40)), None);
         assert_eq!(state.segment_from(Offset(40)), None);
         assert_eq!(state.segments[0].id.file_name(), "00000000000000000000.log");
         assert_eq!(state.segments[2].id.file_name(), "00000000000000000030-1.log");

@@ -77,12 +77,6 @@ pub(crate) struct ProducersDelta {
     pub(crate) removed: Vec<ProducerId>,
 }
 
-impl ProducersDelta {
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.removed.is_empty()
-    }
-}
-
 impl Producers {
     pub(crate) fn from_states(states: Vec<ProducerState>) -> Self {
         let mut entries: Vec<_> = states.into_iter().map(|state| (state.producer_id, Arc::new(state))).collect();
@@ -93,10 +87,6 @@ impl Producers {
 
     pub(crate) fn states(&self) -> impl ExactSizeIterator<Item = &ProducerState> {
         self.entries.iter().map(|(_, state)| &**state)
-    }
-
-    pub(crate) const fn len(&self) -> usize {
-        self.entries.len()
     }
 
     fn find(&self, id: ProducerId) -> Option<&ProducerState> {

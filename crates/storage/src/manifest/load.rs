@@ -10,7 +10,7 @@ use std::{
 };
 
 use quipu_base::TopicIdPartition;
-use quipu_env::{Disk, File, OpenOptions};
+use quipu_env::{Disk, File, OpenOptions, SyncError};
 
 use super::{
     Edit, FILE_NAME, Tombstones,
@@ -33,6 +33,11 @@ pub(crate) struct Loaded {
     pub(crate) partitions: BTreeMap<TopicIdPartition, PartitionState>,
     pub(crate) tombstones: Tombstones,
     pub(crate) covered: GroupSequence,
+    pub(crate) file_id: u64,
+    /// The next record's sequence.
+    pub(crate) next_sequence: u64,
+    /// Where the snapshot's last record ends.
+    pub(crate) snapshot_end: u64,
     /// Where the last record ends.
     pub(crate) end: u64,
     /// Copies that do not read although their twin does.
@@ -69,6 +74,8 @@ pub enum ManifestError {
         /// What the system said.
         source: io::Error,
     },
+    /// It can't be synced, so what it seems to say may be lost.
+    Sync(SyncError),
 }
 
 impl fmt::Display for ManifestError {
@@ -85,6 +92,7 @@ impl fmt::Display for ManifestError {
                 path.display()
             ),
             Self::Io { path, source } => write!(f, "cannot read {}: {source}", path.display()),
+            Self::Sync(error) => error.fmt(f),
         }
     }
 }
@@ -93,20 +101,35 @@ impl core::error::Error for ManifestError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            _ => None,
+            Self::Sync(error) => Some(error),
+            Self::Newer { .. } | Self::Damaged { .. } => None,
         }
     }
 }
 
+/// Whether a manifest is read to be relied on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Yes: it is synced first, so that nothing is relied on that a power cut would take away again.
+    Open,
+    /// No: nothing is written.
+    Inspect,
+}
+
 /// Reads the manifest of the data directory `dir`; none if it has none.
-pub(crate) async fn load<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Loaded>, ManifestError> {
+pub(crate) async fn load<D: Disk>(disk: &D, dir: &Path, purpose: Purpose) -> Result<Option<Loaded>, ManifestError> {
     let path = dir.join(FILE_NAME);
     let failed = |source| ManifestError::Io { path: path.clone(), source };
-    let file = match disk.open(&path, OpenOptions::READ).await {
+    let options = if purpose == Purpose::Open { OpenOptions::WRITE } else { OpenOptions::READ };
+    let file = match disk.open(&path, options).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    if purpose == Purpose::Open {
+        file.sync_data().await.map_err(ManifestError::Sync)?;
+        disk.sync_dir(dir).await.map_err(ManifestError::Sync)?;
+    }
     let size = file.size().await.map_err(failed)?;
     // After a failed sync the page cache may hold what the device does not.
     file.forget_cached(0, size).await;
@@ -142,7 +165,10 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, ManifestError> 
         match record.view.kind {
             Kind::SnapshotPart | Kind::SnapshotEnd if complete => return Err(damaged(at, "a second snapshot")),
             Kind::Edit if !complete => return Err(damaged(at, "an edit before the snapshot's end")),
-            Kind::SnapshotEnd => complete = true,
+            Kind::SnapshotEnd => {
+                complete = true;
+                loaded.snapshot_end = cursor.position as u64;
+            }
             Kind::SnapshotPart | Kind::Edit => {}
         }
         let edit = record.view.edit().ok_or_else(|| damaged(at, "a record that is no edit"))?;
@@ -150,6 +176,8 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, ManifestError> 
     }
     // The second copy of the last record may be cut off.
     loaded.end = cursor.position.min(bytes.len()) as u64;
+    loaded.file_id = file_id;
+    loaded.next_sequence = cursor.expected;
     Ok(loaded)
 }
 

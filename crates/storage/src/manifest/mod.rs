@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use crate::{partition::PartitionUpdate, wal::GroupSequence};
 
 pub use load::ManifestError;
-pub(crate) use load::{Extent, Loaded, load, parse};
+pub(crate) use load::{Extent, Loaded, Purpose, load, parse};
 pub(crate) use writer::{Contents, Manifest};
 
 /// The file's name in the data directory.

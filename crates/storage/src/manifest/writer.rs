@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
-use quipu_base::{TopicIdPartition, limits::MIB};
+use quipu_base::limits::MIB;
 use quipu_env::{Disk, Env, File, OpenOptions, Probe};
 use rand::RngExt;
 
 use super::{
-    Edit, FILE_NAME, NEW_FILE_NAME, Tombstones,
+    Edit, FILE_NAME, Loaded, NEW_FILE_NAME, Tombstones,
     record::{Kind, encode_head, encode_record},
 };
 use crate::{
@@ -41,8 +41,10 @@ pub(crate) struct Contents<'a> {
 pub(crate) struct Manifest<E: Env> {
     env: E,
     dir: PathBuf,
-    /// None after a failure, and before the first commit to a file that has to be replaced.
+    /// None before the first file is there, and after a failure that leaves a file's contents unknown.
     open: Option<OpenManifest<<E::Disk as Disk>::File>>,
+    /// The file has something that is better left behind.
+    is_worn: bool,
 }
 
 struct OpenManifest<F> {
@@ -57,23 +59,49 @@ struct OpenManifest<F> {
 }
 
 impl<E: Env> Manifest<E> {
-    /// Whose first commit replaces what file there is. Every start does that: it leaves behind what was torn or half damaged, and
-    /// costs a few milliseconds.
+    /// Of a directory that has none.
     pub(crate) fn new(env: E, dir: &Path) -> Self {
-        Self { env, dir: dir.to_owned(), open: None }
+        Self { env, dir: dir.to_owned(), open: None, is_worn: false }
+    }
+
+    /// Goes on with the one that was loaded. Behind a torn record, too: the next one takes its place, and what may be left of it
+    /// behind that has a sequence that will not be looked for.
+    pub(crate) async fn resume(env: E, dir: &Path, loaded: &Loaded) -> Result<Self, CheckpointError> {
+        let path = dir.join(FILE_NAME);
+        let file = env.disk().open(&path, OpenOptions::WRITE).await.map_err(CheckpointError::io(&path))?;
+        let allocated = file.size().await.map_err(CheckpointError::io(&path))?;
+        let open = OpenManifest {
+            file,
+            file_id: loaded.file_id,
+            next_sequence: loaded.next_sequence,
+            end: loaded.end,
+            allocated,
+            snapshot_bytes: loaded.snapshot_end,
+        };
+        let is_worn = loaded.torn.is_some() || loaded.half_written.is_some() || !loaded.damaged.is_empty();
+        Ok(Self { env, dir: dir.to_owned(), open: Some(open), is_worn })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(FILE_NAME)
     }
 
-    /// Whether the next commit must be given all contents.
-    pub(crate) fn must_replace(&self) -> bool {
-        self.open.as_ref().is_none_or(|open| open.end - open.snapshot_bytes > EDITS_BYTES.max(2 * open.snapshot_bytes))
+    /// Whether the file is better replaced than added to.
+    pub(crate) fn should_replace(&self) -> bool {
+        self.is_worn
+            || self
+                .open
+                .as_ref()
+                .is_none_or(|open| open.end - open.snapshot_bytes > EDITS_BYTES.max(2 * open.snapshot_bytes))
     }
 
-    /// Adds an edit; durable when it returns. After an error the edit may or may not be found by a later start, and the next
-    /// commit must be [`Self::replace`].
+    /// Whether an edit can be added to the file.
+    pub(crate) const fn can_append(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Adds an edit; durable when it returns. After an error the edit may or may not be found by a later start, and unless
+    /// [`Self::can_append`] the next commit must be [`Self::replace`].
     pub(crate) async fn append(&mut self, edit: &Edit) -> Result<(), CheckpointError> {
         let path = self.path();
         let Some(open) = &mut self.open else { unreachable!("the caller replaces the file after a failure") };
@@ -111,33 +139,49 @@ impl<E: Env> Manifest<E> {
 
     /// Writes a new file with these contents and puts it in the place of the old one; durable when it returns.
     pub(crate) async fn replace(&mut self, contents: &Contents<'_>) -> Result<(), CheckpointError> {
+        let new = self.dir.join(NEW_FILE_NAME);
+        let successor = self.write_successor(&new, contents).await;
+        if successor.is_err() {
+            // On a full disk its space is needed.
+            drop(self.env.disk().remove(&new).await);
+        }
+        let successor = successor?;
+        // From here on it is not known which of the two a later start finds.
         self.open = None;
-        let (disk, probe) = (self.env.disk(), self.env.probe());
+        let path = self.path();
+        let probe = self.env.probe();
+        self.env.disk().rename(&new, &path).await.map_err(CheckpointError::io(&path))?;
+        probe.crash_point("manifest.renamed");
+        self.env.disk().sync_dir(&self.dir).await?;
+        probe.crash_point("manifest.replaced");
+        probe.sometimes("manifest.replaced");
+        self.open = Some(successor);
+        self.is_worn = false;
+        Ok(())
+    }
+
+    async fn write_successor(
+        &self,
+        new: &Path,
+        contents: &Contents<'_>,
+    ) -> Result<OpenManifest<<E::Disk as Disk>::File>, CheckpointError> {
         let file_id: u64 = self.env.rng("storage.manifest").random();
         let (bytes, next_sequence) = encode_snapshot(file_id, contents);
         let snapshot_bytes = bytes.len() as u64;
-        let new = self.dir.join(NEW_FILE_NAME);
         let options = OpenOptions { truncate: true, ..OpenOptions::CREATE };
-        let file = disk.open(&new, options).await.map_err(CheckpointError::io(&new))?;
-        file.write_at(0, vec![bytes, zeros(SLACK_BYTES)]).await.map_err(CheckpointError::io(&new))?;
-        probe.crash_point("manifest.written");
+        let file = self.env.disk().open(new, options).await.map_err(CheckpointError::io(new))?;
+        file.write_at(0, vec![bytes, zeros(SLACK_BYTES)]).await.map_err(CheckpointError::io(new))?;
+        self.env.probe().crash_point("manifest.written");
         file.sync_data().await?;
-        probe.crash_point("manifest.synced");
-        let path = self.path();
-        disk.rename(&new, &path).await.map_err(CheckpointError::io(&path))?;
-        probe.crash_point("manifest.renamed");
-        disk.sync_dir(&self.dir).await?;
-        probe.crash_point("manifest.replaced");
-        probe.sometimes("manifest.replaced");
-        self.open = Some(OpenManifest {
+        self.env.probe().crash_point("manifest.synced");
+        Ok(OpenManifest {
             file,
             file_id,
             next_sequence,
             end: snapshot_bytes,
             allocated: snapshot_bytes + SLACK_BYTES,
             snapshot_bytes,
-        });
-        Ok(())
+        })
     }
 }
 

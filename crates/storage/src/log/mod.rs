@@ -1,0 +1,325 @@
+//! One partition's log: append, read, look up, cut.
+//!
+//! A [`Log`] is a handle to it, cheap to clone. By convention one shard owns a log and is the only one to change it; any may read.
+//!
+//! Not here: retention and replication. Read `state` next, then `append` and `read`.
+
+mod append;
+mod lookup;
+mod read;
+pub(crate) mod state;
+mod truncate;
+
+use core::fmt;
+use std::sync::{Arc, MutexGuard};
+
+use quipu_base::{
+    LeaderEpoch, Offset, Timestamp, TopicIdPartition,
+    limits::{SEGMENT_BYTES, SEGMENT_MS},
+};
+use quipu_env::{Env, Segment};
+
+pub(crate) use state::{Cut, LogShared, LogState};
+pub(crate) use truncate::{cut_state, producers_at};
+
+use crate::{
+    AppendError, ChangeError, EpochStart, Fault, ProducerState, ReadError, lock,
+    segment::FileOf,
+    store::Shared,
+    wal::{Class, FrameKind, SpacePermit, Ticket},
+};
+
+/// A handle to one partition's log.
+pub struct Log<E: Env> {
+    pub(crate) log: Arc<LogShared>,
+    pub(crate) store: Arc<Shared<E>>,
+}
+
+impl<E: Env> Clone for Log<E> {
+    fn clone(&self) -> Self {
+        Self { log: Arc::clone(&self.log), store: Arc::clone(&self.store) }
+    }
+}
+
+impl<E: Env> fmt::Debug for Log<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("partition", &self.log.partition).finish_non_exhaustive()
+    }
+}
+
+/// Settings of one log. They take effect with the next batch that is written to a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogOptions {
+    /// A segment is rolled before it would become larger than this, unless by a single batch (`segment.bytes`).
+    pub segment_bytes: u32,
+    /// A segment is rolled before a batch whose timestamp is later than its first batch's by more than this (`segment.ms`).
+    pub segment_ms: i64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES, segment_ms: SEGMENT_MS }
+    }
+}
+
+/// The offsets that bound a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogOffsets {
+    /// The first offset that can be read.
+    pub log_start: Offset,
+    /// Everything below is synced.
+    pub durable_end: Offset,
+    /// The offset that the next record gets.
+    pub log_end: Offset,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// Its max timestamp; under log append time, when it was (for a duplicate: first) appended.
+    pub timestamp: Timestamp,
+    /// The same batch had been appended before; this is where.
+    pub duplicate: bool,
+    /// The batch is durable when this ticket is.
+    pub ticket: Ticket,
+}
+
+/// Whole batches, in order, in memory or in files.
+pub struct ReadResult<E: Env> {
+    /// The batches. File ranges have been checked.
+    pub segments: Vec<Segment<FileOf<E>>>,
+    /// Bytes of all of them.
+    pub bytes: usize,
+    /// The offset from which to read on.
+    pub next_offset: Offset,
+}
+
+impl<E: Env> fmt::Debug for ReadResult<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadResult")
+            .field("segments", &self.segments.len())
+            .field("bytes", &self.bytes)
+            .field("next_offset", &self.next_offset)
+            .finish()
+    }
+}
+
+/// What memory alone can say about a read.
+pub enum TailRead<E: Env> {
+    /// The batches, or nothing if there is nothing below the upper bound.
+    Hit(ReadResult<E>),
+    /// The offset lies in a segment: see [`Log::read`].
+    Cold,
+    /// The offset lies outside the log.
+    OutOfRange {
+        /// The first offset there is.
+        log_start: Offset,
+        /// The offset of the next record.
+        log_end: Offset,
+    },
+    /// The partition is offline.
+    Faulty(Fault),
+    /// The partition was deleted.
+    Deleted,
+}
+
+/// Room in the tail and in the WAL for one frame. Given back when dropped unused.
+pub struct Reservation<E: Env> {
+    pub(crate) tail: crate::tail::TailPermit,
+    pub(crate) wal: SpacePermit<E>,
+}
+
+impl<E: Env> fmt::Debug for Reservation<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation").finish_non_exhaustive()
+    }
+}
+
+/// Small durable facts about a partition besides its batches: the last of each kind counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum StateKind {
+    /// A promise to a leader about to be elected.
+    Promise,
+    /// The leader epoch whose log this replica has adopted.
+    Label,
+    /// Term, vote and commit of a consensus log.
+    RaftHardState,
+}
+
+impl StateKind {
+    const fn frame(self) -> FrameKind {
+        match self {
+            Self::Promise => FrameKind::Promise,
+            Self::Label => FrameKind::Label,
+            Self::RaftHardState => FrameKind::RaftHardState,
+        }
+    }
+}
+
+impl<E: Env> Log<E> {
+    /// Whose log this is.
+    #[must_use]
+    pub fn partition(&self) -> TopicIdPartition {
+        self.log.partition
+    }
+
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        lock(&self.log.state)
+    }
+
+    /// The bounds of the log at this moment.
+    #[must_use]
+    pub fn offsets(&self) -> LogOffsets {
+        let state = self.state();
+        LogOffsets { log_start: state.log_start, durable_end: state.readable_end(), log_end: state.log_end }
+    }
+
+    /// Where an epoch ends, as `OffsetForLeaderEpoch` wants it: the largest epoch not above `epoch` and the offset after its last
+    /// record, where the newest epoch ends at `upper`. `(LeaderEpoch(-1), Offset(-1))` if that can't be said.
+    #[must_use]
+    pub fn epoch_end(&self, epoch: LeaderEpoch, upper: Offset) -> (LeaderEpoch, Offset) {
+        self.state().epochs.end_of(epoch, upper)
+    }
+
+    /// The epoch of the record at `offset`; [`LeaderEpoch::NONE`] if no epoch begins at or below it.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.state().epochs.epoch_at(offset).unwrap_or(LeaderEpoch::NONE)
+    }
+
+    /// The epoch of the last batch; [`LeaderEpoch::NONE`] if there was none.
+    #[must_use]
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.state().latest_epoch()
+    }
+
+    /// All epochs of the log.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        self.state().epochs.entries().to_vec()
+    }
+
+    /// The producers that the log remembers.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.state().producers.states().cloned().collect()
+    }
+
+    /// Bytes of batches, on disk and in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let state = self.state();
+        state.base.data_bytes() + state.tail.bytes()
+    }
+
+    /// Why the partition is offline, if it is.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.state().fault.clone()
+    }
+
+    /// Whether the partition was deleted.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.state().deleted
+    }
+
+    /// Sets the log's settings.
+    pub fn set_options(&self, options: LogOptions) {
+        self.state().options = options;
+    }
+
+    /// Moves the log start offset up to `offset`, exactly; at or below the present one nothing changes. Readers see it at once; it
+    /// is durable when the ticket is.
+    ///
+    /// Errors: `OutOfRange` above the durable end, `Faulty`, `Deleted`.
+    pub fn set_log_start(&self, reservation: Reservation<E>, offset: Offset) -> Result<Ticket, ChangeError> {
+        let mut state = self.state();
+        check_changeable(&state)?;
+        if offset > state.readable_end() {
+            return Err(ChangeError::OutOfRange { log_start: state.log_start, log_end: state.readable_end() });
+        }
+        if offset <= state.log_start {
+            return Ok(state.last_ticket);
+        }
+        state.move_log_start(offset);
+        Ok(self.submit(&mut state, reservation, FrameKind::LogStart, offset, bytes::Bytes::new()))
+    }
+
+    /// Replaces the partition's state of `kind`; durable when the ticket is, and to be seen by [`Self::durable_state`] then.
+    ///
+    /// Errors: `Deleted`. A faulty partition has states, too.
+    pub fn set_state(
+        &self,
+        reservation: Reservation<E>,
+        kind: StateKind,
+        value: bytes::Bytes,
+    ) -> Result<Ticket, ChangeError> {
+        let mut state = self.state();
+        if state.deleted {
+            return Err(ChangeError::Deleted);
+        }
+        let end = state.log_end;
+        Ok(self.submit(&mut state, reservation, kind.frame(), end, value))
+    }
+
+    /// The last durable state of `kind`.
+    #[must_use]
+    pub fn durable_state(&self, kind: StateKind) -> Option<Vec<u8>> {
+        self.state().states.get(&(kind.frame() as u8)).cloned()
+    }
+
+    fn submit(
+        &self,
+        state: &mut LogState,
+        reservation: Reservation<E>,
+        kind: FrameKind,
+        base_offset: Offset,
+        payload: bytes::Bytes,
+    ) -> Ticket {
+        let leader_epoch = state.latest_epoch();
+        let frame = crate::wal::Frame {
+            partition: self.log.partition,
+            kind,
+            leader_epoch,
+            base_offset,
+            head: bytes::Bytes::new(),
+            body: payload,
+        };
+        reservation.tail.into_frame(crate::tail::frame_cost(frame.payload_bytes()));
+        state.last_ticket = self.store.wal().submit(frame);
+        state.last_ticket
+    }
+
+    /// Room for one frame of `bytes`, see [`crate::Store::reserve`].
+    ///
+    /// Errors: [`crate::StoreFull`].
+    pub async fn reserve(&self, bytes: usize, class: Class) -> Result<Reservation<E>, crate::StoreFull> {
+        self.store.reserve(bytes, class).await
+    }
+}
+
+fn check_changeable(state: &LogState) -> Result<(), ChangeError> {
+    if state.deleted {
+        return Err(ChangeError::Deleted);
+    }
+    state.fault.clone().map_or(Ok(()), |fault| Err(ChangeError::Faulty(fault)))
+}
+
+fn check_appendable(state: &LogState) -> Result<(), AppendError> {
+    if state.deleted {
+        return Err(AppendError::Deleted);
+    }
+    state.fault.clone().map_or(Ok(()), |fault| Err(AppendError::Faulty(fault)))
+}
+
+fn check_readable(state: &LogState) -> Result<(), ReadError> {
+    if state.deleted {
+        return Err(ReadError::Deleted);
+    }
+    state.fault.clone().map_or(Ok(()), |fault| Err(ReadError::Faulty(fault)))
+}

@@ -1,0 +1,369 @@
+//! Opening a data directory: lock, superblock, manifest, WAL, and off it goes.
+//!
+//! ```text
+//! new directory    seg/ -> superblock -> manifest -> WAL
+//! every start      lock -> superblock -> manifest (synced, then read) -> scan of the WAL -> superblock with the new
+//!                  generation -> WAL runs -> checkpoints run
+//! ```
+//!
+//! Invariants
+//! - A directory without a superblock is new; one with a superblock that names WAL generations has a manifest.
+//! - Nothing is changed in a directory of a newer format, of another node, or that somebody else holds.
+//!
+//! Not here: which cluster it must belong to (`quipu-broker` asks [`super::Store::identity`]).
+
+use core::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use quipu_base::{BrokerId, DirectoryId, TopicIdPartition};
+use quipu_env::{Clock, Disk, Env, LockError, Probe, SyncError};
+use rand::RngExt;
+use tokio::sync::watch;
+
+use super::{Catalog, Owner, Shared, Store, StoreOptions, new_tail, recovery::recover};
+use crate::{
+    ManifestError,
+    checkpoint::{self, Checkpointer, Covering, Requests},
+    error::CheckpointError,
+    lock,
+    log::LogShared,
+    manifest::{self, Loaded, Manifest, Purpose},
+    segment::{SegmentFiles, segments_dir},
+    superblock::{self, Superblock, SuperblockError},
+    wal::{CutReport, Damage, GroupSequence, ScanError, StartError, Wal, WalOptions, WalSink},
+};
+
+/// The lock file's name in the data directory.
+pub(crate) const LOCK_FILE_NAME: &str = "lock";
+/// With so many WAL generations in the superblock, a start covers the WAL first, so that they are needed no more.
+const GENERATIONS_MANY: usize = superblock::GENERATIONS_MAX / 2;
+
+/// What a start has found.
+#[derive(Clone, Debug, Default)]
+pub struct OpenReport {
+    /// Bytes of WAL groups that had to be read again.
+    pub recovered_bytes: u64,
+    /// What was cut from the WAL's end; none of it had been acknowledged.
+    pub cut: Vec<CutReport>,
+    /// Damage in the WAL. The partitions concerned are faulty.
+    pub damage: Vec<Damage>,
+    /// How long the start took.
+    pub duration: Duration,
+}
+
+/// Why a data directory was not opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process uses it.
+    Held {
+        /// The directory.
+        directory: PathBuf,
+        /// That process.
+        pid: Option<u32>,
+    },
+    /// It belongs to another node.
+    OtherNode {
+        /// The directory.
+        directory: PathBuf,
+        /// That node.
+        stored: BrokerId,
+        /// This one.
+        given: BrokerId,
+    },
+    /// Something that nothing can be started without is damaged.
+    Damaged {
+        /// The file, or the directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The superblock can't be used.
+    Superblock(SuperblockError),
+    /// The manifest can't be used.
+    Manifest(ManifestError),
+    /// The WAL can't be read.
+    Scan(ScanError),
+    /// The WAL can't be started.
+    Wal(StartError),
+    /// The system refused something.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A sync failed.
+    Sync(SyncError),
+}
+
+impl OpenError {
+    /// The exit status of a process that can't go on without the directory (`sysexits.h`).
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Damaged { .. }
+            | Self::Superblock(SuperblockError::Damaged { .. })
+            | Self::Manifest(ManifestError::Damaged { .. }) => 65,
+            Self::Held { .. } => 69,
+            Self::OtherNode { .. }
+            | Self::Superblock(SuperblockError::Newer { .. })
+            | Self::Manifest(ManifestError::Newer { .. })
+            | Self::Scan(ScanError::Newer { .. }) => 78,
+            Self::Superblock(_)
+            | Self::Manifest(_)
+            | Self::Scan(_)
+            | Self::Wal(_)
+            | Self::Io { .. }
+            | Self::Sync(_) => 1,
+        }
+    }
+
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { directory, pid: Some(pid) } => {
+                write!(f, "{} is in use by process {pid}: stop it, or use another directory", directory.display())
+            }
+            Self::Held { directory, pid: None } => {
+                write!(f, "{} is in use by another process: stop it, or use another directory", directory.display())
+            }
+            Self::OtherNode { directory, stored, given } => write!(
+                f,
+                "{} belongs to node {stored}, this is node {given}: use another directory, or set node_id to {stored}",
+                directory.display()
+            ),
+            Self::Damaged { path, why } => {
+                write!(f, "{} is damaged: {why}; restore the directory from a replica or a backup", path.display())
+            }
+            Self::Superblock(error) => error.fmt(f),
+            Self::Manifest(error) => error.fmt(f),
+            Self::Scan(error) => error.fmt(f),
+            Self::Wal(error) => error.fmt(f),
+            Self::Io { path, source } => write!(f, "cannot use {}: {source}", path.display()),
+            Self::Sync(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Held { .. } | Self::OtherNode { .. } | Self::Damaged { .. } => None,
+            Self::Superblock(error) => Some(error),
+            Self::Manifest(error) => Some(error),
+            Self::Scan(error) => Some(error),
+            Self::Wal(error) => Some(error),
+            Self::Io { source, .. } => Some(source),
+            Self::Sync(error) => Some(error),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($variant:ident($error:ty)),*) => {
+        $(impl From<$error> for OpenError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from!(Superblock(SuperblockError), Manifest(ManifestError), Scan(ScanError), Wal(StartError), Sync(SyncError));
+
+impl From<CheckpointError> for OpenError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Io { file, error } => Self::Io { path: file, source: error },
+            CheckpointError::Sync(error) => Self::Sync(error),
+            CheckpointError::Read(error) => Self::Damaged { path: PathBuf::new(), why: error.to_string() },
+        }
+    }
+}
+
+impl<E: Env> Store<E> {
+    /// Opens the data directory, making it if there is none, and recovers what a crash has left.
+    ///
+    /// Partitions whose data is damaged are faulty afterwards; damage to the metadata partition is an error.
+    ///
+    /// Errors: see [`OpenError`]; its exit status tells the kinds apart.
+    pub async fn open(env: E, options: StoreOptions) -> Result<(Self, OpenReport), OpenError> {
+        let started = env.clock().now();
+        let dir = options.directory.clone();
+        make_dir(&env, &dir).await?;
+        let lock_path = dir.join(LOCK_FILE_NAME);
+        let held = env.disk().lock(&lock_path).await.map_err(|error| match error {
+            LockError::Held { pid } => OpenError::Held { directory: dir.clone(), pid },
+            LockError::Io(source) => OpenError::Io { path: lock_path, source },
+        })?;
+        let superblock = read_or_format(&env, &options).await?;
+        let was_clean = superblock.clean;
+        let loaded = load_manifest(&env, &dir, &superblock).await?;
+        env.probe().crash_point("open.loaded");
+
+        let tail = new_tail(&options);
+        let catalog = Arc::new(Catalog::new(tail, options.due_bytes()));
+        let segments = SegmentFiles::new(env.clone(), &dir, options.open_files_max);
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            options,
+            catalog,
+            segments,
+            wal: OnceLock::new(),
+            rounds: watch::Sender::new(0),
+            requests: Requests::default(),
+            superblock: tokio::sync::Mutex::new(superblock),
+            stuck: Mutex::new(false),
+            _lock: held,
+        });
+        let mut checkpointer = checkpointer(&shared, loaded).await?;
+        let report = bring_up(&mut checkpointer).await?;
+        check_metadata(&shared).await?;
+        let shard = shared.options.shard;
+        let task = checkpoint::run(checkpointer, !was_clean);
+        let checkpoints = env.spawn(shard, "checkpoint", task);
+        let duration = env.clock().now().since(started);
+        Ok((Self(Arc::new(Owner { shared, checkpoints })), OpenReport { duration, ..report }))
+    }
+}
+
+async fn make_dir<E: Env>(env: &E, dir: &Path) -> Result<(), OpenError> {
+    if env.disk().list(dir).await.is_ok() {
+        return Ok(());
+    }
+    env.disk().create_dir_all(dir).await.map_err(OpenError::io(dir))?;
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    env.disk().sync_dir(parent).await?;
+    Ok(())
+}
+
+/// The directory's superblock; of a new directory, one that has just been written.
+async fn read_or_format<E: Env>(env: &E, options: &StoreOptions) -> Result<Superblock, OpenError> {
+    let dir = &options.directory;
+    if let Some(superblock) = superblock::read(env.disk(), dir).await? {
+        if superblock.node_id != options.node_id {
+            return Err(OpenError::OtherNode {
+                directory: dir.clone(),
+                stored: superblock.node_id,
+                given: options.node_id,
+            });
+        }
+        return Ok(superblock);
+    }
+    let names = env.disk().list(dir).await.map_err(OpenError::io(dir))?;
+    if let Some(name) = names.iter().find(|name| [manifest::FILE_NAME, "wal"].contains(&name.as_str())) {
+        let why = format!("it has a {name}, but no superblock");
+        return Err(OpenError::Damaged { path: dir.clone(), why });
+    }
+    let seg = segments_dir(dir);
+    env.disk().create_dir_all(&seg).await.map_err(OpenError::io(&seg))?;
+    env.disk().sync_dir(dir).await?;
+    let directory_id = DirectoryId(env.rng("storage.directory").random());
+    let mut superblock = Superblock::new(options.node_id, directory_id);
+    superblock::write(env.disk(), dir, &mut superblock).await?;
+    env.probe().crash_point("open.formatted");
+    Ok(superblock)
+}
+
+async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> Result<Option<Loaded>, OpenError> {
+    let loaded = manifest::load(env.disk(), dir, Purpose::Open).await?;
+    if loaded.is_none() && !superblock.wal_generations.is_empty() {
+        let why = "it is missing, although the directory has been in use".to_owned();
+        return Err(OpenError::Damaged { path: dir.join(manifest::FILE_NAME), why });
+    }
+    Ok(loaded)
+}
+
+/// Puts what the manifest says into the catalog.
+async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -> Result<Checkpointer<E>, OpenError> {
+    let (env, dir) = (shared.env.clone(), &shared.options.directory);
+    let store = Arc::clone(shared);
+    let Some(mut loaded) = loaded else {
+        let mut manifest = Manifest::new(env, dir);
+        let (covered, tombstones, removals) = (GroupSequence::NONE, BTreeMap::new(), Vec::new());
+        manifest
+            .replace(&manifest::Contents { covered, tombstones: &tombstones, partitions: &BTreeMap::new() })
+            .await?;
+        return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
+    };
+    let manifest = Manifest::resume(env, dir, &loaded).await?;
+    let covered = loaded.covered;
+    lock(&shared.catalog.apply).group = covered;
+    for (partition, state) in std::mem::take(&mut loaded.partitions) {
+        shared.catalog.insert(LogShared::new(partition, Arc::new(state)));
+    }
+    Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
+}
+
+/// Recovers, and starts the WAL.
+async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenReport, OpenError> {
+    let shared = Arc::clone(&checkpointer.store);
+    let mut superblock = shared.superblock.lock().await;
+    let mut end = recover(checkpointer, &superblock).await?;
+    let report = OpenReport {
+        recovered_bytes: end.uncovered_bytes,
+        cut: std::mem::take(&mut end.cut),
+        damage: std::mem::take(&mut end.damage),
+        duration: Duration::ZERO,
+    };
+    check_metadata_fault(&shared)?;
+    if superblock.wal_generations.len() >= GENERATIONS_MANY {
+        // The second scan finds every group covered.
+        checkpointer.round(Covering::Groups).await?;
+        end = recover(checkpointer, &superblock).await?;
+    }
+    shared.env.probe().crash_point("open.recovered");
+    let mut next = superblock.clone();
+    end.resume.enter(&mut next);
+    superblock::write(shared.env.disk(), &shared.options.directory, &mut next).await?;
+    *superblock = next;
+    shared.env.probe().crash_point("open.entered");
+    let options = WalOptions {
+        dir: shared.options.directory.clone(),
+        file_bytes: shared.options.wal_file_bytes,
+        total_bytes: shared.options.wal_total_bytes,
+        direct: shared.options.direct,
+        shard: shared.options.shard,
+    };
+    let sink: Arc<dyn WalSink> = Arc::clone(&shared.catalog) as _;
+    let wal = Wal::start(shared.env.clone(), options, end.resume, sink).await?;
+    wal.recycle_below(checkpointer.covered.next());
+    assert!(shared.wal.set(wal).is_ok(), "a store is brought up once");
+    Ok(report)
+}
+
+fn check_metadata_fault<E: Env>(shared: &Shared<E>) -> Result<(), OpenError> {
+    let Some(log) = shared.catalog.find(TopicIdPartition::METADATA) else { return Ok(()) };
+    match lock(&log.state).fault.clone() {
+        Some(fault) => {
+            let why = format!("metadata from offset {} on cannot be read ({})", fault.offset, fault.why);
+            Err(OpenError::Damaged { path: fault.file, why })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads the metadata partition's segments whole: without all of it nothing can be served.
+async fn check_metadata<E: Env>(shared: &Shared<E>) -> Result<(), OpenError> {
+    let Some(log) = shared.catalog.find(TopicIdPartition::METADATA) else { return Ok(()) };
+    let base = Arc::clone(&lock(&log.state).base);
+    for meta in &base.segments {
+        let path = shared.segments.path(log.partition, meta.id);
+        let checked = match shared.segments.get(log.partition, meta.id).await {
+            Ok(segment) => segment.check_all(&shared.env, meta, shared.options.index_interval_bytes).await,
+            Err(error) => Err(error),
+        };
+        checked.map_err(|error| OpenError::Damaged { path, why: format!("metadata cannot be read: {error}") })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Taking in what the WAL has and the manifest does not.
+//!
+//! ```text
+//! frame of a group at or below the partition's applied group, or its tombstone    skipped: the manifest has it
+//! append at the log's end                                                         taken in
+//! append beyond it                                                                the partition is faulty from the log's end on
+//! append below it, or a bad frame                                                 the partition is faulty
+//! truncate, log start, delete, states                                             carried out
+//! ```
+//!
+//! What follows a fault is taken in as well, behind a hole: nothing that can be read is thrown away.
+//!
+//! Invariants
+//! - Frames are carried out in the order of the WAL, so the same WAL and manifest give the same logs; a crash anywhere in here,
+//!   checkpoints included, leads there again.
+//! - No group is covered before the scan has ended and all damage is known, and faults stand in the manifest before the WAL
+//!   that shows them is used again.
+//!
+//! Not here: what of the WAL is torn or damaged (`wal::scan`).
+
+use std::{path::Path, sync::Arc};
+
+use quipu_base::{Offset, TopicIdPartition};
+use quipu_env::{Clock, Env, Probe};
+use quipu_records::BatchHeader;
+
+use super::{Shared, catalog::Catalog, open::OpenError};
+use crate::{
+    Fault,
+    checkpoint::{Checkpointer, Covering},
+    lock,
+    log::{Cut, LogShared, LogState, cut_state},
+    superblock::Superblock,
+    tail::{FRAME_OVERHEAD_BYTES, TailEntry, TailPermit},
+    wal::{Damage, FrameKind, GroupSequence, ScanEnd, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner},
+};
+
+/// Reads the WAL and takes in what counts.
+pub(super) async fn recover<E: Env>(
+    checkpointer: &mut Checkpointer<E>,
+    superblock: &Superblock,
+) -> Result<ScanEnd, OpenError> {
+    let store = Arc::clone(&checkpointer.store);
+    let options =
+        ScanOptions { dir: store.options.directory.clone(), direct: store.options.direct, mode: ScanMode::Recover };
+    let mut scanner = Scanner::open(store.env.clone(), options, superblock, checkpointer.covered).await?;
+    while let Some(group) = scanner.next_group().await? {
+        take_in(checkpointer, group).await;
+        if store.catalog.is_due() {
+            store.env.probe().sometimes("recovery.checkpoint");
+            // A full disk does not keep a store from opening: what can't be moved stays in memory.
+            if let Err(error) = checkpointer.round(Covering::LogsOnly).await {
+                tracing::warn!(%error, "no checkpoint during recovery");
+            }
+        }
+    }
+    let end = scanner.finish().await?;
+    for damage in &end.damage {
+        spread(&store.catalog, damage, checkpointer.covered);
+    }
+    Ok(end)
+}
+
+async fn take_in<E: Env>(checkpointer: &Checkpointer<E>, group: ScannedGroup) {
+    let store = &checkpointer.store;
+    let catalog = &store.catalog;
+    let memory =
+        usize::try_from(group.length).expect("a group fits memory") + group.frames.len() * FRAME_OVERHEAD_BYTES;
+    let buffer = Arc::new(catalog.tail.take(memory));
+    for frame in group.frames {
+        if checkpointer.tombstones.get(&frame.partition).is_some_and(|deleted| *deleted >= group.sequence) {
+            continue;
+        }
+        let log = catalog.log(frame.partition);
+        let place = FramePlace { file: &group.file, position: group.position, group: group.sequence };
+        if lock(&log.state).committed.applied >= group.sequence.0 {
+            continue;
+        }
+        if frame.kind == FrameKind::PartitionDelete && !frame.bad {
+            lock(&log.state).gone = true;
+            catalog.finish_delete(&mut lock(&catalog.apply), &log, group.sequence);
+            continue;
+        }
+        if frame.kind == FrameKind::Truncate && !frame.bad {
+            truncate(store, &log, frame.base_offset, &place).await;
+        } else {
+            carry_out(store, &log, frame, &place, &buffer);
+        }
+        lock(&log.state).applied = group.sequence;
+        Catalog::mark_dirty(&mut lock(&catalog.apply), &log);
+    }
+    let mut applied = lock(&catalog.apply);
+    applied.group = group.sequence;
+    applied.bytes += memory;
+}
+
+/// Where a frame stands.
+struct FramePlace<'a> {
+    file: &'a Path,
+    position: u64,
+    group: GroupSequence,
+}
+
+impl FramePlace<'_> {
+    fn fault(&self, offset: Offset, length: usize, why: String) -> Fault {
+        Fault { file: self.file.to_owned(), position: self.position, length: length as u64, offset, why }
+    }
+}
+
+fn carry_out<E: Env>(
+    store: &Shared<E>,
+    log: &LogShared,
+    frame: ScannedFrame,
+    place: &FramePlace<'_>,
+    buffer: &Arc<TailPermit>,
+) {
+    let mut state = lock(&log.state);
+    if frame.bad {
+        let why = format!("a frame of write-ahead log group {} does not match its checksum", place.group);
+        let fault = place.fault(state.log_end, 0, why);
+        return add_fault(&mut state, log.partition, fault);
+    }
+    match frame.kind {
+        FrameKind::Append => append(store, &mut state, log.partition, frame, place, buffer),
+        FrameKind::LogStart => {
+            let to = state.log_start.max(frame.base_offset);
+            state.move_log_start(to);
+            state.durable_log_start = to;
+        }
+        FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState => {
+            state.states.insert(frame.kind as u8, frame.payload.to_vec());
+        }
+        FrameKind::ProducerSnapshot | FrameKind::Truncate | FrameKind::PartitionDelete => {
+            let why = format!("group {} has a frame ({:?}) that has no place there", place.group, frame.kind);
+            let fault = place.fault(state.log_end, frame.payload.len(), why);
+            add_fault(&mut state, log.partition, fault);
+        }
+    }
+}
+
+fn append<E: Env>(
+    store: &Shared<E>,
+    state: &mut LogState,
+    partition: TopicIdPartition,
+    frame: ScannedFrame,
+    place: &FramePlace<'_>,
+    buffer: &Arc<TailPermit>,
+) {
+    let bytes = frame.payload.len();
+    let header = match BatchHeader::parse(&frame.payload) {
+        Ok(header) if header.total_bytes() == bytes && header.base_offset == frame.base_offset => header,
+        _ => {
+            let fault = place.fault(state.log_end, bytes, "an append that is not one batch".to_owned());
+            return add_fault(state, partition, fault);
+        }
+    };
+    if header.base_offset != state.log_end {
+        let why = format!("the batch at offset {} does not follow offset {}", header.base_offset, state.log_end);
+        let fault = place.fault(state.log_end, bytes, why);
+        add_fault(state, partition, fault);
+        if header.base_offset < state.log_end {
+            return;
+        }
+    }
+    state.record_batch(&header, store.env.clock().wall());
+    state.durable_end = state.log_end;
+    state.tail.push(TailEntry::new(&header, frame.payload, Arc::clone(buffer)));
+}
+
+async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place: &FramePlace<'_>) {
+    let (base, log_end) = {
+        let state = lock(&log.state);
+        (Arc::clone(&state.base), state.log_end)
+    };
+    if to >= log_end {
+        return;
+    }
+    store.env.probe().sometimes("recovery.truncate");
+    let now = store.env.clock().wall();
+    let cut = if to < base.end { Some(cut_state(store, log.partition, &base, to, now).await) } else { None };
+    let mut state = lock(&log.state);
+    match cut {
+        Some(Ok(cut)) => {
+            state.producers = cut.producers.clone();
+            state.epochs = cut.epochs.clone();
+            let log_start = state.log_start;
+            state.epochs.trim(log_start);
+            state.cut_durable(&Cut { to, base: Some(Arc::new(cut)) });
+        }
+        Some(Err(error)) => {
+            let fault = place.fault(to, 0, format!("a truncation to offset {to} cannot be repeated: {error}"));
+            return add_fault(&mut state, log.partition, fault);
+        }
+        None => {
+            let (epochs, producers) = state.replay_tail(to, now);
+            state.epochs = epochs;
+            state.producers = producers;
+            state.cut_durable(&Cut { to, base: None });
+        }
+    }
+    state.log_end = to;
+}
+
+/// Takes a partition offline, unless it is.
+fn add_fault(state: &mut LogState, partition: TopicIdPartition, fault: Fault) {
+    if state.fault.is_none() {
+        tracing::error!(%partition, %fault, "a partition is damaged");
+        state.fault = Some(fault);
+    }
+}
+
+/// Takes the partitions offline that damage in the WAL concerns.
+fn spread(catalog: &Catalog, damage: &Damage, covered: GroupSequence) {
+    for log in catalog.all() {
+        let mut state = lock(&log.state);
+        // The manifest has it all, up to a group behind the damage.
+        let is_safe = state.committed.applied >= damage.last.0 || covered >= damage.last;
+        if is_safe || !damage.affected.concerns(&log.partition) {
+            continue;
+        }
+        let fault = Fault {
+            file: damage.file.clone(),
+            position: damage.position,
+            length: damage.length,
+            offset: state.log_end,
+            why: damage.why.clone(),
+        };
+        add_fault(&mut state, log.partition, fault);
+        drop(state);
+        Catalog::mark_dirty(&mut lock(&catalog.apply), &log);
+    }
+}
