@@ -129,6 +129,10 @@ impl Disk for TokioDisk {
         self.on_path(path, |path| TokioLock::take(&path)).await
     }
 
+    async fn check_unlocked(&self, path: &Path) -> Result<(), LockError> {
+        self.on_path(path, |path| TokioLock::check(&path)).await
+    }
+
     async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
         self.on_path(path, |path| {
             let stat = rustix::fs::statvfs(path).map_err(calls::error)?;
@@ -161,6 +165,21 @@ impl TokioLock {
             .and_then(|()| calls::write_all(&file, 0, &[format!("{}\n", process::id()).into()]));
         written.map_err(LockError::Io)?;
         Ok(Self { file })
+    }
+
+    /// Takes a shared lock and gives it back at once. A process that wants the lock in that very moment is refused; several that
+    /// only check do not disturb each other.
+    fn check(path: &Path) -> Result<(), LockError> {
+        let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => file,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(LockError::Io(calls::error(errno))),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held { pid: holder(&file) }),
+            Err(errno) => Err(LockError::Io(calls::error(errno))),
+        }
     }
 }
 

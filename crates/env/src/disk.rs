@@ -147,6 +147,10 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Takes the lock file at `path`, making it if need be, and writes this process's id into it. Never waits.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::Lock, LockError>> + Send;
 
+    /// Says whether somebody holds the lock file at `path`, and leaves no trace: fit for directories that may not be written to.
+    /// Without such a file nobody does. Never waits.
+    fn check_unlocked(&self, path: &Path) -> impl Future<Output = Result<(), LockError>> + Send;
+
     /// Free and total bytes of the file system that holds `path`.
     fn space(&self, path: &Path) -> impl Future<Output = io::Result<(u64, u64)>> + Send;
 }

@@ -232,11 +232,7 @@ impl DiskModel {
     pub fn lock(&mut self, path: &Path, pid: u32) -> Result<LockHandle, LockError> {
         let file = self.open(path, OpenOptions::CREATE).map_err(LockError::Io)?;
         if self.locks.contains_key(&file.inode) {
-            let held = self.read(&file, 0, 16);
-            self.close(file);
-            let text = held.map_err(LockError::Io)?;
-            let pid = core::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
-            return Err(LockError::Held { pid });
+            return Err(self.told_held(file));
         }
         let text = Bytes::from(format!("{pid}\n"));
         let written = self.set_len(&file, 0).and_then(|()| self.write(&file, 0, &[text]));
@@ -248,6 +244,36 @@ impl DiskModel {
         self.next_lock += 1;
         self.locks.insert(file.inode, id);
         Ok(LockHandle { inode: file.inode, id, file })
+    }
+
+    /// Says whether somebody holds the lock file at `path`; nobody does if there is none.
+    ///
+    /// # Errors
+    /// [`LockError::Held`], or what opening and reading a file may fail with.
+    pub fn check_unlocked(&mut self, path: &Path) -> Result<(), LockError> {
+        let file = match self.open(path, OpenOptions::READ) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(LockError::Io(error)),
+        };
+        if self.locks.contains_key(&file.inode) {
+            return Err(self.told_held(file));
+        }
+        self.close(file);
+        Ok(())
+    }
+
+    /// What is told of a lock file that is held.
+    fn told_held(&mut self, file: FileHandle) -> LockError {
+        let held = self.read(&file, 0, 16);
+        self.close(file);
+        match held {
+            Ok(text) => {
+                let pid = core::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+                LockError::Held { pid }
+            }
+            Err(error) => LockError::Io(error),
+        }
     }
 
     /// Gives a lock back.

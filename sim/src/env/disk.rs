@@ -161,6 +161,10 @@ impl Disk for SimDisk {
         .await
     }
 
+    async fn check_unlocked(&self, path: &Path) -> Result<(), LockError> {
+        self.on_path(path, |disk, path| disk.check_unlocked(path)).await
+    }
+
     async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
         self.on_path(path, DiskModel::space_at).await
     }

@@ -90,6 +90,9 @@ pub(crate) async fn aligned_and_plain_handles_agree<W: World>(world: W) {
 
 pub(crate) async fn a_lock_is_held_once<W: World>(world: W) {
     let path = world.directory().join("lock");
+    world.env().disk().check_unlocked(&path).await.expect("there is no lock file");
+    let names = world.env().disk().list(world.directory()).await.expect("list");
+    assert!(!names.contains(&"lock".to_owned()), "checking a lock leaves no trace: {names:?}");
     let held = world.env().disk().lock(&path).await.unwrap_or_else(|error| panic!("lock: {error}"));
     let text = read(&open(&world, "lock", OpenOptions::READ).await, 0, 100).await;
     let written: u32 = str::from_utf8(&text).expect("digits").trim().parse().expect("the holder's process id");
@@ -99,8 +102,13 @@ pub(crate) async fn a_lock_is_held_once<W: World>(world: W) {
             Err(error) => panic!("a lock that is held: {error}"),
             Ok(_) => panic!("a lock was taken twice"),
         }
+        match world.env().disk().check_unlocked(&path).await {
+            Err(LockError::Held { pid }) => assert_eq!(pid, Some(written), "the holder is told wrong"),
+            other => panic!("a lock that is held: {other:?}"),
+        }
     }
     drop(held);
+    world.env().disk().check_unlocked(&path).await.expect("nobody holds it any more");
 }
 
 pub(crate) async fn a_lock_ends_with_its_holder<W: World>(world: W) {
