@@ -2,7 +2,9 @@
 //!
 //! Invariants
 //! - Epochs and start offsets rise strictly from entry to entry.
-//! - The table says nothing about offsets at or above the log's end, nor about epochs that end at or below its start.
+//! - The table is a function of the batches that are left and of the log start, whatever the order in which the log was written,
+//!   cut and trimmed: so what is recovered equals what was. For that, two epochs that begin below the log start are kept, though
+//!   one is shown at most: a truncation to a log start inside a batch takes the whole batch, and the epoch that began with it.
 //!
 //! Not here: who leads. An epoch enters the table with its first batch.
 
@@ -25,8 +27,19 @@ pub(crate) struct EpochTable {
 }
 
 impl EpochTable {
+    /// What is kept.
     pub(crate) fn entries(&self) -> &[EpochStart] {
         &self.entries
+    }
+
+    /// What is told of a log that begins at `log_start`: the epoch in force there begins there.
+    pub(crate) fn view(&self, log_start: Offset) -> Vec<EpochStart> {
+        let later = self.entries.partition_point(|entry| entry.start <= log_start);
+        let mut view = self.entries[later.saturating_sub(1)..].to_vec();
+        if let Some(first) = view.first_mut() {
+            first.start = first.start.max(log_start);
+        }
+        view
     }
 
     pub(crate) const fn from_entries(entries: Vec<EpochStart>) -> Self {
@@ -50,13 +63,10 @@ impl EpochTable {
         self.entries.retain(|entry| entry.start < end);
     }
 
-    /// Forgets what ends at or below the log's new start; the epoch in force there begins there from now on.
+    /// Forgets what is not needed any more when the log begins at `log_start`.
     pub(crate) fn trim(&mut self, log_start: Offset) {
-        let later = self.entries.partition_point(|entry| entry.start <= log_start);
-        if let Some(in_force) = later.checked_sub(1) {
-            self.entries.drain(..in_force);
-            self.entries[0].start = log_start;
-        }
+        let below = self.entries.partition_point(|entry| entry.start < log_start);
+        self.entries.drain(..below.saturating_sub(2));
     }
 
     pub(crate) fn latest(&self) -> Option<LeaderEpoch> {
@@ -69,10 +79,10 @@ impl EpochTable {
         later.checked_sub(1).map(|index| self.entries[index].epoch)
     }
 
-    /// Kafka's answer to "where does `epoch` end": the largest epoch not above it and that epoch's end, where the latest epoch
-    /// ends at `upper`. For an epoch before the first: that epoch and the first one's start. For one after the latest, or
-    /// with nothing known: `(LeaderEpoch::NONE, Offset(-1))`.
-    pub(crate) fn end_of(&self, epoch: LeaderEpoch, upper: Offset) -> (LeaderEpoch, Offset) {
+    /// Kafka's answer to "where does `epoch` end" in a log from `log_start` to `upper`: the largest epoch not above it and that
+    /// epoch's end. For an epoch before the first: that epoch and the first one's start. For one after the latest, or with nothing
+    /// known: `(LeaderEpoch::NONE, Offset(-1))`.
+    pub(crate) fn end_of(&self, epoch: LeaderEpoch, log_start: Offset, upper: Offset) -> (LeaderEpoch, Offset) {
         const UNDEFINED: (LeaderEpoch, Offset) = (LeaderEpoch::NONE, Offset(-1));
         let Some(latest) = self.latest() else { return UNDEFINED };
         if epoch == latest {
@@ -81,10 +91,10 @@ impl EpochTable {
         if epoch > latest || epoch < LeaderEpoch(0) {
             return UNDEFINED;
         }
-        let later = self.entries.partition_point(|entry| entry.epoch <= epoch);
-        let end = self.entries[later].start.min(upper);
-        let answered = later.checked_sub(1).map_or(epoch, |index| self.entries[index].epoch);
-        (answered, end)
+        let view = self.view(log_start);
+        let later = view.partition_point(|entry| entry.epoch <= epoch);
+        let answered = later.checked_sub(1).map_or(epoch, |index| view[index].epoch);
+        (answered, view[later].start.min(upper))
     }
 }
 
@@ -104,7 +114,7 @@ mod tests {
     fn answers_are_kafkas() {
         let table = table(&[(2, 10), (4, 20), (4, 25), (7, 30)]);
         let end = |epoch| {
-            let (epoch, offset) = table.end_of(LeaderEpoch(epoch), Offset(40));
+            let (epoch, offset) = table.end_of(LeaderEpoch(epoch), Offset(0), Offset(40));
             (epoch.0, offset.0)
         };
         assert_eq!(end(7), (7, 40));
@@ -114,25 +124,44 @@ mod tests {
         assert_eq!(end(1), (1, 10));
         assert_eq!(end(8), (-1, -1));
         assert_eq!(end(-1), (-1, -1));
-        assert_eq!(table.end_of(LeaderEpoch(2), Offset(15)), (LeaderEpoch(2), Offset(15)));
+        assert_eq!(table.end_of(LeaderEpoch(2), Offset(0), Offset(15)), (LeaderEpoch(2), Offset(15)));
         assert_eq!(table.epoch_at(Offset(9)), None);
         assert_eq!(table.epoch_at(Offset(29)), Some(LeaderEpoch(4)));
     }
 
+    fn shown(table: &EpochTable, log_start: i64) -> Vec<(i32, i64)> {
+        table.view(Offset(log_start)).into_iter().map(|entry| (entry.epoch.0, entry.start.0)).collect()
+    }
+
     #[test]
-    fn truncation_and_trimming_keep_what_covers_the_log() {
-        let full = table(&[(0, 0), (1, 10), (2, 20)]);
-        let mut cut = full.clone();
-        cut.truncate(Offset(10));
-        assert_eq!(cut, table(&[(0, 0)]));
-        let mut trimmed = full.clone();
-        trimmed.trim(Offset(15));
-        assert_eq!(trimmed, table(&[(1, 15), (2, 20)]));
-        trimmed.trim(Offset(100));
-        assert_eq!(trimmed, table(&[(2, 100)]));
-        let mut untouched = table(&[(3, 5)]);
-        untouched.trim(Offset(2));
-        assert_eq!(untouched, table(&[(3, 5)]));
+    fn the_view_begins_at_the_log_start() {
+        let mut table = table(&[(0, 0), (1, 10), (2, 20), (3, 30)]);
+        assert_eq!(shown(&table, 0), [(0, 0), (1, 10), (2, 20), (3, 30)]);
+        table.trim(Offset(25));
+        assert_eq!(shown(&table, 25), [(2, 25), (3, 30)]);
+        assert_eq!(table.entries().len(), 3, "one more than is shown is kept");
+        assert_eq!(table.end_of(LeaderEpoch(0), Offset(25), Offset(40)), (LeaderEpoch(0), Offset(25)));
+        assert_eq!(table.end_of(LeaderEpoch(1), Offset(25), Offset(40)), (LeaderEpoch(1), Offset(25)));
+        table.trim(Offset(100));
+        assert_eq!(shown(&table, 100), [(3, 100)]);
+        assert_eq!(table.end_of(LeaderEpoch(3), Offset(100), Offset(100)), (LeaderEpoch(3), Offset(100)));
+    }
+
+    #[test]
+    fn trimming_and_truncating_commute() {
+        for log_start in 0..=30 {
+            // The log start may lie inside the batch that is cut, which begins up to five offsets below it.
+            for end in (log_start - 5).max(0)..=40 {
+                let (mut trimmed, mut cut) = (table(&[(0, 0), (1, 10), (2, 15), (3, 30)]), table(&[(0, 0), (1, 10)]));
+                cut.assign(LeaderEpoch(2), Offset(15));
+                cut.assign(LeaderEpoch(3), Offset(30));
+                trimmed.trim(Offset(log_start));
+                trimmed.truncate(Offset(end));
+                cut.truncate(Offset(end));
+                cut.trim(Offset(log_start));
+                assert_eq!(shown(&trimmed, log_start), shown(&cut, log_start), "log start {log_start}, end {end}");
+            }
+        }
     }
 
     #[test]

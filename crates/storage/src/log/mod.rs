@@ -182,7 +182,8 @@ impl<E: Env> Log<E> {
     /// record, where the newest epoch ends at `upper`. `(LeaderEpoch(-1), Offset(-1))` if that can't be said.
     #[must_use]
     pub fn epoch_end(&self, epoch: LeaderEpoch, upper: Offset) -> (LeaderEpoch, Offset) {
-        self.state().epochs.end_of(epoch, upper)
+        let state = self.state();
+        state.epochs.end_of(epoch, state.log_start, upper)
     }
 
     /// The epoch of the record at `offset`; [`LeaderEpoch::NONE`] if no epoch begins at or below it.
@@ -200,7 +201,8 @@ impl<E: Env> Log<E> {
     /// All epochs of the log.
     #[must_use]
     pub fn epochs(&self) -> Vec<EpochStart> {
-        self.state().epochs.entries().to_vec()
+        let state = self.state();
+        state.epochs.view(state.log_start)
     }
 
     /// The producers that the log remembers.

@@ -173,16 +173,18 @@ impl LogState {
         self.epochs.trim(to);
     }
 
-    /// The epochs and producers at `end`, which lies in the tail or at its start.
-    pub(crate) fn replay_tail(&self, end: Offset, now: Timestamp) -> (EpochTable, Producers) {
-        let (mut epochs, mut producers) = (self.base.epochs.clone(), self.base.producers.clone());
+    /// The producers of the batches that lie whole below `end`, which lies in the tail or at its start.
+    pub(crate) fn producers_at(&self, end: Offset, now: Timestamp) -> Producers {
+        let mut producers = self.base.producers.clone();
         for entry in self.tail.iter().take_while(|entry| entry.last < end) {
-            let header = entry.header();
-            producers.record(&header, now);
-            epochs.assign(header.leader_epoch, header.base_offset);
+            producers.record(&entry.header(), now);
         }
-        epochs.trim(self.log_start);
-        (epochs, producers)
+        producers
+    }
+
+    /// Where the first batch begins that reaches `end`, in the tail; `end` if none does.
+    pub(crate) fn tail_boundary(&self, end: Offset) -> Offset {
+        self.tail.from(end).next().map_or(end, |entry| entry.base.min(end))
     }
 
     /// The newest epoch of a batch, or none.

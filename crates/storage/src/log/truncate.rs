@@ -21,9 +21,7 @@ use quipu_env::{Clock, Env};
 
 use super::{Cut, Log, LogShared, LogState, Reservation, check_changeable};
 use crate::{
-    ChangeError, ReadError,
-    epochs::EpochTable,
-    lock,
+    ChangeError, ReadError, lock,
     partition::{Flush, PartitionState, SegmentMeta},
     producers::Producers,
     store::Shared,
@@ -33,8 +31,9 @@ use crate::{
 /// What a truncation will have made of a log.
 struct Plan {
     to: Offset,
+    /// Where the first batch begins that goes.
+    boundary: Offset,
     base: Option<Arc<PartitionState>>,
-    epochs: EpochTable,
     producers: Producers,
 }
 
@@ -53,31 +52,30 @@ impl<E: Env> Log<E> {
     async fn prepare_and_submit(&self, reservation: Reservation<E>, to: Offset) -> Result<Ticket, ChangeError> {
         loop {
             self.settle(to).await?;
-            let (base, seen_end) = {
+            let (base, log_start, seen_end) = {
                 let state = self.state();
                 if to >= state.log_end {
                     return Ok(state.last_ticket);
                 }
-                (Arc::clone(&state.base), state.log_end)
+                (Arc::clone(&state.base), state.log_start, state.log_end)
             };
+            let now = self.store.env.clock().wall();
             let plan = if to < base.end {
-                let now = self.store.env.clock().wall();
                 let cut =
                     cut_state(&self.store, self.log.partition, &base, to, now).await.map_err(ChangeError::Read)?;
-                let log_start = self.state().log_start;
-                let mut epochs = cut.epochs.clone();
-                epochs.trim(log_start);
-                Plan { to: cut.end, epochs, producers: cut.producers.clone(), base: Some(Arc::new(cut)) }
+                let (boundary, producers) = (cut.end, cut.producers.clone());
+                Plan { to: boundary.max(log_start), boundary, producers, base: Some(Arc::new(cut)) }
             } else {
                 let state = self.state();
-                let to = tail_boundary(&state, to);
-                let (epochs, producers) = state.replay_tail(to, self.store.env.clock().wall());
-                Plan { to, base: None, epochs, producers }
+                let boundary = state.tail_boundary(to);
+                let producers = state.producers_at(boundary, now);
+                Plan { to: boundary.max(log_start), boundary, producers, base: None }
             };
             let mut state = self.state();
             check_changeable(&state)?;
             // Somebody has appended or cut meanwhile: what was prepared does not fit any more.
-            if state.log_end == seen_end && state.cuts.is_empty() && Arc::ptr_eq(&state.base, &base) {
+            let is_same = state.log_end == seen_end && state.log_start == log_start;
+            if is_same && state.cuts.is_empty() && Arc::ptr_eq(&state.base, &base) {
                 return Ok(self.submit_cut(&mut state, reservation, plan));
             }
         }
@@ -116,20 +114,14 @@ impl<E: Env> Log<E> {
 
     fn submit_cut(&self, state: &mut LogState, reservation: Reservation<E>, plan: Plan) -> Ticket {
         state.log_end = plan.to;
-        state.epochs = plan.epochs;
+        state.epochs.truncate(plan.boundary);
         state.producers = plan.producers;
         state.cuts.push_back(Cut { to: plan.to, base: plan.base });
         self.submit(state, reservation, FrameKind::Truncate, plan.to, bytes::Bytes::new())
     }
 }
 
-/// Where the log ends if every batch that reaches `to` is removed from the tail.
-fn tail_boundary(state: &LogState, to: Offset) -> Offset {
-    let boundary = state.tail.from(to).next().map_or(to, |entry| entry.base.min(to));
-    boundary.max(state.log_start)
-}
-
-/// The partition without the batches that reach `to`, which lies below `state.end`.
+/// The partition without the batches that reach `to`, which lies below `state.end`. It ends where the first of them began.
 pub(crate) async fn cut_state<E: Env>(
     store: &Shared<E>,
     partition: TopicIdPartition,
@@ -146,7 +138,7 @@ pub(crate) async fn cut_state<E: Env>(
     {
         store.segments.forget(partition, last.id);
         let kept = cut_segment(store, partition, last, to).await?;
-        cut.end = kept.end.max(state.log_start);
+        cut.end = kept.end;
         if kept.flushes.is_empty() {
             cut.segments.pop();
         } else {

@@ -179,12 +179,14 @@ impl<E: Env> fmt::Debug for Store<E> {
 
 struct Owner<E: Env> {
     shared: Arc<Shared<E>>,
-    checkpoints: E::Task,
+    checkpoints: Mutex<Option<E::Task>>,
 }
 
 impl<E: Env> Drop for Owner<E> {
     fn drop(&mut self) {
-        self.checkpoints.abort();
+        if let Some(task) = lock(&self.checkpoints).take() {
+            task.abort();
+        }
     }
 }
 
@@ -253,6 +255,8 @@ impl<E: Env> Store<E> {
     /// A clean stop, after which the next start has nothing to recover: all that was submitted is made durable, a checkpoint is
     /// made, and the superblock says so. Nothing must be submitted any more.
     ///
+    /// The directory's lock is released when the last handle to the store and its logs is dropped.
+    ///
     /// If the checkpoint fails, what it would have written is recovered by the next start.
     ///
     /// Errors: [`IdentityError`] if the superblock can't be written; the next start recovers then.
@@ -262,6 +266,11 @@ impl<E: Env> Store<E> {
         let reached = shared.wal().durable().wait_for(|durable| *durable >= last).await.is_ok();
         if let Err(error) = self.checkpoint().await {
             tracing::warn!(error, reached, "no checkpoint at the stop; the next start recovers");
+        }
+        let task = lock(&self.0.checkpoints).take();
+        if let Some(task) = task {
+            task.abort();
+            task.join().await;
         }
         let synced = shared.wal().close().await;
         let mut superblock = shared.superblock.lock().await;

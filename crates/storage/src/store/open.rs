@@ -231,7 +231,7 @@ impl<E: Env> Store<E> {
         check_metadata(&shared).await?;
         let shard = shared.options.shard;
         let task = checkpoint::run(checkpointer, !was_clean);
-        let checkpoints = env.spawn(shard, "checkpoint", task);
+        let checkpoints = Mutex::new(Some(env.spawn(shard, "checkpoint", task)));
         let duration = env.clock().now().since(started);
         Ok((Self(Arc::new(Owner { shared, checkpoints })), OpenReport { duration, ..report }))
     }

@@ -182,9 +182,7 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
     match cut {
         Some(Ok(cut)) => {
             state.producers = cut.producers.clone();
-            state.epochs = cut.epochs.clone();
-            let log_start = state.log_start;
-            state.epochs.trim(log_start);
+            state.epochs.truncate(cut.end);
             state.cut_durable(&Cut { to, base: Some(Arc::new(cut)) });
         }
         Some(Err(error)) => {
@@ -192,9 +190,9 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
             return add_fault(&mut state, log.partition, fault);
         }
         None => {
-            let (epochs, producers) = state.replay_tail(to, now);
-            state.epochs = epochs;
-            state.producers = producers;
+            let boundary = state.tail_boundary(to);
+            state.producers = state.producers_at(boundary, now);
+            state.epochs.truncate(boundary);
             state.cut_durable(&Cut { to, base: None });
         }
     }
