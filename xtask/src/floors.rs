@@ -68,9 +68,9 @@ const CRATES: &[Crate] = &[
     krate(7, "quipu-conformance", &["quipu-base", "quipu-env"], &[]),
     krate(7, "quipu-testkit", &[], &[]),
     krate(
-        7,
+        8,
         "quipu-fuzz",
-        &["quipu-base", "quipu-env", "quipu-protocol", "quipu-records", "quipu-storage", "quipu-env-tokio"],
+        &["quipu-base", "quipu-env", "quipu-metadata", "quipu-protocol", "quipu-records", "quipu-sim", "quipu-storage"],
         &[],
     ),
     krate(8, "quipu-load", &["quipu-testkit"], &[]),

@@ -10,9 +10,9 @@ use std::time::Duration;
 use quipu_testkit::batch;
 use quipu_testkit::wire::Wire;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer};
 
-use crate::librdkafka::{Deliveries, producer};
+use crate::librdkafka::{Deliveries, TestProducer, producer};
 use crate::subject::ours;
 
 const ROUNDS: usize = 24;
@@ -40,7 +40,7 @@ fn acknowledged_records_survive_kill_9_exactly_once_and_in_order() {
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| send_until(&producer, &stop));
         for round in 0..ROUNDS {
-            let before = deliveries.acknowledged().len();
+            let before = deliveries.count();
             wait_for_more(&deliveries, before, round);
             // The moment of the crash is the test: nothing is synchronised by this sleep.
             std::thread::sleep(Duration::from_micros(random.next_below(60_000)));
@@ -62,14 +62,14 @@ fn acknowledged_records_survive_kill_9_exactly_once_and_in_order() {
 /// A round crashes a broker that has acknowledged something since its start.
 fn wait_for_more(deliveries: &Deliveries, before: usize, round: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    while deliveries.acknowledged().len() <= before {
+    while deliveries.count() <= before {
         assert!(std::time::Instant::now() < deadline, "round {round}: nothing was acknowledged for a minute");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Sends numbered records, each to partition number mod [`PARTITIONS`]; returns how many.
-fn send_until(producer: &ThreadedProducer<Deliveries>, stop: &AtomicBool) -> usize {
+fn send_until(producer: &TestProducer, stop: &AtomicBool) -> usize {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         let value = value(number);

@@ -27,6 +27,11 @@ impl Deliveries {
         self.0.lock().unwrap().clone()
     }
 
+    /// How many so far.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// The numbers of the acknowledged records.
     pub(crate) fn acknowledged(&self) -> Vec<usize> {
         self.all().into_iter().filter(|(_, result)| result.is_ok()).map(|(number, _)| number).collect()
@@ -44,8 +49,11 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     }
 }
 
+/// The producer of these tests.
+pub(crate) type TestProducer = ThreadedProducer<Deliveries>;
+
 /// An idempotent producer with acks=all, and its deliveries.
-pub(crate) fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> (ThreadedProducer<Deliveries>, Deliveries) {
+pub(crate) fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> (TestProducer, Deliveries) {
     let deliveries = Deliveries::default();
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("acks", "all").set("enable.idempotence", "true");

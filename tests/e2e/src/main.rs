@@ -6,6 +6,7 @@
 //!
 //! - [`subject`]: the broker under test. [`text`]: lines to send.
 //! - [`kcat`], [`librdkafka`], [`python`], [`java`]: produce and consume with each client. [`codecs`]: is it compressed as asked?
+//! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
 //! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`tour`]: the README's lines.
@@ -22,6 +23,7 @@ mod hostile;
 mod java;
 mod kcat;
 mod librdkafka;
+mod main_job;
 mod python;
 mod startup;
 mod subject;

@@ -15,8 +15,15 @@ use crate::kafka::Jars;
 use crate::process::run;
 use crate::{Failure, Result, paths};
 
-/// Versions of the Python clients.
-pub const PYTHON_PACKAGES: [&str; 2] = ["confluent-kafka==2.16.1", "kafka-python==3.0.12"];
+/// Versions of the Python clients, and of the codecs that kafka-python does not bring along.
+pub const PYTHON_PACKAGES: [&str; 6] = [
+    "confluent-kafka==2.16.1",
+    "kafka-python==3.0.12",
+    "cramjam==2.14.0",
+    "lz4==4.4.5",
+    "python-snappy==0.7.3",
+    "zstandard==0.25.0",
+];
 
 /// A client, or a tool of the tests, that may be missing on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
