@@ -1,0 +1,8 @@
+//! The store on the simulated disk: power cuts at every operation, damage, full disks, failed syncs, and the same operations under
+//! different settings.
+//!
+//! Read `model` for what is expected, `driver` for how a store is driven, then the tests.
+
+mod crash;
+mod driver;
+mod model;
