@@ -49,11 +49,14 @@ pub const VERSION: u16 = 1;
 /// WAL generations that a superblock has room for.
 pub const GENERATIONS_MAX: usize = (COPY_BYTES - GENERATIONS_AT) / GENERATION_BYTES - 2;
 
-const FILE_NAME: &str = "superblock";
+/// The file's name in the data directory.
+pub(crate) const FILE_NAME: &str = "superblock";
 const NEW_FILE_NAME: &str = "superblock.new";
 const MAGIC: [u8; 8] = *b"QuipuSup";
-const COPY_BYTES: usize = 4096;
-const COPY_COUNT: u16 = 4;
+/// Bytes of one copy.
+pub(crate) const COPY_BYTES: usize = 4096;
+/// Copies in the file.
+pub(crate) const COPY_COUNT: u16 = 4;
 const GENERATIONS_AT: usize = 88;
 const GENERATION_BYTES: usize = 16;
 const HAS_CLUSTER_ID: u32 = 1;
@@ -234,6 +237,11 @@ fn decode(bytes: &[u8], copy: u16) -> CopyReading {
     })
 }
 
+/// Whether `bytes` begin with a whole copy of this number.
+pub(crate) fn is_whole_copy(bytes: &[u8], copy: u16) -> bool {
+    !matches!(decode(bytes, copy), CopyReading::Invalid)
+}
+
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("fixed positions inside a fixed structure")
 }
@@ -246,7 +254,8 @@ fn copy_crc(bytes: &[u8; COPY_BYTES]) -> u32 {
 }
 
 /// Reads the superblock of the data directory `dir`; none if it has none. What is answered is the readable copy with the
-/// highest sequence.
+/// highest sequence. After a kill that copy may not be durable yet: who goes on with the directory writes the superblock before
+/// relying on it.
 ///
 /// # Errors
 /// [`SuperblockError::Newer`] if a whole copy has a later version, even if others are readable.
@@ -329,3 +338,6 @@ async fn write_pair<F: File>(file: &F, superblock: &Superblock, first: u16) -> R
 fn copy_position(copy: u16) -> u64 {
     u64::from(copy) * COPY_BYTES as u64
 }
+
+#[cfg(test)]
+mod tests;

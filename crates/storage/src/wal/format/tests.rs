@@ -86,7 +86,7 @@ fn layout_is_as_documented() {
     assert_eq!(entry[40..44], 3_u32.to_le_bytes());
     assert_eq!(entry[48..56], 4_u64.to_le_bytes());
     assert_eq!(bytes[152..155], *b"abc");
-    assert_eq!(group.payloads, [152..155]);
+    assert_eq!((group.payloads[0].clone(), group.payloads.len()), (152..155, 1));
     assert_eq!(bytes[4096 - 96 - 56..4096 - 96], *entry);
     assert_eq!(bytes[4000..4010], *b"QuipuWAL\x01\x00");
     assert_eq!(bytes[4010], 1);

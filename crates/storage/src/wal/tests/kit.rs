@@ -34,7 +34,7 @@ pub(super) fn partition(number: i32) -> TopicIdPartition {
 /// The payload of frame `number`: its number, then bytes that follow from it.
 pub(super) fn payload(number: u64, length: usize) -> Bytes {
     let mut bytes = number.to_le_bytes().to_vec();
-    bytes.extend((0..length).map(|index| (number as usize * 31 + index * 7).to_le_bytes()[0]));
+    bytes.extend((0..length as u64).map(|index| (number * 31 + index * 7).to_le_bytes()[0]));
     bytes.into()
 }
 
@@ -61,10 +61,13 @@ pub(super) fn check_frame(partition_of: TopicIdPartition, base_offset: Offset, b
     number
 }
 
+/// A group's frames, by their numbers.
+type Group = (GroupSequence, Vec<(u64, Ticket)>);
+
 /// Remembers which frames were reported durable, by group.
 #[derive(Default)]
 pub(super) struct Sink {
-    pub(super) groups: Mutex<Vec<(GroupSequence, Vec<(u64, Ticket)>)>>,
+    pub(super) groups: Mutex<Vec<Group>>,
 }
 
 impl WalSink for Sink {
