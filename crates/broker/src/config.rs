@@ -1,0 +1,437 @@
+//! The broker's settings: one table, three sources. Flags win over the environment, the environment over the file.
+//!
+//! A setting `a_b` of the file is the flag `--a-b` and the variable `QUIPU_A_B`. The file may also have a table `[defaults]`
+//! with Kafka's own broker property names. Every error names its place: file with line and column, variable or flag.
+//!
+//! Not here: what Kafka's properties mean (`quipu_metadata::config`), reading the file or the command line (`cli`).
+
+use core::fmt;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use quipu_base::{BrokerId, limits};
+use quipu_metadata::{
+    Image,
+    config::{ConfigLayers, StaticConfig},
+};
+use toml::Spanned;
+
+/// How log lines look on stderr.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's id in its cluster (`node_id`).
+    pub node_id: BrokerId,
+    /// Where everything is kept (`data_dir`).
+    pub data_dir: PathBuf,
+    /// Where Kafka clients connect, as HOST:PORT; port 0 picks one (`listen`).
+    pub listen: HostPort,
+    /// What clients are told to connect to, if not the bound address (`advertise`).
+    pub advertise: Option<HostPort>,
+    /// Allows a listener without TLS and authentication that others than this machine can reach (`insecure_listen`).
+    pub insecure_listen: bool,
+    /// How log lines look (`log_format`).
+    pub log_format: LogFormat,
+    /// Bytes of one write-ahead-log file (`wal_file_bytes`).
+    pub wal_file_bytes: u64,
+    /// Bytes of requests in flight (`memory_requests_bytes`).
+    pub memory_requests_bytes: usize,
+    /// Bytes of batches not yet in a segment (`memory_tail_bytes`).
+    pub memory_tail_bytes: usize,
+    /// Bytes of replies not yet taken (`memory_replies_bytes`).
+    pub memory_replies_bytes: usize,
+    /// Single-threaded runtimes (`shards`); 0 is one for every two cores.
+    pub shards: u16,
+    /// Kafka's broker properties that were set (`[defaults]`).
+    pub defaults: StaticConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_id: BrokerId(1),
+            data_dir: PathBuf::from("quipu-data"),
+            listen: HostPort { host: "127.0.0.1".into(), port: 9092 },
+            advertise: None,
+            insecure_listen: false,
+            log_format: LogFormat::Plain,
+            wal_file_bytes: limits::WAL_FILE_BYTES,
+            memory_requests_bytes: limits::MEMORY_REQUESTS_BYTES,
+            memory_tail_bytes: limits::MEMORY_TAIL_BYTES,
+            memory_replies_bytes: limits::MEMORY_REPLIES_BYTES,
+            shards: 0,
+            defaults: StaticConfig::new(),
+        }
+    }
+}
+
+/// A host name or address and a port. An IPv6 address stands in brackets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostPort {
+    /// The host, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl core::str::FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is not HOST:PORT (an IPv6 address stands in brackets: [::1]:9092)");
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let host = match host.strip_prefix('[') {
+            Some(inside) => inside.strip_suffix(']').ok_or_else(bad)?,
+            None if host.contains(':') => return Err(bad()),
+            None => host,
+        };
+        if host.is_empty() || host.chars().any(char::is_whitespace) {
+            return Err(bad());
+        }
+        Ok(Self { host: host.to_owned(), port: port.parse().map_err(|_| bad())? })
+    }
+}
+
+/// One setting: its name in the file, what it takes, and what it is for.
+pub struct Setting {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What its value looks like, for help texts.
+    pub value: &'static str,
+    /// One sentence for help texts.
+    pub about: &'static str,
+    apply: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The flag without its dashes: `a_b` is `a-b`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The environment variable: `a_b` is `QUIPU_A_B`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("QUIPU_{}", self.name.to_uppercase())
+    }
+}
+
+macro_rules! setting {
+    ($name:ident, $value:literal, $about:literal, |$text:ident| $parse:expr) => {
+        Setting {
+            name: stringify!($name),
+            value: $value,
+            about: $about,
+            apply: |config, $text| {
+                config.$name = $parse?;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// Every setting but the table `[defaults]`.
+pub const SETTINGS: &[Setting] = &[
+    setting!(node_id, "N", "This node's id in its cluster, 0 or more [default: 1]", |text| number(text, 0, i32::MAX)
+        .map(BrokerId)),
+    setting!(data_dir, "DIR", "Where everything is kept [default: ./quipu-data]", |text| not_empty(text)
+        .map(PathBuf::from)),
+    setting!(listen, "HOST:PORT", "Where Kafka clients connect; port 0 picks one [default: 127.0.0.1:9092]", |text| {
+        text.parse()
+    }),
+    setting!(advertise, "HOST:PORT", "What clients are told to connect to [default: the bound address]", |text| {
+        text.parse().map(Some)
+    }),
+    setting!(
+        insecure_listen,
+        "BOOL",
+        "Allow a listener without TLS and authentication that other machines can reach [default: false]",
+        |text| boolean(text)
+    ),
+    setting!(log_format, "plain|json", "How log lines look on stderr [default: plain]", |text| match text {
+        "plain" => Ok(LogFormat::Plain),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{text:?} is neither \"plain\" nor \"json\"")),
+    }),
+    setting!(wal_file_bytes, "BYTES", "Size of one write-ahead-log file [default: 268435456]", |text| {
+        number(text, WAL_FILE_BYTES_MIN, limits::WAL_TOTAL_BYTES).and_then(whole_pages)
+    }),
+    setting!(memory_requests_bytes, "BYTES", "Memory for requests in flight [default: 134217728]", |text| number(
+        text,
+        limits::MIB,
+        MEMORY_BYTES_MAX
+    )),
+    setting!(
+        memory_tail_bytes,
+        "BYTES",
+        "Memory for batches that are not yet in a segment [default: 134217728]",
+        |text| number(text, MEMORY_TAIL_BYTES_MIN, MEMORY_BYTES_MAX)
+    ),
+    setting!(memory_replies_bytes, "BYTES", "Memory for replies not yet taken [default: 67108864]", |text| number(
+        text,
+        limits::MIB,
+        MEMORY_BYTES_MAX
+    )),
+    setting!(shards, "N", "Single-threaded runtimes; 0 is one for every two cores [default: 0]", |text| number(
+        text, 0, 256
+    )),
+];
+
+/// Two files are needed at least, each with room for the reserve.
+const WAL_FILE_BYTES_MIN: u64 = limits::WAL_START_BYTES;
+/// Two groups in flight, one being formed, and the reserve.
+const MEMORY_TAIL_BYTES_MIN: usize = limits::MEMORY_TAIL_RESERVE_BYTES + 3 * limits::WAL_GROUP_BYTES_MAX;
+/// A budget's permits are counted in 32 bits.
+const MEMORY_BYTES_MAX: usize = u32::MAX as usize;
+
+fn not_empty(text: &str) -> Result<&str, String> {
+    if text.is_empty() { Err("it is empty".into()) } else { Ok(text) }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+}
+
+fn number<N>(text: &str, min: N, max: N) -> Result<N, String>
+where
+    N: core::str::FromStr + PartialOrd + fmt::Display + Copy,
+{
+    match text.parse::<N>() {
+        Ok(value) if value >= min && value <= max => Ok(value),
+        _ => Err(format!("{text:?} is not a whole number from {min} to {max}")),
+    }
+}
+
+fn whole_pages(bytes: u64) -> Result<u64, String> {
+    if bytes.is_multiple_of(limits::WAL_ALIGN_BYTES as u64) {
+        Ok(bytes)
+    } else {
+        Err(format!("{bytes} is not a multiple of {}", limits::WAL_ALIGN_BYTES))
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A file.
+    File {
+        /// As the user gave it.
+        name: String,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// An environment variable of this name.
+    Variable(String),
+    /// A flag of this name, with its dashes.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// A setting that can't be accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// Where it stands; none if it is the combination of settings that is wrong.
+    pub origin: Option<Origin>,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Some(origin) => write!(f, "{origin}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Sets `name` (as in the file) to what `text` says.
+    pub fn apply(&mut self, name: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let applied = match SETTINGS.iter().find(|setting| setting.name == name) {
+            Some(setting) => (setting.apply)(self, text).map_err(|why| format!("{name}: {why}")),
+            None => Err(unknown(name)),
+        };
+        applied.map_err(|message| ConfigError { origin: Some(origin), message })
+    }
+
+    /// Sets a property of Kafka's.
+    pub fn apply_default(&mut self, name: &str, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        self.defaults
+            .set(name, text)
+            .map_err(|why| ConfigError { origin: Some(origin), message: format!("[defaults] {name}: {why}") })
+    }
+
+    /// Applies a file's text. `file` is its name for messages.
+    pub fn apply_file(&mut self, file: &str, text: &str) -> Result<(), ConfigError> {
+        let at = |position: usize| place(file, text, position);
+        let parsed: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
+            toml::from_str(text).map_err(|error| ConfigError {
+                origin: Some(at(error.span().map_or(0, |span| span.start))),
+                message: error.message().to_owned(),
+            })?;
+        let mut entries: Vec<_> = parsed.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let here = at(value.span().start);
+            match (key.get_ref().as_str(), value.get_ref()) {
+                ("defaults", toml::Value::Table(_)) => self.apply_defaults_table(file, text)?,
+                ("defaults", _) => {
+                    return Err(ConfigError { origin: Some(here), message: "defaults is a table: [defaults]".into() });
+                }
+                (name, value) => match scalar(value) {
+                    Some(value_text) if SETTINGS.iter().any(|setting| setting.name == name) => {
+                        self.apply(name, &value_text, here)?;
+                    }
+                    Some(_) => {
+                        return Err(ConfigError { origin: Some(at(key.span().start)), message: unknown(name) });
+                    }
+                    None => {
+                        let message = format!("{name}: a {} is not allowed here", value.type_str());
+                        return Err(ConfigError { origin: Some(at(key.span().start)), message });
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_defaults_table(&mut self, file: &str, text: &str) -> Result<(), ConfigError> {
+        #[derive(serde::Deserialize)]
+        struct Defaults {
+            defaults: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+        }
+        let at = |position: usize| Some(place(file, text, position));
+        let Defaults { defaults } = toml::from_str(text).map_err(|error| ConfigError {
+            origin: at(error.span().map_or(0, |span| span.start)),
+            message: error.message().to_owned(),
+        })?;
+        let mut entries: Vec<_> = defaults.into_iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let Some(value_text) = scalar(value.get_ref()) else {
+                let message = format!(
+                    "[defaults] {}: a {} is not allowed here (a name with dots stands in quotes: \"num.partitions\" = 3)",
+                    key.get_ref(),
+                    value.get_ref().type_str()
+                );
+                return Err(ConfigError { origin: at(key.span().start), message });
+            };
+            self.apply_default(key.get_ref(), &value_text, place(file, text, key.span().start))?;
+        }
+        Ok(())
+    }
+
+    /// Checks what only all settings together tell.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let image = Image::new();
+        let request_bytes_max = ConfigLayers::new(&image, &self.defaults, self.node_id).broker().request_bytes_max;
+        if self.memory_requests_bytes < request_bytes_max {
+            let message = format!(
+                "memory_requests_bytes is {}, which is less than socket.request.max.bytes, {request_bytes_max}: \
+                 the largest request would never fit",
+                self.memory_requests_bytes
+            );
+            return Err(ConfigError { origin: None, message });
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    format!("{name}: no such setting; there are {} and the table [defaults]", names.join(", "))
+}
+
+fn scalar(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => None,
+    }
+}
+
+fn place(file: &str, text: &str, position: usize) -> Origin {
+    let before = &text[..text.floor_char_boundary(position)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Origin::File {
+        name: file.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Config::default().apply_file("q.toml", text).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn a_file_sets_what_it_names() {
+        let mut config = Config::default();
+        let text = "node_id = 7\nlisten = \"[::1]:0\"\nshards = 2\n[defaults]\n\"num.partitions\" = 3\n";
+        config.apply_file("q.toml", text).expect("it is right");
+        assert_eq!((config.node_id, config.shards), (BrokerId(7), 2));
+        assert_eq!(config.listen, HostPort { host: "::1".into(), port: 0 });
+        assert_eq!(config.defaults.get("num.partitions"), Some("3"));
+        assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn errors_name_line_and_column() {
+        assert!(refused("node_id = 7\n  nodeid = 3\n").starts_with("q.toml:2:3: nodeid: no such setting"));
+        assert!(refused("\nnode_id = -1\n").starts_with("q.toml:2:11: node_id: \"-1\" is not a whole number"));
+        assert!(refused("node_id = \n").starts_with("q.toml:1:"));
+        assert!(refused("listen = \"localhost\"").contains("is not HOST:PORT"));
+        assert!(refused("data_dir = [1]").contains("array is not allowed"));
+        assert!(refused("[defaults]\n\"no.such.thing\" = 1").starts_with("q.toml:2:1: [defaults] no.such.thing"));
+        assert!(refused("wal_file_bytes = 16777217").contains("not a multiple of 4096"));
+    }
+
+    #[test]
+    fn the_largest_request_must_fit_its_budget() {
+        let mut config = Config::default();
+        config.memory_requests_bytes = limits::MIB;
+        assert!(config.check().expect_err("too small").to_string().contains("socket.request.max.bytes"));
+        config
+            .apply_default("socket.request.max.bytes", "1048576", Origin::Flag("--x".into()))
+            .expect("it is a property");
+        assert_eq!(config.check(), Ok(()));
+    }
+}

@@ -1,0 +1,162 @@
+//! The one place where inner errors become Kafka's error codes, each by one exhaustive match.
+//!
+//! Invariant: a new inner error does not compile until it has a code here.
+
+use std::borrow::Cow;
+
+use quipu_base::LeaderEpoch;
+use quipu_controller::ControllerError;
+use quipu_protocol::{ErrorCode, Str};
+use quipu_records::{BatchError, Fault, rewrite::RecompressError};
+use quipu_storage::{AppendError, ChangeError, ReadError, StoreFull};
+
+use crate::controller::{AskError, CommitError};
+
+/// What a client is told when something is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// Kafka's code.
+    pub(crate) code: ErrorCode,
+    /// What happened and what to do.
+    pub(crate) message: Cow<'static, str>,
+    /// The record at fault, counted from 0, if it is one record's fault.
+    pub(crate) record: Option<i32>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), record: None }
+    }
+
+    /// The code with its own text.
+    pub(crate) fn plain(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
+    }
+
+    /// The message as it goes on the wire.
+    pub(crate) fn text(&self) -> Option<Str> {
+        Some(Str::from(self.message.as_ref()))
+    }
+}
+
+/// A topic that isn't there, asked for by name or by id.
+pub(crate) fn unknown_topic(by_id: bool) -> Refusal {
+    Refusal::plain(if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition })
+}
+
+/// A batch that can't be accepted.
+pub(crate) fn batch(error: &BatchError) -> Refusal {
+    let code = match error.fault() {
+        Fault::Corrupt => ErrorCode::CorruptMessage,
+        Fault::Invalid | Fault::UnsupportedFormat => ErrorCode::InvalidRecord,
+        Fault::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        Fault::TooLarge => ErrorCode::MessageTooLarge,
+        Fault::UnknownCodec => ErrorCode::UnsupportedCompressionType,
+    };
+    let record = error.record_index().and_then(|index| i32::try_from(index).ok());
+    Refusal { record, ..Refusal::new(code, error.to_string()) }
+}
+
+/// A batch that can't be compressed as its topic wants it.
+pub(crate) fn recompress(error: &RecompressError) -> Refusal {
+    match error {
+        RecompressError::Batch(error) => batch(error),
+        RecompressError::Compress(error) => Refusal::new(ErrorCode::UnknownServerError, error.to_string()),
+        RecompressError::TooLarge { .. } => Refusal::new(ErrorCode::MessageTooLarge, error.to_string()),
+    }
+}
+
+/// There is no room, and waiting would not make any.
+pub(crate) fn store_full(error: &StoreFull) -> Refusal {
+    Refusal::new(ErrorCode::KafkaStorageError, error.to_string())
+}
+
+/// A batch that its partition did not take.
+pub(crate) fn append(error: &AppendError) -> Refusal {
+    let code = match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::Faulty(_) => ErrorCode::KafkaStorageError,
+        AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        AppendError::OffsetOverflow => ErrorCode::PolicyViolation,
+        AppendError::NotOneBatch => ErrorCode::CorruptMessage,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// Records that can't be read.
+pub(crate) fn read(error: &ReadError) -> Refusal {
+    let code = match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        ReadError::Damaged { .. } | ReadError::Faulty(_) | ReadError::Io { .. } | ReadError::BadBatch { .. } => {
+            ErrorCode::KafkaStorageError
+        }
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// A log start that can't be moved.
+pub(crate) fn log_start(error: &ChangeError) -> Refusal {
+    let code = match error {
+        ChangeError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ChangeError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        ChangeError::Faulty(_) => ErrorCode::KafkaStorageError,
+        ChangeError::Read(error) => read(error).code,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// The client's idea of the leader epoch against ours (KIP-320); -1 is no idea.
+pub(crate) fn check_leader_epoch(current: i32, ours: LeaderEpoch) -> Result<(), Refusal> {
+    if current < 0 || current == ours.get() {
+        Ok(())
+    } else if current < ours.get() {
+        Err(Refusal::plain(ErrorCode::FencedLeaderEpoch))
+    } else {
+        Err(Refusal::plain(ErrorCode::UnknownLeaderEpoch))
+    }
+}
+
+/// A request to the controller that failed.
+pub(crate) fn ask(error: &AskError) -> Refusal {
+    match error {
+        AskError::Declined(error) => controller(error),
+        AskError::Commit(error) => {
+            let code = match error {
+                CommitError::Full(_) | CommitError::Append(_) => ErrorCode::KafkaStorageError,
+                CommitError::TooLarge => ErrorCode::PolicyViolation,
+                CommitError::Stopping => ErrorCode::CoordinatorNotAvailable,
+            };
+            Refusal::new(code, error.to_string())
+        }
+    }
+}
+
+/// A request, or one item of it, that the controller declined.
+pub(crate) fn controller(error: &ControllerError) -> Refusal {
+    let code = match error {
+        ControllerError::InvalidTopicName(_) | ControllerError::TopicNameCollides { .. } => {
+            ErrorCode::InvalidTopicException
+        }
+        ControllerError::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
+        ControllerError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+        ControllerError::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
+        ControllerError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ControllerError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        ControllerError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+        ControllerError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ControllerError::InvalidConfig(_) | ControllerError::InvalidConfigOperation(_) => ErrorCode::InvalidConfig,
+        ControllerError::TooManyPartitions => ErrorCode::PolicyViolation,
+        ControllerError::BrokerNotRegistered { .. } => ErrorCode::BrokerIdNotRegistered,
+        ControllerError::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+        ControllerError::DuplicateBroker { .. } => ErrorCode::DuplicateBrokerRegistration,
+        ControllerError::OtherCluster { .. } => ErrorCode::InconsistentClusterId,
+        ControllerError::UnsupportedFeature { .. } => ErrorCode::UnsupportedVersion,
+        ControllerError::NotAVoter { .. } | ControllerError::StaleControllerEpoch { .. } => ErrorCode::NotController,
+        ControllerError::NoCluster | ControllerError::ClusterExists { .. } | ControllerError::ProducerIdsExhausted => {
+            ErrorCode::UnknownServerError
+        }
+    };
+    Refusal::new(code, error.to_string())
+}

@@ -1,0 +1,173 @@
+//! One file for each API: protocol types in, protocol types out, and no farther.
+//!
+//! A request has two parts. [`start`] runs its first part at once, in the order of arrival; what it returns is the second
+//! part, which ends with the reply (see [`crate::connection`]).
+//!
+//! Invariants
+//! - What ApiVersions lists is what [`start`] serves: both come from the protocol crate's one table.
+//! - A handler never panics on what a client sent.
+
+mod api_versions;
+mod configs;
+mod describe_cluster;
+mod describe_log_dirs;
+mod describe_topic_partitions;
+mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod partitions;
+mod produce;
+mod records;
+mod topics;
+
+use core::future::Future;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quipu_base::limits;
+use quipu_env::{Env, Segment};
+use quipu_protocol::{Chunk, Request, RequestError, RequestHeader, Response, frame, reader::Reader};
+
+use crate::{
+    connection::{Close, FileOf, Finish, Reply, Session},
+    memory::Permit,
+    node::Node,
+};
+
+/// One request, on its way to its reply.
+pub(crate) struct Call<E: Env> {
+    pub(crate) node: Arc<Node<E>>,
+    version: i16,
+    correlation_id: i32,
+    /// For what the request's arrays take besides its frame.
+    _memory: Option<Permit>,
+}
+
+/// Arrays of a request up to this size are not counted: they live as long as the request, like its frame.
+const UNCOUNTED_BYTES_MAX: usize = 16 * limits::KIB;
+
+impl<E: Env> Call<E> {
+    /// The request's version, and the reply's.
+    pub(crate) const fn version(&self) -> i16 {
+        self.version
+    }
+
+    /// A reply from memory.
+    pub(crate) fn reply(&self, response: &Response) -> Result<Reply<FileOf<E>>, Close> {
+        Ok(Reply::Frame(self.encode(response, &[])?, None))
+    }
+
+    /// A reply whose holes are these file ranges. Takes the memory of its records from the replies budget.
+    pub(crate) async fn reply_with_files(
+        &self,
+        response: &Response,
+        files: Vec<Segment<FileOf<E>>>,
+    ) -> Result<Reply<FileOf<E>>, Close> {
+        let segments = self.encode(response, &files)?;
+        let permit = self.node.account(&segments).await;
+        Ok(Reply::Frame(segments, permit))
+    }
+
+    fn encode(&self, response: &Response, files: &[Segment<FileOf<E>>]) -> Result<Vec<Segment<FileOf<E>>>, Close> {
+        let mut buffer = BytesMut::new();
+        let chunks = frame::encode_response(&mut buffer, self.version, self.correlation_id, response)
+            .map_err(|error| Close(format!("a reply could not be encoded: {error}").into()))?;
+        let segments = chunks
+            .into_iter()
+            .map(|chunk| match chunk {
+                Chunk::Bytes(bytes) => Segment::Bytes(bytes),
+                Chunk::Hole { id, .. } => files[usize::try_from(id).expect("it counts our ranges")].clone(),
+            })
+            .collect();
+        Ok(segments)
+    }
+
+    /// The second part of a request that is all waiting.
+    fn later<F>(self, respond: impl FnOnce(Arc<Node<E>>) -> F) -> Finish<E>
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let response = respond(Arc::clone(&self.node));
+        Box::pin(async move { self.reply(&response.await) })
+    }
+
+    /// The second part of a request that was answered at once.
+    fn now(self, response: impl Into<Response>) -> Finish<E> {
+        let response = response.into();
+        Box::pin(async move { self.reply(&response) })
+    }
+}
+
+/// Counts the arrays of a request, which may be several times as large as its frame. It is not waited for, because the request
+/// holds the frame's memory meanwhile.
+fn memory_of<E: Env>(node: &Node<E>, bytes: usize) -> Result<Option<Permit>, Close> {
+    if bytes <= UNCOUNTED_BYTES_MAX {
+        return Ok(None);
+    }
+    let too_much = || Close(format!("its request takes {bytes} bytes when decoded, more than is free").into());
+    node.requests.try_take(bytes).map(Some).ok_or_else(too_much)
+}
+
+/// Runs a request's first part. Errors: the connection must be closed.
+pub(crate) async fn start<E: Env>(
+    node: &Arc<Node<E>>,
+    session: &mut Session,
+    frame: Bytes,
+) -> Result<Finish<E>, Close> {
+    let mut reader = Reader::new(frame);
+    let (header, request) = match frame::decode_request_from(&mut reader) {
+        Ok(decoded) => decoded,
+        Err(RequestError::ApiVersions { correlation_id, .. }) => {
+            let call = Call { node: Arc::clone(node), version: 0, correlation_id, _memory: None };
+            return Ok(call.now(api_versions::unsupported()));
+        }
+        Err(error) => return Err(Close(error.to_string().into())),
+    };
+    let RequestHeader { version, correlation_id, client_id, .. } = header;
+    if session.client_id.as_deref() != client_id.as_deref() {
+        session.client_id = client_id.map(|id| id.to_string());
+    }
+    let call = Call { node: Arc::clone(node), version, correlation_id, _memory: memory_of(node, reader.allocated())? };
+    match request {
+        Request::Produce(request) => produce::start(call, request).await,
+        Request::Fetch(request) => fetch::start(call, request),
+        Request::ListOffsets(request) => Ok(call.later(|node| list_offsets::respond(node, version, request))),
+        Request::Metadata(request) => Ok(call.later(|node| metadata::respond(node, version, request))),
+        Request::FindCoordinator(request) => Ok(call.now(find_coordinator::respond(version, &request))),
+        Request::ApiVersions(request) => {
+            let response = api_versions::respond(node, version, &request);
+            Ok(call.now(response))
+        }
+        Request::CreateTopics(request) => Ok(call.later(|node| topics::create(node, request))),
+        Request::DeleteTopics(request) => Ok(call.later(|node| topics::delete(node, version, request))),
+        Request::DeleteRecords(request) => Ok(call.later(|node| records::delete(node, request))),
+        Request::InitProducerId(request) => Ok(call.later(|node| init_producer_id::respond(node, request))),
+        Request::OffsetForLeaderEpoch(request) => {
+            let response = offset_for_leader_epoch::respond(node, &request);
+            Ok(call.now(response))
+        }
+        Request::DescribeConfigs(request) => {
+            let response = configs::describe(node, &request);
+            Ok(call.now(response))
+        }
+        Request::AlterConfigs(request) => Ok(call.later(|node| configs::alter(node, request))),
+        Request::DescribeLogDirs(request) => Ok(call.later(|node| describe_log_dirs::respond(node, request))),
+        Request::CreatePartitions(request) => Ok(call.later(|node| partitions::create(node, request))),
+        Request::IncrementalAlterConfigs(request) => Ok(call.later(|node| configs::incremental_alter(node, request))),
+        Request::DescribeCluster(request) => {
+            let response = describe_cluster::respond(node, &request);
+            Ok(call.now(response))
+        }
+        Request::ListConfigResources(request) => {
+            let response = configs::list_resources(node, version, &request);
+            Ok(call.now(response))
+        }
+        Request::DescribeTopicPartitions(request) => {
+            let response = describe_topic_partitions::respond(node, &request);
+            Ok(call.now(response))
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Fetch (KIP-74, KIP-320, KIP-516): whole batches as they are stored, as soon as there are enough or the time is up.
+//!
+//! Invariants
+//! - Nothing at or above the high watermark is sent.
+//! - At least one whole batch for the first partition that has any, however small the limits; beyond it the limits hold.
+//! - A waiter is registered before the logs are looked at for the last time, so no growth is missed.
+//! - Records are empty, never null.
+//!
+//! Not here: sessions (KIP-227; every answer has session id 0, which is always legal), reading (`quipu-storage`).
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use quipu_base::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
+use quipu_env::{Clock, Env, Probe, Segment};
+use quipu_protocol::{
+    ErrorCode, Piece, Records, Response,
+    messages::fetch::{
+        EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    },
+};
+use quipu_storage::ReadResult;
+use tokio::sync::Notify;
+
+use super::Call;
+use crate::{
+    connection::{Close, FileOf, Finish},
+    errors::{self, Refusal},
+    node::{Node, View},
+    partition::Partition,
+};
+
+/// A request whose answer may have to wait.
+struct Fetch<E: Env> {
+    node: Arc<Node<E>>,
+    request: FetchRequest,
+    by_id: bool,
+}
+
+/// One look at all partitions.
+struct Look<E: Env> {
+    response: FetchResponse,
+    /// The file ranges that the holes in the response stand for.
+    files: Vec<Segment<FileOf<E>>>,
+    bytes: usize,
+    /// Whether something must be told at once: an error, a divergence.
+    urgent: bool,
+}
+
+pub(super) fn start<E: Env>(call: Call<E>, request: FetchRequest) -> Result<Finish<E>, Close> {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        return Err(Close("it asked to fetch as a replica, which only Quipu's own peer protocol may".into()));
+    }
+    let fetch = Fetch { node: Arc::clone(&call.node), by_id: call.version() >= 13, request };
+    Ok(Box::pin(async move {
+        let Look { response, files, .. } =
+            if fetch.names_a_session() { fetch.unknown_session() } else { fetch.run().await };
+        call.reply_with_files(&Response::Fetch(response), files).await
+    }))
+}
+
+impl<E: Env> Fetch<E> {
+    /// We hand out no sessions, so whoever names one means a broker that was here before.
+    fn names_a_session(&self) -> bool {
+        self.request.session_id != 0
+    }
+
+    fn unknown_session(&self) -> Look<E> {
+        let error_code = ErrorCode::FetchSessionIdNotFound.code();
+        Look { response: FetchResponse { error_code, ..Default::default() }, files: Vec::new(), bytes: 0, urgent: true }
+    }
+
+    async fn run(&self) -> Look<E> {
+        let bytes_min = usize::try_from(self.request.min_bytes).unwrap_or(0);
+        let wait = Duration::from_millis(u64::try_from(self.request.max_wait_ms).unwrap_or(0));
+        let deadline = self.node.env.clock().now() + wait;
+        let first = self.look(&self.node.view()).await;
+        if first.urgent || first.bytes >= bytes_min || wait.is_zero() || self.request.topics.is_empty() {
+            return first;
+        }
+        drop(first);
+        self.wait_and_look(bytes_min, deadline).await
+    }
+
+    async fn wait_and_look(&self, bytes_min: usize, deadline: quipu_env::Instant) -> Look<E> {
+        let clock = self.node.env.clock();
+        let notify = Arc::new(Notify::new());
+        let mut timer = Box::pin(clock.sleep_until(deadline));
+        let mut views = self.node.views();
+        loop {
+            let view = views.borrow_and_update().clone();
+            let partitions: Vec<_> = self.wanted(&view).filter_map(|(_, _, partition)| partition.ok()).collect();
+            let _registrations: Vec<_> = partitions.iter().map(|p| p.waiters.register(&notify)).collect();
+            let look = self.look(&view).await;
+            if look.urgent || look.bytes >= bytes_min || clock.now() >= deadline || self.node.stopping.is_reached() {
+                return look;
+            }
+            drop(look);
+            self.node.env.probe().sometimes("broker.fetch.parked");
+            tokio::select! { biased;
+                () = notify.notified() => {}
+                // A topic that was deleted or created changes the answer.
+                _ = views.changed() => {}
+                () = self.node.stopping.reached() => {}
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    /// Every partition asked for, with its place in the request.
+    fn wanted<'a>(
+        &'a self,
+        view: &'a View<E>,
+    ) -> impl Iterator<Item = (usize, &'a FetchPartition, Result<Arc<Partition<E>>, Refusal>)> {
+        self.request.topics.iter().enumerate().flat_map(move |(topic_index, topic)| {
+            let known =
+                if self.by_id { view.image.topic_by_id(topic.topic_id) } else { view.image.topic(&topic.topic) };
+            let topic_id = known.map(quipu_metadata::Topic::topic_id);
+            topic.partitions.iter().map(move |wanted| {
+                let partition = topic_id.ok_or_else(|| errors::unknown_topic(self.by_id)).and_then(|topic_id| {
+                    view.partition(TopicIdPartition { topic_id, partition: PartitionIndex(wanted.partition) })
+                });
+                (topic_index, wanted, partition)
+            })
+        })
+    }
+
+    /// Reads what is there now.
+    async fn look(&self, view: &View<E>) -> Look<E> {
+        let topics = self.request.topics.iter();
+        let responses = topics
+            .map(|topic| FetchableTopicResponse {
+                topic: topic.topic.clone(),
+                topic_id: topic.topic_id,
+                partitions: Vec::with_capacity(topic.partitions.len()),
+            })
+            .collect();
+        let response = FetchResponse { responses, ..Default::default() };
+        let mut look = Look { response, files: Vec::new(), bytes: 0, urgent: false };
+        let bytes_max = usize::try_from(self.request.max_bytes).unwrap_or(0);
+        for (topic_index, wanted, partition) in self.wanted(view) {
+            let data = match partition {
+                Ok(partition) => look.partition(&partition, wanted, bytes_max).await,
+                Err(refusal) => Err(refusal),
+            };
+            let data = data.unwrap_or_else(|refusal| {
+                look.urgent = true;
+                failed(wanted, refusal.code)
+            });
+            look.response.responses[topic_index].partitions.push(data);
+        }
+        look
+    }
+}
+
+impl<E: Env> Look<E> {
+    async fn partition(
+        &mut self,
+        partition: &Arc<Partition<E>>,
+        wanted: &FetchPartition,
+        bytes_max: usize,
+    ) -> Result<PartitionData, Refusal> {
+        errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
+        let high_watermark = partition.high_watermark();
+        let offsets = partition.log.offsets();
+        let mut data = PartitionData {
+            partition_index: wanted.partition,
+            high_watermark: high_watermark.get(),
+            last_stable_offset: high_watermark.get(),
+            log_start_offset: offsets.log_start.get(),
+            aborted_transactions: None,
+            records: Some(Records::EMPTY),
+            ..Default::default()
+        };
+        if let Some(diverging_epoch) = diverging(partition, wanted, high_watermark)? {
+            self.urgent = true;
+            data.diverging_epoch = diverging_epoch;
+            return Ok(data);
+        }
+        let offset = Offset(wanted.fetch_offset);
+        if offset < offsets.log_start || offset > offsets.log_end {
+            self.urgent = true;
+            data.error_code = ErrorCode::OffsetOutOfRange.code();
+            return Ok(data);
+        }
+        let at_least_one = self.bytes == 0;
+        let left = bytes_max.saturating_sub(self.bytes);
+        let limit = left.min(usize::try_from(wanted.partition_max_bytes).unwrap_or(0));
+        if offset >= high_watermark || (limit == 0 && !at_least_one) {
+            return Ok(data);
+        }
+        let read = partition.log.read(offset, high_watermark, limit, at_least_one).await;
+        let read = read.map_err(|error| errors::read(&error))?;
+        data.records = Some(self.take(read));
+        Ok(data)
+    }
+
+    /// Takes what was read: bytes as they are, file ranges as holes.
+    fn take(&mut self, read: ReadResult<E>) -> Records {
+        self.bytes += read.bytes;
+        let pieces = read
+            .segments
+            .into_iter()
+            .map(|segment| match segment {
+                Segment::Bytes(bytes) => Piece::Bytes(bytes),
+                file @ Segment::File { .. } => {
+                    let id = u32::try_from(self.files.len()).expect("a response has fewer ranges than bytes");
+                    let length = u32::try_from(file.len()).expect("a segment file is below 4 GiB");
+                    self.files.push(file);
+                    Piece::Hole { id, length }
+                }
+            })
+            .collect::<Vec<_>>();
+        Records::from(pieces)
+    }
+}
+
+/// Where the log that the consumer has read parts from ours (KIP-320), if it does. Errors: our log doesn't know its epoch.
+fn diverging<E: Env>(
+    partition: &Partition<E>,
+    wanted: &FetchPartition,
+    upper: Offset,
+) -> Result<Option<EpochEndOffset>, Refusal> {
+    if wanted.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let fetched = LeaderEpoch(wanted.last_fetched_epoch);
+    let (epoch, end_offset) = partition.log.epoch_end(fetched, upper);
+    if epoch == LeaderEpoch::NONE {
+        return Err(Refusal::plain(ErrorCode::OffsetOutOfRange));
+    }
+    let parts = epoch < fetched || end_offset.get() < wanted.fetch_offset;
+    Ok(parts.then(|| EpochEndOffset { epoch: epoch.get(), end_offset: end_offset.get() }))
+}
+
+fn failed(wanted: &FetchPartition, code: ErrorCode) -> PartitionData {
+    PartitionData {
+        partition_index: wanted.partition,
+        error_code: code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        records: Some(Records::EMPTY),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,115 @@
+//! What every connection and handler of one broker shares.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
+use quipu_env::{Env, Segment, ShardId};
+use quipu_metadata::config::{BrokerConfig, StaticConfig};
+use quipu_storage::Store;
+use tokio::sync::{mpsc, watch};
+
+pub(crate) use crate::view::View;
+use crate::{
+    connection::{Close, FileOf},
+    controller::ControllerHandle,
+    memory::{self, Budget},
+    producer_ids::ProducerIds,
+    shard::Command,
+};
+
+/// Who this broker is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) node_id: BrokerId,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) broker_epoch: BrokerEpoch,
+}
+
+/// Bounds that do not change while the broker runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) request_bytes_max: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: usize,
+    pub(crate) connection_idle: Duration,
+}
+
+/// Shared by all tasks of one broker.
+pub(crate) struct Node<E: Env> {
+    pub(crate) env: E,
+    pub(crate) identity: Identity,
+    pub(crate) bounds: Bounds,
+    pub(crate) statics: StaticConfig,
+    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) store: Store<E>,
+    pub(crate) controller: ControllerHandle,
+    pub(crate) requests: Budget,
+    pub(crate) replies: Budget,
+    pub(crate) stopping: Stopping,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) shards: Vec<mpsc::Sender<Command<E>>>,
+    pub(crate) view: watch::Receiver<View<E>>,
+}
+
+impl<E: Env> Node<E> {
+    /// What is served now.
+    pub(crate) fn view(&self) -> View<E> {
+        self.view.borrow().clone()
+    }
+
+    /// What is served, with its changes.
+    pub(crate) fn views(&self) -> watch::Receiver<View<E>> {
+        self.view.clone()
+    }
+
+    /// This broker's own configs.
+    pub(crate) fn broker_config(&self) -> Arc<BrokerConfig> {
+        Arc::clone(self.view.borrow().broker_config())
+    }
+
+    /// Hands a command to a shard; waits while it has too many.
+    pub(crate) async fn send(&self, shard: ShardId, command: Command<E>) -> Result<(), Close> {
+        let sent = self.shards[usize::from(shard.0)].send(command).await;
+        sent.map_err(|_| Close("the broker is stopping".into()))
+    }
+
+    /// Takes the memory of a reply's records from the replies budget. All of it at once, so that no two replies hold a part
+    /// each and wait for the other. Small replies are bounded by the number of connections.
+    pub(crate) async fn account(&self, segments: &[Segment<FileOf<E>>]) -> Option<memory::Permit> {
+        let in_memory = segments.iter().map(|segment| match segment {
+            Segment::Bytes(bytes) => bytes.len(),
+            Segment::File { .. } => 0,
+        });
+        match in_memory.sum() {
+            0..ACCOUNTED_BYTES_MIN => None,
+            bytes => Some(self.replies.take(bytes).await),
+        }
+    }
+}
+
+/// See [`Node::account`].
+const ACCOUNTED_BYTES_MIN: usize = 4096;
+
+/// Tells everybody when the broker begins to stop.
+#[derive(Clone)]
+pub(crate) struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// And the switch.
+    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
+        let (switch, receiver) = watch::channel(false);
+        (switch, Self(receiver))
+    }
+
+    pub(crate) fn is_reached(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Ends when the broker begins to stop.
+    pub(crate) async fn reached(&self) {
+        let mut receiver = self.0.clone();
+        // A switch that is gone means that the broker is gone.
+        let _gone = receiver.wait_for(|stopping| *stopping).await.is_err();
+    }
+}

@@ -1,0 +1,6 @@
+//! The broker on the real system, seen through single requests.
+
+mod admin;
+mod lifecycle;
+mod produce_fetch;
+mod support;

@@ -1,0 +1,89 @@
+//! Writing to stdout until nobody reads it any more.
+//!
+//! Invariant: a reader that goes away (`| head`) ends the command quietly; any other failure is told.
+
+use std::{
+    io::{self, BufWriter, ErrorKind, Stdout, Write},
+    ops::ControlFlow,
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use super::LogError;
+
+/// Where the answer goes.
+pub(super) struct Output {
+    pub(super) json: bool,
+    stdout: BufWriter<Stdout>,
+    failure: Option<io::Error>,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, stdout: BufWriter::with_capacity(64 * 1024, io::stdout()), failure: None }
+    }
+
+    /// Writes a line. `Break` once that has failed.
+    pub(super) fn line(&mut self, line: &str) -> ControlFlow<()> {
+        self.take(|stdout| writeln!(stdout, "{line}"))
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> ControlFlow<()> {
+        self.take(|stdout| {
+            serde_json::to_writer(&mut *stdout, value)?;
+            stdout.write_all(b"\n")
+        })
+    }
+
+    fn take(&mut self, write: impl FnOnce(&mut BufWriter<Stdout>) -> io::Result<()>) -> ControlFlow<()> {
+        if self.failure.is_none()
+            && let Err(error) = write(&mut self.stdout)
+        {
+            self.failure = Some(error);
+        }
+        if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Ends the answer. `status` counts, unless nobody has read it to its end.
+    pub(super) fn finish(mut self, status: u8) -> Result<ExitCode, LogError> {
+        if self.failure.is_none() {
+            self.failure = self.stdout.flush().err();
+        }
+        match self.failure {
+            None => Ok(ExitCode::from(status)),
+            Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Some(error) => Err(LogError::Output(error)),
+        }
+    }
+}
+
+/// A table whose columns fit what is in them.
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(super) fn new(titles: &[&str]) -> Self {
+        Self { rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()] }
+    }
+
+    pub(super) fn push(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width_of = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width_of).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
