@@ -18,7 +18,7 @@ use crate::text;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// About 100 MB of lines.
-const LINES: usize = 1_150_000;
+const LINES: usize = 1_200_000;
 const KEYS: usize = 1009;
 
 #[test]

@@ -3,14 +3,15 @@
 //! The broker runs under strace. A thread that is traced goes on only when the tracer has noted its call, so the order in the
 //! trace is the order that the broker itself could rely on. Looked at:
 //! - 100 acknowledgements: the record's bytes were written to the WAL, and that write synced, before the reply was sent;
-//! - every file made in the data directory: its directory was synced before the next reply or the ready line;
+//! - every file and directory made in the data directory: the directory that holds it was synced before the next step that
+//!   relies on it: for a segment the manifest's edit, for all else a reply or the ready line;
 //! - every rename: the file was synced before, its directory after;
 //! - the checkpoint of a clean stop: segments and their directories were synced before the manifest's edit was written, and
 //!   that was synced before the superblock said "clean".
 //!
 //! Not here: what happens when a sync lies; that is the simulated disk's part. Read [`trace`] next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ fn traced(scratch: &Scratch) -> (Trace, PathBuf) {
     let data = scratch.join("data");
     let file = scratch.join("trace");
     let mut options = Options::new(&data).unwrap();
-    let calls = "trace=openat,creat,rename,renameat,renameat2,pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,sendfile,\
+    let calls = "trace=open,openat,creat,rename,renameat,renameat2,pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,sendfile,\
                  fdatasync,fsync,sync_file_range,ftruncate,fallocate,unlink,unlinkat,mkdir,mkdirat,exit_group";
     // -D: the broker stays our own child. -y: descriptors with their paths. -s: long enough for a whole small group.
     let strace =
@@ -106,9 +107,11 @@ fn check_acknowledgements(trace: &Trace, wal: &Path) {
     }
 }
 
-/// For every file made in the data directory: its directory was synced before the next reply to a produce, or the ready line.
+/// For everything made in the data directory: the directory that holds it was synced before what relies on it.
 fn check_created_files(trace: &Trace, data: &Path) {
-    let created: Vec<&Call> = trace.calls().filter(|call| call.creates() && call.is_below(data)).collect();
+    let mut seen = BTreeSet::new();
+    let first = |call: &&Call| call.creates() && call.is_below(data) && seen.insert(call.path().to_path_buf());
+    let created: Vec<&Call> = trace.calls().filter(first).collect();
     assert!(created.iter().any(|call| call.is_below(&data.join("wal"))), "a WAL file was made");
     assert!(created.iter().any(|call| call.is_below(&data.join("seg"))), "a segment was made");
     for create in created {
@@ -136,14 +139,8 @@ fn is_step(call: &Call, path: &Path, data: &Path) -> bool {
     let segment = path.starts_with(data.join("seg"));
     let manifest = call.writes() && call.is_below(data) && is_manifest(call.path());
     let acknowledges = call.sends() && (0..ACKNOWLEDGEMENTS).any(|n| call.arguments.contains(&format!("{}\\", tag(n))));
-    let renamed = call.name.starts_with("rename") && call.arguments.contains(&*path.to_string_lossy());
-    if segment {
-        // A segment counts from the edit that names it.
-        manifest
-    } else {
-        // A file that is renamed is looked at there.
-        !renamed && (acknowledges || call.arguments.contains("quipu: ready on"))
-    }
+    // A segment counts from the edit that names it.
+    if segment { manifest } else { acknowledges || call.arguments.contains("quipu: ready on") }
 }
 
 /// A renamed file was synced before, and its directory afterwards, before the next reply, the ready line or the end.

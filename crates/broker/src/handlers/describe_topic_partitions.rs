@@ -105,7 +105,6 @@ fn partition(
         leader_epoch,
         replica_nodes: described.replicas,
         isr_nodes: described.in_sync,
-        // Null is allowed by the schema, but the Java client does not expect it.
         // The schema allows null, but the Java client does not expect it.
         eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),

@@ -47,9 +47,10 @@ impl Call {
             && self.path.to_string_lossy().starts_with("socket:")
     }
 
-    /// Whether it made a file.
+    /// Whether it made a file or a directory. An open with O_CREAT may also have found one: only the first for a path makes it.
     pub(crate) fn creates(&self) -> bool {
-        self.name == "openat" && self.arguments.contains("O_CREAT") && self.succeeded()
+        let opens = matches!(self.name.as_str(), "open" | "openat") && self.arguments.contains("O_CREAT");
+        (opens || self.name == "mkdir") && self.succeeded()
     }
 
     /// From where to where, if it renamed.
@@ -123,8 +124,13 @@ impl Trace {
 fn call(name: String, ended: &str, begin: usize, end: usize) -> Option<Call> {
     let (arguments, result) = ended.rsplit_once(" = ")?;
     let arguments = arguments.trim_end().strip_suffix(')').unwrap_or(arguments).to_owned();
-    // `openat` is about the file that it gives, everything else about its first descriptor.
-    let path = if name == "openat" { in_brackets(result) } else { in_brackets(arguments.split(", ").next()?) };
+    let path = match name.as_str() {
+        // The file that it gives.
+        "open" | "openat" => in_brackets(result),
+        "mkdir" => arguments.split('"').nth(1),
+        // The first descriptor.
+        _ => in_brackets(arguments.split(", ").next()?),
+    };
     Some(Call { path: PathBuf::from(path.unwrap_or_default()), name, arguments, begin, end, result: result.to_owned() })
 }
 
