@@ -1,6 +1,15 @@
-//! The WAL's files as recovery reads them: in large pieces, and around single pages that can't be read.
+//! The WAL's files as recovery reads them: in large pieces, the next one while this one is looked at, and around single pages
+//! that can't be read.
 
-use std::{io, path::PathBuf};
+use core::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytes::{Bytes, BytesMut};
 use quipu_env::{Disk, Env, File, Lane, OpenOptions};
@@ -24,16 +33,25 @@ pub(super) struct Place {
     pub(super) position: u64,
 }
 
+type Read = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
+
+/// The piece after the one read last, on its way.
+enum Ahead {
+    None,
+    Reading(u64, usize, Read),
+    Done(u64, usize, io::Result<Bytes>),
+}
+
 pub(super) struct WalFile<E: Env> {
     pub(super) number: u32,
-    pub(super) path: PathBuf,
     /// Whole pages, bytes.
     pub(super) size: u64,
-    handle: FileOf<E>,
+    source: Source<E>,
     /// The first page, which is asked for again and again; empty if there is none.
     head: Bytes,
     /// The piece read last, and where it starts.
     chunk: Option<(u64, Bytes)>,
+    ahead: Ahead,
 }
 
 /// Opens every WAL file of the directory, in the order of their numbers. For recovery what is in them is synced first, and taken
@@ -79,14 +97,19 @@ async fn open<E: Env>(env: &E, options: &ScanOptions, number: u32) -> Result<Wal
         handle.forget_cached(0, size).await;
     }
     let size = size - size % PAGE;
-    let mut file = WalFile { number, path, size, handle, head: Bytes::new(), chunk: None };
+    let mut file =
+        WalFile { number, size, source: Source { path, handle }, head: Bytes::new(), chunk: None, ahead: Ahead::None };
     if size > 0 {
-        file.head = file.read(0, PAGE_BYTES).await?;
+        file.head = file.source.read(0, PAGE_BYTES).await?;
     }
     Ok(file)
 }
 
 impl<E: Env> WalFile<E> {
+    pub(super) fn path(&self) -> &Path {
+        &self.source.path
+    }
+
     /// `length` bytes from `position`, or none if the file ends before. Unreadable pages are zeros.
     pub(super) async fn bytes(&mut self, position: u64, length: usize) -> Result<Option<Bytes>, ScanError> {
         let end = position + length as u64;
@@ -96,20 +119,75 @@ impl<E: Env> WalFile<E> {
         if position == 0 && length <= self.head.len() {
             return Ok(Some(self.head.slice(..length)));
         }
+        let mut prefix = Bytes::new();
         if let Some((start, chunk)) = &self.chunk
             && *start <= position
-            && end <= start + chunk.len() as u64
+            && position < start + chunk.len() as u64
         {
             let from = usize::try_from(position - start).expect("inside a piece");
-            return Ok(Some(chunk.slice(from..from + length)));
+            if chunk.len() - from >= length {
+                return Ok(Some(chunk.slice(from..from + length)));
+            }
+            prefix = chunk.slice(from..);
         }
-        let left = usize::try_from(self.size - position).unwrap_or(usize::MAX);
-        let chunk = self.read(position, length.max(CHUNK_BYTES).min(left)).await?;
-        let bytes = chunk.slice(..length);
-        self.chunk = Some((position, chunk));
-        Ok(Some(bytes))
+        // What crosses the border of two pieces is put together; the rest is never copied.
+        let rest = length - prefix.len();
+        self.load(position + prefix.len() as u64, rest).await?;
+        let (_, chunk) = self.chunk.as_ref().expect("it was just loaded");
+        if prefix.is_empty() {
+            return Ok(Some(chunk.slice(..length)));
+        }
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.extend_from_slice(&prefix);
+        bytes.extend_from_slice(&chunk[..rest]);
+        Ok(Some(bytes.freeze()))
     }
 
+    /// Makes the piece from `position`, of at least `least` bytes, the current one, and begins to read the next.
+    async fn load(&mut self, position: u64, least: usize) -> Result<(), ScanError> {
+        let length = self.piece_at(position).max(least);
+        let ready = match core::mem::replace(&mut self.ahead, Ahead::None) {
+            Ahead::Reading(at, ahead, read) if at == position && ahead >= least => Some((ahead, read.await)),
+            Ahead::Done(at, ahead, read) if at == position && ahead >= least => Some((ahead, read)),
+            _ => None,
+        };
+        let chunk = match ready {
+            Some((length, Ok(bytes))) if bytes.len() == length => bytes,
+            _ => self.source.read(position, length).await?,
+        };
+        let next = position + chunk.len() as u64;
+        self.chunk = Some((position, chunk));
+        self.read_ahead(next).await;
+        Ok(())
+    }
+
+    fn piece_at(&self, position: u64) -> usize {
+        usize::try_from(self.size.saturating_sub(position)).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES))
+    }
+
+    /// Begins to read a piece. The future is polled once, which is what begins it.
+    async fn read_ahead(&mut self, position: u64) {
+        let length = self.piece_at(position);
+        if length == 0 {
+            return;
+        }
+        let handle = self.source.handle.clone();
+        let mut read: Read = Box::pin(async move { handle.read_at(position, length).await });
+        let begun = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+        self.ahead = match begun {
+            Poll::Ready(result) => Ahead::Done(position, length, result),
+            Poll::Pending => Ahead::Reading(position, length, read),
+        };
+    }
+}
+
+/// An open file by itself.
+struct Source<E: Env> {
+    path: PathBuf,
+    handle: FileOf<E>,
+}
+
+impl<E: Env> Source<E> {
     async fn read(&self, position: u64, length: usize) -> Result<Bytes, ScanError> {
         match self.handle.read_at(position, length).await {
             Ok(bytes) if bytes.len() == length => Ok(bytes),

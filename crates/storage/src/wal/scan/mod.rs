@@ -217,6 +217,11 @@ impl<E: Env> Scanner<E> {
         Ok(ScanEnd { resume, cut, damage: self.damage.finish(), uncovered_bytes: self.uncovered_bytes })
     }
 
+    /// The last group that is known, so far, to have been synced.
+    pub(crate) const fn proven(&self) -> GroupSequence {
+        self.proven
+    }
+
     fn is_clean_end(&self) -> bool {
         self.clean_end.is_some_and(|end| self.expected > end)
     }
@@ -311,7 +316,7 @@ impl<E: Env> Scanner<E> {
         let Some(bytes) = file.bytes(header.position, length).await? else { return Ok(None) };
         match decode_body(header, &bytes) {
             BodyReading::UnknownKind(kind) => Err(ScanError::Newer {
-                path: file.path.clone(),
+                path: file.path().to_owned(),
                 position: header.position,
                 what: format!("a frame of kind {kind}"),
             }),
@@ -339,7 +344,7 @@ impl<E: Env> Scanner<E> {
     /// Accepts a group and hands out its frames.
     fn scanned(&mut self, header: &GroupHeader, body: BodyReading) -> ScannedGroup {
         self.accept(header);
-        let file = self.file(header.file).path.clone();
+        let file = self.file(header.file).path().to_owned();
         let read = match body {
             BodyReading::Frames { frames, both_copies } => {
                 if !both_copies {
@@ -455,7 +460,7 @@ impl<E: Env> Scanner<E> {
         if first <= last {
             self.touched.floor = self.touched.floor.max(last);
             let (file, position) = match self.at {
-                Some(place) => (self.file(place.file).path.clone(), place.position),
+                Some(place) => (self.file(place.file).path().to_owned(), place.position),
                 None => (self.options.dir.join("wal"), 0),
             };
             let length = match (self.at, next) {
@@ -548,7 +553,7 @@ impl<E: Env> Scanner<E> {
         let mut reports = Vec::new();
         for (place, length, sequence) in self.cut_ranges() {
             let file = self.file(place.file);
-            let path = file.path.clone();
+            let path = file.path().to_owned();
             let size = file.size;
             let length = length.min(size - place.position);
             let kept = usize::try_from(length).map_or(cut::CUT_BYTES_MAX, |length| length.min(cut::CUT_BYTES_MAX));

@@ -86,5 +86,5 @@ pub(super) async fn headers<E: Env>(
 }
 
 fn newer<E: Env>(file: &WalFile<E>, position: u64, version: u16) -> ScanError {
-    ScanError::Newer { path: file.path.clone(), position, what: format!("a group of format version {version}") }
+    ScanError::Newer { path: file.path().to_owned(), position, what: format!("a group of format version {version}") }
 }
