@@ -23,6 +23,7 @@ pub mod superblock;
 mod tail;
 #[cfg(test)]
 mod testing;
+mod verify;
 pub mod wal;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,10 @@ pub use log::{Appended, Log, LogOffsets, LogOptions, ReadResult, Reservation, St
 pub use manifest::ManifestError;
 pub use producers::{ProducerBatch, ProducerState};
 pub use store::{Identity, IdentityError, OpenError, OpenReport, Store, StoreOptions, StoreStats};
+pub use verify::{
+    CutRange, DamagedRange, DumpEntry, DumpOptions, DumpedBatch, DumpedFrame, DumpedGroup, LiveRange, VerifyError,
+    VerifyReport, dump, verify,
+};
 pub use wal::{Class, CutReport, Damage, Ticket};
 
 /// Locks a mutex. One that a panic has poisoned guards values that are still whole: nothing here panics between two changes that

@@ -51,7 +51,9 @@ use serde::{Deserialize, Serialize};
 use crate::{partition::PartitionUpdate, wal::GroupSequence};
 
 pub use load::ManifestError;
-pub(crate) use load::{Extent, Loaded, Purpose, load, parse};
+#[cfg(test)]
+pub(crate) use load::parse;
+pub(crate) use load::{Extent, Loaded, Purpose, load};
 pub(crate) use writer::{Contents, Manifest};
 
 /// The file's name in the data directory.

@@ -42,6 +42,7 @@ use tokio::sync::watch;
 
 use catalog::Catalog;
 pub use identity::{Identity, IdentityError};
+pub(crate) use open::LOCK_FILE_NAME;
 pub use open::{OpenError, OpenReport};
 
 use crate::{

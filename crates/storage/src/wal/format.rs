@@ -423,7 +423,8 @@ fn header_crc(bytes: &[u8; HEADER_BYTES]) -> u32 {
     crc32c(&covered)
 }
 
-fn seeded_crc(generation: u64, bytes: &[u8]) -> u32 {
+/// The checksum of directories and payloads.
+pub(crate) fn seeded_crc(generation: u64, bytes: &[u8]) -> u32 {
     let mut crc = Crc32c::new();
     crc.update(&generation.to_le_bytes());
     crc.update(bytes);

@@ -15,7 +15,7 @@
 //! Not here: what the frames mean; when to checkpoint (`store`). Read `types`, then `format`, `writer`, `scan`.
 
 mod fill;
-mod format;
+pub(crate) mod format;
 mod handle;
 mod resume;
 mod scan;
@@ -32,6 +32,7 @@ pub use scan::{
     Affected, CutReport, Damage, ScanEnd, ScanError, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner,
 };
 pub use shared::WalOptions;
+pub(crate) use shared::file_path;
 pub use types::{Class, DurableFrame, Frame, FrameKind, GroupSequence, Ticket, WalSink, WalSpace};
 
 /// One start's mark on the groups that it writes.
