@@ -2,6 +2,8 @@
 //!
 //! Run it with `cargo run -p quipu-broker --example embedded`. Any Kafka client could stand where the raw request stands.
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::{error::Error, net::SocketAddr, time::Duration};
 
 use bytes::{Buf, BytesMut};

@@ -426,8 +426,7 @@ mod tests {
 
     #[test]
     fn the_largest_request_must_fit_its_budget() {
-        let mut config = Config::default();
-        config.memory_requests_bytes = limits::MIB;
+        let mut config = Config { memory_requests_bytes: limits::MIB, ..Config::default() };
         assert!(config.check().expect_err("too small").to_string().contains("socket.request.max.bytes"));
         config
             .apply_default("socket.request.max.bytes", "1048576", Origin::Flag("--x".into()))

@@ -18,11 +18,11 @@ use core::fmt;
 
 use quipu_base::{BrokerId, TopicId};
 use quipu_controller::{Context, ControllerError, Decision, Request, handle};
-use quipu_env::{Env, Rng};
+use quipu_env::{Env, Rng, watch};
 use quipu_metadata::{ApplyError, Delta, Image, MetadataRecord, codec::DecodeError, config::StaticConfig};
 use quipu_storage::{AppendError, ReadError, Store, StoreFull};
 use rand::Rng as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use self::log::MetadataLog;
 use crate::view::View;

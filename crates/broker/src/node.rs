@@ -4,10 +4,10 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
-use quipu_env::{Env, Segment, ShardId};
+use quipu_env::{Env, Segment, ShardId, watch};
 use quipu_metadata::config::{BrokerConfig, StaticConfig};
 use quipu_storage::Store;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 pub(crate) use crate::view::View;
 use crate::{

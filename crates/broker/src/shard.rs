@@ -12,9 +12,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use quipu_base::{Offset, Timestamp};
-use quipu_env::{Clock, Env, Fatal, Probe};
+use quipu_env::{Clock, Env, Fatal, Probe, watch};
 use quipu_storage::{AppendError, Appended, ChangeError, Reservation, Store, Ticket};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::partition::Partition;
 

@@ -16,14 +16,14 @@ use std::{io, sync::Arc};
 
 use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch};
 use quipu_controller::{Bootstrap, RegisterBroker, StartEpoch, UnfenceBroker};
-use quipu_env::{Clock, Env, Listener as _, Net, ShardId, Task};
+use quipu_env::{Clock, Env, Listener as _, Net, ShardId, Task, watch};
 use quipu_metadata::{
     config::ConfigLayers,
     record::{Listener, Registration, StartId},
 };
 use quipu_storage::{OpenError, OpenReport, Store, StoreOptions};
 use rand::Rng as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
     config::{Config, ConfigError, HostPort},

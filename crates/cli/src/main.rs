@@ -10,7 +10,7 @@
 
 mod broker;
 mod config;
-
+mod log;
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("broker", matches)) => broker::run(matches),
         Some(("config", matches)) => config::run(matches),
-
+        Some(("log", matches)) => log::run(matches),
         _ => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -37,7 +37,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(broker::command())
         .subcommand(config::command())
-
+        .subcommand(log::command())
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl<E: Env> MetadataLog<E> {
         assert_eq!(appended.base_offset, first, "a record is applied at the offset that it has in the log");
         let mut durable = store.durable();
         let reached = durable.wait_for(|ticket| *ticket >= appended.ticket).await;
-        reached.map(|_| ()).map_err(|_| CommitError::Stopping)
+        reached.map_err(|_| CommitError::Stopping)
     }
 
     fn build(&self, records: &[MetadataRecord]) -> Result<Bytes, CommitError> {

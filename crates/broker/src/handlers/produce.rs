@@ -215,7 +215,7 @@ fn codec_of(compression: Compression) -> Option<(Codec, Option<i32>)> {
     match compression {
         Compression::Producer => None,
         Compression::Uncompressed => Some((Codec::None, None)),
-        Compression::Gzip { level } => Some((Codec::Gzip, level.and_then(|level| i32::try_from(level).ok()))),
+        Compression::Gzip { level } => Some((Codec::Gzip, level)),
         Compression::Snappy => Some((Codec::Snappy, None)),
         Compression::Lz4 => Some((Codec::Lz4, None)),
         Compression::Zstd { level } => Some((Codec::Zstd, Some(level))),

@@ -1,5 +1,7 @@
 //! The broker on the real system, seen through single requests.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has said where")]
+
 mod admin;
 mod lifecycle;
 mod produce_fetch;
