@@ -8,7 +8,7 @@
 //! - [`kcat`], [`librdkafka`], [`python`], [`java`]: produce and consume with each client. [`codecs`]: is it compressed as asked?
 //! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
-//! - [`crash`]: `kill -9` in the middle. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
+//! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
 //! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`tour`]: the README's lines.
 //!
 //! Read [`subject`] next.
@@ -19,6 +19,7 @@ mod admin;
 mod codecs;
 mod crash;
 mod disk_full;
+mod failed_sync;
 mod hostile;
 mod java;
 mod kcat;
