@@ -14,6 +14,7 @@ mod clock;
 mod disk;
 mod net;
 mod probe;
+pub mod watch;
 
 use core::{future::Future, time::Duration};
 

@@ -37,8 +37,7 @@ use quipu_base::{
         WAL_FILE_BYTES, WAL_TOTAL_BYTES,
     },
 };
-use quipu_env::{Disk, Env, ShardId, Task};
-use tokio::sync::watch;
+use quipu_env::{Disk, Env, ShardId, Task, watch};
 
 use catalog::Catalog;
 pub use identity::{Identity, IdentityError};

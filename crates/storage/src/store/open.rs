@@ -21,9 +21,8 @@ use std::{
 };
 
 use quipu_base::{BrokerId, DirectoryId, TopicIdPartition};
-use quipu_env::{Clock, Disk, Env, LockError, Probe, SyncError};
+use quipu_env::{Clock, Disk, Env, LockError, Probe, SyncError, watch};
 use rand::RngExt;
-use tokio::sync::watch;
 
 use super::{Catalog, Owner, Shared, Store, StoreOptions, new_tail, recovery::recover};
 use crate::{

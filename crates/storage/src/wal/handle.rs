@@ -5,8 +5,7 @@
 use core::fmt;
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
-use quipu_env::{Disk, Env, SyncError, Task};
-use tokio::sync::watch;
+use quipu_env::{Disk, Env, SyncError, Task, watch};
 
 use super::{
     fill::{self, FillError},
@@ -263,10 +262,8 @@ impl<E: Env> Wal<E> {
         let shared = &self.0.shared;
         shared.end(Stage::Closing);
         let mut ended = shared.ended.subscribe();
-        let synced = {
-            let ended = ended.wait_for(Option::is_some).await.expect("the sender lives in what this handle holds");
-            ended.expect("waited for")
-        };
+        ended.wait_for(Option::is_some).await.expect("the sender lives in what this handle holds");
+        let synced = ended.borrow().expect("waited for");
         shared.space_changed.notify_waiters();
         let fill = self.0.fill.lock().expect("nothing panics while it holds this").take();
         if let Some(fill) = fill {

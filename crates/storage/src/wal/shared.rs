@@ -8,8 +8,8 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use quipu_env::{Disk, Env, ShardId};
-use tokio::sync::{Notify, watch};
+use quipu_env::{Disk, Env, ShardId, watch};
+use tokio::sync::Notify;
 
 use super::{
     space::{Space, SpaceLimits},
