@@ -51,7 +51,7 @@ const CRATES: &[Crate] = &[
             "quipu-records",
             "quipu-storage",
         ],
-        &["quipu-testkit"],
+        &["quipu-testkit", "quipu-wire-client"],
     ),
     krate(
         6,
@@ -62,11 +62,12 @@ const CRATES: &[Crate] = &[
     krate(
         7,
         "quipu-sim",
-        &["quipu-base", "quipu-env", "quipu-broker", "quipu-protocol", "quipu-records"],
-        &["quipu-conformance", "quipu-storage"],
+        &["quipu-base", "quipu-env"],
+        &["quipu-broker", "quipu-conformance", "quipu-protocol", "quipu-storage", "quipu-wire-client"],
     ),
     krate(7, "quipu-conformance", &["quipu-base", "quipu-env"], &[]),
     krate(7, "quipu-testkit", &[], &[]),
+    krate(7, "quipu-wire-client", &["quipu-base", "quipu-env", "quipu-protocol", "quipu-records"], &[]),
     krate(
         8,
         "quipu-fuzz",

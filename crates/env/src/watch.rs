@@ -102,7 +102,6 @@ impl<T> Sender<T> {
     }
 
     /// Sets the value and wakes all who wait. Answers the one before.
-    #[expect(clippy::must_use_candidate, reason = "the value before is seldom of interest")]
     pub fn send_replace(&self, value: T) -> T {
         let mut value = value;
         self.send_modify(|current| core::mem::swap(current, &mut value));

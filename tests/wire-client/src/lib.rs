@@ -147,7 +147,8 @@ impl<E: Env> Connection<E> {
         self.last_correlation_id += 1;
         let (api, correlation_id) = (request.api(), self.last_correlation_id);
         let header = RequestHeader { api, version, correlation_id, client_id: Some("test".into()) };
-        let chunks = frame::encode_request(&mut BytesMut::new(), &header, &request).expect("the version has the fields");
+        let chunks =
+            frame::encode_request(&mut BytesMut::new(), &header, &request).expect("the version has the fields");
         let mut bytes = BytesMut::new();
         for chunk in chunks {
             let Chunk::Bytes(chunk) = chunk else { panic!("a request has no holes") };

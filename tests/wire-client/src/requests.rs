@@ -46,7 +46,7 @@ pub fn create_topic(name: &str, partitions: i32, configs: &[(&str, &str)]) -> Cr
 /// Asks for a producer id without transactions.
 #[must_use]
 pub fn init_producer_id() -> InitProducerIdRequest {
-    InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() }
+    InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() }
 }
 
 /// Appends to partitions of one topic: each a number and a batch.

@@ -1,0 +1,8 @@
+//! The unmodified broker in the simulated world, with clients that produce and fetch.
+
+mod clients;
+mod history;
+mod peace;
+mod server;
+mod setup;
+mod world;
