@@ -373,6 +373,11 @@ impl Node {
         self.shared.process().crash_points.insert(name, (skip, down));
     }
 
+    /// Takes back every [`Self::crash_at`] that the process has not come to.
+    pub fn forget_crash_points(&self) {
+        self.shared.process().crash_points.clear();
+    }
+
     /// Cuts the power at an operation of the disk, counted from now.
     pub fn crash_at_disk_operation(&self, plan: CrashPlan) {
         self.with_disk(|disk| disk.set_crash_plan(Some(plan)));

@@ -53,6 +53,8 @@ pub(crate) struct Trace {
     pub(crate) probe_events: Vec<ProbeEvent>,
     /// How often each `sometimes` was reached.
     pub(crate) marks: BTreeMap<&'static str, u64>,
+    /// How often a process ended at each crash point.
+    pub(crate) crash_points: BTreeMap<&'static str, u64>,
 }
 
 impl Trace {
@@ -63,6 +65,7 @@ impl Trace {
             kept: keep.then(Vec::new),
             probe_events: Vec::new(),
             marks: BTreeMap::new(),
+            crash_points: BTreeMap::new(),
         }
     }
 

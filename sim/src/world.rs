@@ -69,6 +69,8 @@ pub struct Report<T> {
     pub virtual_time: Duration,
     /// How often each place marked by `sometimes` was reached.
     pub marks: BTreeMap<&'static str, u64>,
+    /// How often a process ended at each crash point ([`Node::crash_at`]).
+    pub crash_points: BTreeMap<&'static str, u64>,
     /// What product code told its probes.
     pub probe_events: Vec<ProbeEvent>,
     /// Every event, if asked for.
@@ -323,6 +325,7 @@ impl World {
             event_count: trace.count,
             virtual_time,
             marks: core::mem::take(&mut trace.marks),
+            crash_points: core::mem::take(&mut trace.crash_points),
             probe_events: core::mem::take(&mut trace.probe_events),
             trace: trace.kept.take(),
             value,

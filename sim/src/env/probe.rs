@@ -71,6 +71,7 @@ impl Probe for SimProbe {
         }
         self.context.record("crash point", hash_of(name.as_bytes()));
         if let Some(down) = self.context.node.crash_at(name) {
+            self.context.world.with_trace(|trace| *trace.crash_points.entry(name).or_insert(0) += 1);
             self.context.end_process(down);
         }
     }

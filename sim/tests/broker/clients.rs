@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -47,16 +47,32 @@ pub(crate) struct Scene {
     /// Readers end when it is set.
     pub(crate) over: Arc<AtomicBool>,
     /// Error codes that were met, by which a test sees that what it arranged took place.
-    pub(crate) refusals: Arc<std::sync::Mutex<BTreeSet<i16>>>,
+    pub(crate) refusals: Arc<Mutex<BTreeSet<i16>>>,
+    /// Told of each record that was acknowledged or read, at that moment: partition and value.
+    pub(crate) witness: Witness,
 }
+
+/// See [`Scene::witness`].
+pub(crate) type Witness = Arc<dyn Fn(i32, &Bytes) + Send + Sync>;
 
 impl Scene {
     pub(crate) fn new(setup: &Arc<Setup>) -> Self {
-        Self { setup: Arc::clone(setup), history: History::default(), over: Arc::default(), refusals: Arc::default() }
+        Self {
+            setup: Arc::clone(setup),
+            history: History::default(),
+            over: Arc::default(),
+            refusals: Arc::default(),
+            witness: Arc::new(|_, _| {}),
+        }
     }
 
     fn note_refusal(&self, code: ErrorCode) {
         self.refusals.lock().expect("nobody panics with it").insert(code.code());
+    }
+
+    /// Whether a producer was ever refused with this code.
+    pub(crate) fn was_refused(&self, code: ErrorCode) -> bool {
+        self.refusals.lock().expect("nobody panics with it").contains(&code.code())
     }
 }
 
@@ -132,6 +148,7 @@ async fn find_topic(client: &mut Client) -> TopicRef {
 /// A batch on its way.
 struct Pending {
     records: Vec<RecordId>,
+    values: Vec<Bytes>,
     bytes: Bytes,
     acknowledged: bool,
 }
@@ -224,7 +241,7 @@ impl Queue {
             let values: Vec<Bytes> = records.iter().map(&mut value).collect();
             let sequence = Sequence(i32::try_from(self.records).expect("a short run"));
             let batch = requests::batch(&values, client.env.clock().wall(), Some(Producer { sequence, ..who }));
-            self.pending.push_back(Pending { records, bytes: batch.into_bytes(), acknowledged: false });
+            self.pending.push_back(Pending { records, values, bytes: batch.into_bytes(), acknowledged: false });
             self.records += count;
         }
     }
@@ -243,6 +260,7 @@ impl Queue {
                 let pending = &mut self.pending[depth];
                 pending.acknowledged = true;
                 scene.history.acknowledged(partition, answer.base_offset, pending.records.iter().copied());
+                pending.values.iter().for_each(|value| (scene.witness)(partition, value));
             }
             // What failed before it left a gap.
             code @ ErrorCode::OutOfOrderSequenceNumber if first_left.is_some_and(|first| first < depth) => {
@@ -314,14 +332,8 @@ fn take_in_fetch(
     let mut ends = from.to_vec();
     for data in response.responses.iter().flat_map(|topic| &topic.partitions) {
         let partition = data.partition_index;
-        match ErrorCode::from_code(data.error_code).expect("one of Kafka's codes") {
-            ErrorCode::None => {}
-            code @ ErrorCode::KafkaStorageError => {
-                scene.note_refusal(code);
-                continue;
-            }
-            code => panic!("partition {partition}: fetch from {from:?} failed with {}", code.name()),
-        }
+        let code = ErrorCode::from_code(data.error_code).expect("one of Kafka's codes");
+        assert_eq!(code, ErrorCode::None, "partition {partition}: fetch from {from:?}");
         watermarks.check(partition, known[index(partition)], data.high_watermark);
         let wanted = from[index(partition)].1;
         let records = requests::records_of(data).unwrap_or_else(|error| panic!("partition {partition}: {error}"));
@@ -331,6 +343,7 @@ fn take_in_fetch(
             assert_eq!(*offset, next, "partition {partition}: a gap in what was fetched from {wanted}");
             assert!(*offset < data.high_watermark, "partition {partition}: {offset} is not below the high watermark");
             scene.history.read(partition, *offset, value);
+            (scene.witness)(partition, value);
             next += 1;
         }
         assert!(records.is_empty() || next > wanted, "partition {partition}: nothing of what was wanted from {wanted}");

@@ -1,8 +1,10 @@
 //! The unmodified broker in the simulated world, with clients that produce and fetch.
 
 mod clients;
+mod crashes;
 mod history;
 mod peace;
 mod server;
 mod setup;
+mod trouble;
 mod world;

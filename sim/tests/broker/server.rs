@@ -85,6 +85,11 @@ impl Server {
         }
     }
 
+    /// Whether the broker that runs, or ran last, has started.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
     /// Waits until a broker has started.
     pub(crate) async fn ready(&self) {
         self.ready.subscribe().wait_for(|ready| *ready).await.expect("the sender is here");

@@ -1,10 +1,10 @@
 //! One world: a broker on its machine, producers and readers on theirs, and who cares for the broker meanwhile.
 
-use core::future::Future;
+use core::{future::Future, time::Duration};
 use std::sync::{Arc, atomic::Ordering};
 
 use quipu_env::{Env, ShardId, Task};
-use quipu_sim::{Node, NodeConfig, SimEnv, World, env::SimTask};
+use quipu_sim::{Latency, LinkSettings, Node, NodeConfig, SimEnv, World, env::SimTask};
 use quipu_storage::{Store, StoreOptions};
 use quipu_wire_client::requests::TopicRef;
 use tokio::sync::oneshot;
@@ -42,6 +42,13 @@ impl Stage {
         let server = Server::new(world, &setup);
         let clients = world.node("clients", NodeConfig::default());
         Self { world: world.clone(), scene: Scene::new(&setup), server, clients }
+    }
+
+    /// Makes the network so fast that a client has its answer at the moment at which the broker gives it.
+    pub(crate) fn without_latency(&self) {
+        let link = || LinkSettings { latency: Latency::Uniform { min: Duration::ZERO, max: Duration::ZERO } };
+        self.world.set_link(&self.server.node, &self.clients, link());
+        self.world.set_link(&self.clients, &self.server.node, link());
     }
 
     /// Lets producers and readers run to their end and looks at everything then, while `care` keeps the broker up.
@@ -82,6 +89,8 @@ impl Stage {
     /// has everything.
     pub(crate) async fn stop_and_look_again(&self, sent: &Sent) {
         self.server.node.kill();
+        self.server.node.forget_crash_points();
+        self.server.node.with_disk(|disk| disk.set_crash_plan(None));
         let process = self.server.start();
         self.server.ready().await;
         self.server.stop();
