@@ -20,11 +20,14 @@ mod frames;
 mod memory;
 mod metadata;
 pub mod mutate;
+mod storage;
+mod world;
 
 pub use batches::{batch, batches};
 pub use compressed::compressed;
 pub use frames::{frame, request, response};
 pub use metadata::{config, metadata_log, metadata_record};
+pub use storage::{directory, manifest, pristine_files, segment, superblock, wal};
 
 /// What became of an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,15 +56,33 @@ pub struct Target {
     pub name: &'static str,
     /// Feeds it.
     pub run: fn(&[u8]) -> Outcome,
+    /// How many mutations an ordinary test can afford: a second or two of them.
+    pub mutations: usize,
 }
 
 macro_rules! targets {
-    ($($name:ident)*) => {
+    ($($name:ident: $mutations:literal;)*) => {
         /// All of them.
-        pub const TARGETS: &[Target] = &[ $( Target { name: stringify!($name), run: $name } ),* ];
+        pub const TARGETS: &[Target] =
+            &[ $( Target { name: stringify!($name), run: $name, mutations: $mutations } ),* ];
     };
 }
-targets!(frame request response batch batches compressed metadata_record metadata_log config);
+targets! {
+    frame: 100_000;
+    request: 100_000;
+    response: 100_000;
+    batch: 20_000;
+    batches: 40_000;
+    compressed: 10_000;
+    metadata_record: 100_000;
+    metadata_log: 20_000;
+    config: 100_000;
+    wal: 3000;
+    manifest: 3000;
+    superblock: 3000;
+    segment: 3000;
+    directory: 3000;
+}
 
 /// Writes an error out, as a log line or a reply would.
 fn refuse(error: &dyn core::error::Error) -> Outcome {

@@ -14,8 +14,6 @@ use quipu_fuzz::{
     mutate::{Random, mutated},
 };
 
-/// Mutations of the files of one target, all together; each file gets its part.
-const MUTATIONS: usize = 40_000;
 /// The whole corpus, in bytes: it is cloned by everybody.
 const CORPUS_BYTES_MAX: usize = 1 << 20;
 
@@ -69,10 +67,10 @@ fn check(name: &str) {
     let all: Vec<_> = inputs.values().collect();
     for (file, input) in &inputs {
         let mut random = Random::new(crc32c(format!("{name}/{file}").as_bytes()).into());
-        for _ in 0..MUTATIONS / inputs.len() {
+        for _ in 0..target.mutations.div_ceil(inputs.len()) {
             let other = all[random.below(all.len())];
             let mutation = mutated(&mut random, input, other);
-            let _blame = Blame(file, &mutation);
+            let _blame = Blame(&format!("a mutation of {file}"), &mutation);
             (target.run)(&mutation);
         }
     }
@@ -95,7 +93,7 @@ macro_rules! targets {
         }
     };
 }
-targets!(frame request response batch batches compressed metadata_record metadata_log config);
+targets!(frame request response batch batches compressed metadata_record metadata_log config wal manifest superblock segment directory);
 
 #[test]
 fn the_corpus_is_small() {

@@ -141,7 +141,10 @@ impl Footer {
         if lists + 4 != fields.len() as u64 {
             return Err(FooterError::Damaged("length"));
         }
-        let blocks = (0..blocks).map(|_| take_block(&mut fields)).collect();
+        let blocks: Vec<Block> = (0..blocks).map(|_| take_block(&mut fields)).collect();
+        if !are_in_order(base, &blocks, data_bytes) {
+            return Err(FooterError::Damaged("order of the blocks"));
+        }
         let epochs = (0..epochs)
             .map(|_| EpochStart { epoch: LeaderEpoch(fields.get_i32_le()), start: Offset(fields.get_i64_le()) })
             .collect();
@@ -155,6 +158,17 @@ impl Footer {
             producers: Producers::from_states(states),
         })
     }
+}
+
+/// Whether blocks begin where an index of `data_bytes` bytes may have them, and can be counted.
+fn are_in_order(base: Offset, blocks: &[Block], data_bytes: u64) -> bool {
+    let starts_at_0 = blocks.first().is_none_or(|first| first.position == 0);
+    let rise = |pair: &[Block]| pair[0].position < pair[1].position && pair[0].offset_delta <= pair[1].offset_delta;
+    let ends_inside = blocks
+        .last()
+        .is_none_or(|last| u64::from(last.position) < data_bytes && base.checked_add(last.offset_delta).is_some());
+    let count = blocks.iter().try_fold(0_u32, |count, block| count.checked_add(block.batches));
+    starts_at_0 && blocks.windows(2).all(rise) && ends_inside && count.is_some()
 }
 
 fn take_block(fields: &mut &[u8]) -> Block {
@@ -208,13 +222,34 @@ mod tests {
         }
     }
 
+    /// A good footer with other bytes at `at`, and the checksum that goes with them.
+    fn with(at: usize, bytes: &[u8]) -> Result<Footer, FooterError> {
+        let mut footer = footer().encode(Offset(100)).to_vec();
+        footer[at..at + bytes.len()].copy_from_slice(bytes);
+        let covered = footer.len() - 4;
+        let crc = crc32c(&footer[..covered]).to_le_bytes();
+        footer[covered..].copy_from_slice(&crc);
+        Footer::decode(&footer)
+    }
+
     #[test]
     fn a_newer_version_is_refused_by_name() {
-        let mut bytes = footer().encode(Offset(100)).to_vec();
-        bytes[8] = 2;
-        let covered = bytes.len() - 4;
-        let crc = crc32c(&bytes[..covered]).to_le_bytes();
-        bytes[covered..].copy_from_slice(&crc);
-        assert_eq!(Footer::decode(&bytes), Err(FooterError::Newer(2)));
+        assert_eq!(with(8, &[2]), Err(FooterError::Newer(2)));
+    }
+
+    #[test]
+    fn blocks_out_of_order_are_no_index() {
+        let second = FIXED_BYTES + BLOCK_BYTES;
+        let largest = u32::MAX.to_le_bytes();
+        for (what, at, bytes) in [
+            ("an offset beyond the next block's", second, &largest[..]),
+            ("a position beyond the data", second + 4, &largest),
+            ("a position before the block before", second + 4, &[0; 4]),
+            ("more batches than can be counted", second + 16, &largest),
+            ("a first block that is not at the start", FIXED_BYTES + 4, &[1]),
+            ("offsets past the largest", 24, &i64::MAX.to_le_bytes()),
+        ] {
+            assert_eq!(with(at, bytes), Err(FooterError::Damaged("order of the blocks")), "{what}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod batches;
 mod messages;
 mod metadata;
+mod storage;
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -24,7 +25,8 @@ impl Seeds {
         self.add(target, format!("bad-{}", name.into()), input);
     }
 
-    fn add(&mut self, target: &'static str, name: String, input: Vec<u8>) {
+    /// Adds one of which the target may think what it likes.
+    pub(crate) fn add(&mut self, target: &'static str, name: String, input: Vec<u8>) {
         let before = self.0.insert((target, name.clone()), input);
         assert!(before.is_none(), "{target} has two seeds named {name}");
     }
@@ -35,6 +37,7 @@ fn main() -> io::Result<()> {
     messages::add(&mut seeds);
     batches::add(&mut seeds);
     metadata::add(&mut seeds);
+    storage::add(&mut seeds);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for ((target, name), input) in &seeds.0 {
         let dir = corpus.join(target);

@@ -5,6 +5,7 @@
 //! append at the log's end                                                         taken in
 //! append beyond it                                                                the partition is faulty from the log's end on
 //! append below it, or a bad frame                                                 the partition is faulty
+//! log start beyond the log's end                                                  the partition is faulty, its log start stays
 //! truncate, log start, delete, states                                             carried out
 //! ```
 //!
@@ -122,6 +123,11 @@ fn carry_out<E: Env>(
     }
     match frame.kind {
         FrameKind::Append => append(store, &mut state, log.partition, frame, place, buffer),
+        FrameKind::LogStart if frame.base_offset > state.log_end => {
+            let why = format!("the log start moves to {}, behind the log's end {}", frame.base_offset, state.log_end);
+            let fault = place.fault(state.log_end, 0, why);
+            add_fault(&mut state, log.partition, fault);
+        }
         FrameKind::LogStart => {
             let to = state.log_start.max(frame.base_offset);
             state.move_log_start(to);

@@ -1,0 +1,249 @@
+//! A data directory that something has happened to: opened, recovered and read to its end, in a world in memory.
+//!
+//! The directories are two, made once per process (see `history`): one of a store that was stopped, one of a store that was cut
+//! off. An input is what one file is to be instead, or a list of small changes to any of them.
+//!
+//! Read `history` next, then `seal`.
+
+mod history;
+mod seal;
+
+use core::fmt;
+use std::{cell::OnceCell, collections::BTreeMap, path::Path};
+
+use bytes::{Bytes, BytesMut};
+use quipu_base::{Offset, TopicIdPartition, limits::MIB};
+use quipu_env::{File, Segment};
+use quipu_records::{BatchHeader, Batches, header::CRC_FROM_POSITION};
+use quipu_storage::{Log, ReadError, Store};
+
+use self::history::{Directory, Ending, options};
+use crate::{
+    Outcome, memory, refuse,
+    world::{MemoryDisk, World},
+};
+
+/// Memory that opening and reading a directory may take: two pieces of the WAL, of 4 MiB each, the files themselves (each is
+/// far below 1 MiB), and what is made of them. Nothing that a file says makes it more.
+const MEMORY_BYTES_MAX: usize = 32 * MIB;
+/// Read at a time.
+const READ_BYTES: usize = 4096;
+/// CRC-32C finds any three flipped bits, at any distance up to 256 MiB.
+const FLIPPED_BITS_SURELY_FOUND: u32 = 3;
+
+/// All batches of all partitions, by base offset.
+type Logs = BTreeMap<TopicIdPartition, BTreeMap<Offset, Bytes>>;
+
+/// The WAL's first file. The first byte: 0 as it is, 1 with its checksums made right.
+pub fn wal(data: &[u8]) -> Outcome {
+    replaced(Ending::CutOff, "wal/0000", data, seal::wal)
+}
+
+/// The manifest. The first byte: 0 as it is, 1 with its checksums made right.
+pub fn manifest(data: &[u8]) -> Outcome {
+    replaced(Ending::CutOff, "manifest", data, seal::manifest)
+}
+
+/// The superblock. The first byte: 0 as it is, 1 with its checksums made right.
+pub fn superblock(data: &[u8]) -> Outcome {
+    replaced(Ending::CutOff, "superblock", data, seal::superblock)
+}
+
+/// A sealed segment with its footer. The first byte: 0 as it is, 1 with its checksums made right.
+pub fn segment(data: &[u8]) -> Outcome {
+    replaced(Ending::Stopped, history::SEALED_SEGMENT, data, seal::segment)
+}
+
+fn replaced(ending: Ending, file: &str, data: &[u8], seal: fn(&mut Vec<u8>)) -> Outcome {
+    let Some((mode, content)) = data.split_first() else { return Outcome::Refused };
+    let mut content = content.to_vec();
+    let is_sealed = mode % 2 == 1;
+    if is_sealed {
+        seal(&mut content);
+    }
+    with_directory(ending, |directory| {
+        let disk = directory.disk.copy();
+        disk.replace(&directory.path.join(file), content);
+        let Some(logs) = open_and_read(&disk, directory) else { return Outcome::Refused };
+        if !is_sealed {
+            logs.values().flat_map(BTreeMap::values).for_each(check_checksum);
+        }
+        Outcome::Accepted
+    })
+}
+
+/// Changes to any files of a directory. The first byte: 0 of the store that was stopped, 1 of the one that was cut off. Then
+/// five bytes each: the file, the position in it, and the bits to flip, none of which cuts the file there.
+pub fn directory(data: &[u8]) -> Outcome {
+    let Some((ending, changes)) = data.split_first() else { return Outcome::Refused };
+    let ending = if ending % 2 == 0 { Ending::Stopped } else { Ending::CutOff };
+    with_directory(ending, |directory| {
+        let disk = directory.disk.copy();
+        let is_cut = change(&disk, changes);
+        let Some(logs) = open_and_read(&disk, directory) else { return Outcome::Refused };
+        logs.values().flat_map(BTreeMap::values).for_each(check_checksum);
+        let flipped = if is_cut { u32::MAX } else { flipped_bits(&directory.disk, &disk) };
+        if flipped <= FLIPPED_BITS_SURELY_FOUND {
+            check_same(&directory.logs, &logs);
+        }
+        if flipped == 0 {
+            assert_eq!(logs, directory.logs);
+        }
+        Outcome::Accepted
+    })
+}
+
+/// Answers whether a file was cut.
+fn change(disk: &MemoryDisk, changes: &[u8]) -> bool {
+    let files = disk.files();
+    let mut is_cut = false;
+    for change in changes.chunks_exact(5) {
+        let [file, high, middle, low, flip] = change.first_chunk().copied().unwrap_or_default();
+        let path = &files[usize::from(file) % files.len()];
+        let mut bytes = disk.bytes(path);
+        if bytes.is_empty() {
+            continue;
+        }
+        let position = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let at = position % bytes.len();
+        if flip == 0 {
+            disk.cut(path, at as u64);
+            is_cut = true;
+        } else {
+            bytes[at] ^= flip;
+            disk.replace(path, bytes);
+        }
+    }
+    is_cut
+}
+
+fn flipped_bits(before: &MemoryDisk, after: &MemoryDisk) -> u32 {
+    let flipped = |path: &Path| {
+        let (before, after) = (before.bytes(path), after.bytes(path));
+        let length = before.len().max(after.len());
+        let byte = |bytes: &[u8], at| bytes.get(at).copied().unwrap_or(0);
+        (0..length).map(|at| (byte(&before, at) ^ byte(&after, at)).count_ones()).sum::<u32>()
+    };
+    before.files().iter().map(|path| flipped(path)).sum()
+}
+
+/// What is read is what was written.
+fn check_same(written: &Logs, read: &Logs) {
+    for (partition, batches) in read {
+        let written = written.get(partition).unwrap_or_else(|| panic!("{partition} was never written"));
+        for (offset, batch) in batches {
+            assert_eq!(written.get(offset), Some(batch), "{partition} at {offset}");
+        }
+    }
+}
+
+fn check_checksum(batch: &Bytes) {
+    let header = BatchHeader::parse(batch).expect("whole batches are read");
+    assert_eq!(header.crc, quipu_base::checksum::crc32c(&batch[CRC_FROM_POSITION..]), "a damaged batch was read");
+}
+
+/// All that can be read; none if the directory is refused.
+fn open_and_read(disk: &MemoryDisk, directory: &Directory) -> Option<Logs> {
+    let world = World::new(disk.clone());
+    let work = || world.run(read_all(&world, &directory.path));
+    memory::at_most(MEMORY_BYTES_MAX, "opening and reading a directory", work)
+}
+
+async fn read_all(world: &World, path: &Path) -> Option<Logs> {
+    let (store, report) = match Store::open(world.clone(), options(path)).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            refuse(&error);
+            return None;
+        }
+    };
+    let faulty = |partition| store.log(partition).fault().is_some();
+    let mut logs = Logs::new();
+    for partition in store.partitions() {
+        let damaged = report.damage.iter().any(|damage| damage.affected.concerns(&partition));
+        assert!(!damaged || faulty(partition), "{partition} is damaged and served");
+        logs.insert(partition, read_log(&store.log(partition)).await);
+    }
+    Some(logs)
+}
+
+/// All batches that can be read, going on behind what can't.
+async fn read_log(log: &Log<World>) -> BTreeMap<Offset, Bytes> {
+    let offsets = log.offsets();
+    if log.fault().is_none() {
+        assert!(offsets.log_start <= offsets.durable_end && offsets.durable_end <= offsets.log_end, "{offsets:?}");
+    }
+    let mut batches = BTreeMap::new();
+    let mut at = offsets.log_start;
+    while at < offsets.durable_end {
+        let read = match log.read(at, offsets.durable_end, READ_BYTES, true).await {
+            Ok(read) => read,
+            Err(error @ (ReadError::Faulty(_) | ReadError::Deleted)) => {
+                refuse(&error);
+                break;
+            }
+            Err(error) => {
+                refuse(&error);
+                at = at.next();
+                continue;
+            }
+        };
+        assert!(read.next_offset > at, "a read of what is there gets on: {at:?} {offsets:?} {read:?}");
+        let bytes = bytes_of(read.segments).await;
+        assert_eq!(bytes.len(), read.bytes);
+        let mut whole = Batches::new(bytes);
+        for batch in whole.by_ref() {
+            let batch = batch.expect("whole batches are read");
+            assert!(batch.header().next_offset() > at, "no batch lies below what was asked for");
+            batches.insert(batch.header().base_offset, batch.into_bytes());
+        }
+        assert!(whole.rest().is_empty(), "whole batches are read");
+        at = read.next_offset;
+    }
+    batches
+}
+
+async fn bytes_of<F: File>(segments: Vec<Segment<F>>) -> Bytes {
+    let mut all = BytesMut::new();
+    for segment in segments {
+        match segment {
+            Segment::Bytes(bytes) => all.extend_from_slice(&bytes),
+            Segment::File { file, position, length } => {
+                let bytes = file.read_at(position, length).await.expect("it has just been checked");
+                all.extend_from_slice(&bytes);
+            }
+        }
+    }
+    all.freeze()
+}
+
+fn with_directory<T>(ending: Ending, work: impl FnOnce(&Directory) -> T) -> T {
+    thread_local! {
+        static STOPPED: OnceCell<Directory> = const { OnceCell::new() };
+        static CUT_OFF: OnceCell<Directory> = const { OnceCell::new() };
+    }
+    let made = |cell: &OnceCell<Directory>| work(cell.get_or_init(|| Directory::make(ending)));
+    match ending {
+        Ending::Stopped => STOPPED.with(made),
+        Ending::CutOff => CUT_OFF.with(made),
+    }
+}
+
+/// Files of the directories as they are before anything happens to them, for the corpus: the target that takes each, and its
+/// content.
+#[must_use]
+pub fn pristine_files() -> Vec<(&'static str, Vec<u8>)> {
+    let file = |ending, name: &str| with_directory(ending, |made| made.disk.bytes(&made.path.join(name)));
+    vec![
+        ("wal", file(Ending::CutOff, "wal/0000")),
+        ("manifest", file(Ending::CutOff, "manifest")),
+        ("superblock", file(Ending::CutOff, "superblock")),
+        ("segment", file(Ending::Stopped, history::SEALED_SEGMENT)),
+    ]
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
+    }
+}
