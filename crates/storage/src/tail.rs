@@ -65,6 +65,11 @@ impl TailBudget {
         lock(&self.state).used
     }
 
+    /// Whether somebody waits for room.
+    pub(crate) fn is_short(&self) -> bool {
+        !lock(&self.state).waiters.is_empty()
+    }
+
     /// Takes `bytes`, waiting until there is room. More than there can ever be are given when nothing else is held.
     pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize, class: Class) -> Result<TailPermit, StoreFull> {
         let wait = {

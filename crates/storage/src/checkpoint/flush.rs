@@ -51,8 +51,8 @@ pub(super) async fn flush<E: Env>(
     now: Timestamp,
 ) -> Result<Flushed, CheckpointError> {
     let mut state = (*snapshot.base).clone();
-    if snapshot.abandon {
-        abandon_open_segment(&mut state);
+    if snapshot.abandoned > 0 {
+        abandon_open_segment(&mut state, snapshot.abandoned);
     }
     drop_below(store, snapshot, &mut state, now).await;
     let mut flusher =
@@ -89,11 +89,11 @@ pub(super) async fn without_tail<E: Env>(
 }
 
 /// Nothing more is appended to the open segment, of which a write or sync has failed.
-fn abandon_open_segment(state: &mut PartitionState) {
+fn abandon_open_segment(state: &mut PartitionState, times: u32) {
     if let Some(last) = state.segments.last_mut() {
         last.sealed = true;
     }
-    state.generation += 1;
+    state.generation += times;
 }
 
 async fn drop_below<E: Env>(store: &Shared<E>, snapshot: &Snapshot, state: &mut PartitionState, now: Timestamp) {

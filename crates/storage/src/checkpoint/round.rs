@@ -95,7 +95,7 @@ impl<E: Env> Checkpointer<E> {
         let covered = if all_done && covering == Covering::Groups { self.covered.max(group) } else { self.covered };
         let round = Round { covered, outcomes, busy, deleted };
         if let Err(error) = self.commit(&round).await {
-            self.give_up(round);
+            self.give_up(round).await;
             return Err(error);
         }
         store.env.probe().crash_point("checkpoint.committed");
@@ -167,15 +167,20 @@ impl<E: Env> Checkpointer<E> {
     }
 
     /// Nothing of the round counts: everything goes back on the lists.
-    fn give_up(&self, round: Round) {
+    async fn give_up(&self, round: Round) {
         let mut logs = round.busy;
         for outcome in round.outcomes {
-            let mut state = lock(&outcome.snapshot.log.state);
-            state.flushing = false;
-            state.abandon |= outcome.abandons();
-            drop(state);
             // Its index may have taken in what does not count.
             self.forget_open_segment(&outcome.snapshot);
+            if outcome.made_dir {
+                // If it was the sync of its name that failed, only another directory can get a durable name.
+                self.store.segments.forget_partition(outcome.snapshot.log.partition);
+                super::orphans::remove_partition(&self.store, outcome.snapshot.log.partition).await;
+            }
+            let mut state = lock(&outcome.snapshot.log.state);
+            state.flushing = false;
+            state.abandoned += u32::from(outcome.abandons());
+            drop(state);
             logs.push(outcome.snapshot.log);
         }
         lock(&self.store.catalog.apply).deleted.extend(round.deleted);

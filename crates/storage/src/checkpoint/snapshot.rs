@@ -26,7 +26,7 @@ pub(super) struct Snapshot {
     pub(super) entries: Vec<TailEntry>,
     pub(super) target: Target,
     pub(super) options: LogOptions,
-    pub(super) abandon: bool,
+    pub(super) abandoned: u32,
 }
 
 /// What the new state is to say besides its segments.
@@ -104,7 +104,7 @@ pub(super) fn take_snapshot(log: &Arc<LogShared>, is_name_taken: bool) -> Taken 
             fault: state.fault.clone(),
         },
         options: state.options,
-        abandon: state.abandon,
+        abandoned: state.abandoned,
     }))
 }
 
@@ -113,7 +113,7 @@ pub(super) fn install(outcome: &Outcome) -> Vec<SegmentId> {
     let snapshot = &outcome.snapshot;
     let mut state = lock(&snapshot.log.state);
     state.flushing = false;
-    state.abandon = outcome.abandons() || (state.abandon && !outcome.is_done());
+    state.abandoned = if outcome.is_done() { 0 } else { state.abandoned + u32::from(outcome.abandons()) };
     let Some(new) = &outcome.state else { return Vec::new() };
     let new = Arc::new(new.clone());
     let is_same = |id: SegmentId| new.segments.iter().any(|kept| kept.id == id);

@@ -18,7 +18,11 @@ use quipu_env::{Clock, Env, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::{Checkpointer, Covering, orphans::OrphanSearch, snapshot::is_full};
-use crate::{lock, store::catalog::Catalog};
+use crate::{
+    lock,
+    store::{Shared, catalog::Catalog},
+    wal::Wal,
+};
 
 /// Time between two checkpoints that nobody asks for.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -73,29 +77,30 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>, clean_up: boo
         {
             orphans = None;
         }
-        let wake = if orphans.is_some() {
-            poll_wake(&store, &clock, clock.now()).await
-        } else {
-            poll_wake(&store, &clock, pace.next).await
-        };
+        let wake = wait(&store, &pace, orphans.is_some()).await;
         if clock.now() >= next_expiry {
             mark_expired(&store);
             next_expiry = clock.now() + EXPIRY_INTERVAL;
         }
         match wake {
-            Wake::Timer if clock.now() < pace.next => continue,
-            Wake::Timer if pace.backoff.is_none() && !has_work(&store.catalog) => {
-                pace.next = clock.now() + INTERVAL;
-                continue;
-            }
-            Wake::Pressure if pace.backoff.is_some() => continue,
-            Wake::Pressure => {
-                clock.sleep_until(pace.last + SPACING).await;
-                if !has_work(&store.catalog) {
+            Wake::Requested => {}
+            Wake::Timer if clock.now() >= pace.next => {
+                if pace.backoff.is_none() && !has_work(&store.catalog) {
+                    pace.next = clock.now() + INTERVAL;
                     continue;
                 }
             }
-            Wake::Timer | Wake::Requested => {}
+            // Between directories that are looked through.
+            Wake::Timer if !is_short(&store) => continue,
+            Wake::Timer | Wake::Pressure => {
+                if pace.backoff.is_some() {
+                    continue;
+                }
+                clock.sleep_until(pace.last + SPACING).await;
+                if !has_work(&store.catalog) && lock(&store.catalog.apply).group <= checkpointer.covered {
+                    continue;
+                }
+            }
         }
         let asked = store.requests.take();
         pace.last = clock.now();
@@ -134,7 +139,22 @@ impl Pace {
     }
 }
 
-async fn poll_wake<E: Env>(store: &Arc<crate::store::Shared<E>>, clock: &E::Clock, deadline: Instant) -> Wake {
+/// Whether somebody waits for what a checkpoint may free.
+fn is_short<E: Env>(store: &Shared<E>) -> bool {
+    store.catalog.tail.is_short() || store.wal.get().is_some_and(Wal::is_short)
+}
+
+/// Waits until there may be something to do; not at all if `impatient`.
+async fn wait<E: Env>(store: &Shared<E>, pace: &Pace, impatient: bool) -> Wake {
+    let clock = store.env.clock();
+    let deadline = if impatient {
+        clock.now()
+    } else if is_short(store) && pace.backoff.is_none() {
+        // What the last round did not free, since its group came just after, the next one may.
+        pace.next.min(clock.now() + SPACING)
+    } else {
+        pace.next
+    };
     let sleep = clock.sleep_until(deadline);
     tokio::pin!(sleep);
     let wal_pressure = async {
@@ -158,7 +178,7 @@ fn has_work(catalog: &Catalog) -> bool {
 }
 
 /// Puts logs on the list whose producers have expired: the next round forgets them.
-fn mark_expired<E: Env>(store: &crate::store::Shared<E>) {
+fn mark_expired<E: Env>(store: &Shared<E>) {
     let (now, expiration_ms) = (store.env.clock().wall(), store.options.producer_expiration_ms);
     for log in store.catalog.all() {
         let mut state = lock(&log.state);

@@ -73,8 +73,9 @@ pub(crate) struct LogState {
     pub(crate) dirty: bool,
     /// A checkpoint is writing it.
     pub(crate) flushing: bool,
-    /// The open segment's file is not to be trusted with more: a write or sync of it failed.
-    pub(crate) abandon: bool,
+    /// So many writes or syncs of the open segment's file, or of its name, have failed since the last good flush: it is not to be
+    /// trusted with more, and no name that was tried is to be tried again.
+    pub(crate) abandoned: u32,
 }
 
 impl LogShared {
@@ -101,7 +102,7 @@ impl LogShared {
             committed,
             dirty: false,
             flushing: false,
-            abandon: false,
+            abandoned: 0,
         };
         Self { partition, state: Mutex::new(state) }
     }

@@ -135,6 +135,10 @@ impl Catalog {
 
 impl WalSink for Catalog {
     fn on_durable(&self, group: GroupSequence, group_bytes: usize, frames: Vec<DurableFrame>) {
+        if frames.is_empty() {
+            lock(&self.apply).group = group;
+            return;
+        }
         let reserved: usize = frames.iter().map(|frame| frame_cost(frame.payload.len())).sum();
         let buffer = Arc::new(self.tail.take(group_bytes + frames.len() * FRAME_OVERHEAD_BYTES));
         {
@@ -148,7 +152,7 @@ impl WalSink for Catalog {
         }
         drop(buffer);
         self.tail.release(reserved);
-        if self.is_due() {
+        if self.is_due() || self.tail.is_short() {
             self.tail.pressure.notify_one();
         }
     }

@@ -265,6 +265,10 @@ async fn read_or_format<E: Env>(env: &E, options: &StoreOptions) -> Result<Super
         return Err(OpenError::Damaged { path: dir.clone(), why });
     }
     let seg = segments_dir(dir);
+    if names.iter().any(|name| name == "seg") {
+        // From a first start that was cut off. Only a new one is sure to get a durable name.
+        env.disk().remove_dir(&seg).await.map_err(OpenError::io(&seg))?;
+    }
     env.disk().create_dir_all(&seg).await.map_err(OpenError::io(&seg))?;
     env.disk().sync_dir(dir).await?;
     let directory_id = DirectoryId(env.rng("storage.directory").random());

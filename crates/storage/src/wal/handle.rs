@@ -234,6 +234,12 @@ impl<E: Env> Wal<E> {
         self.0.shared.pressure.notified().await;
     }
 
+    /// Whether somebody waits for WAL space.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.0.shared.lock().space.is_wanted()
+    }
+
     /// Groups below `group` are covered by a durable checkpoint: their space is used again.
     pub fn recycle_below(&self, group: GroupSequence) {
         let shared = &self.0.shared;

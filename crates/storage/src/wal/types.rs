@@ -130,7 +130,7 @@ pub struct DurableFrame {
 pub trait WalSink: Send + Sync + 'static {
     /// All of `frames`, one group (of `group_bytes` on disk and in memory), are durable. Called by the WAL's task in the
     /// order of the log, for the contiguous synced prefix only, and before [`super::Wal::durable`] moves. Must not block.
-    /// Groups without frames are not reported.
+    /// Groups without frames are told of, too: they have to be covered like the others before their space is used again.
     fn on_durable(&self, group: GroupSequence, group_bytes: usize, frames: Vec<DurableFrame>);
 }
 

@@ -344,9 +344,9 @@ impl<E: Env> Writer<E> {
             assert_eq!(group.sequence, self.synced.next(), "groups are released in order");
             self.synced = group.sequence;
             self.proven = self.proven.max(group.synced_up_to);
-            if let Some(last) = group.frames.last() {
-                let ticket = last.ticket;
-                self.sink.on_durable(group.sequence, group.length, group.frames);
+            let last = group.frames.last().map(|frame| frame.ticket);
+            self.sink.on_durable(group.sequence, group.length, group.frames);
+            if let Some(ticket) = last {
                 self.shared.durable.send_replace(ticket);
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use quipu_base::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use quipu_env::{Clock, Env, File, Segment};
 use quipu_records::{BatchBuilder, Batches, NewRecord};
-use quipu_storage::{Class, Log, LogOptions, Store, StoreOptions, Ticket};
+use quipu_storage::{Class, Log, LogOptions, OpenError, Store, StoreOptions, Ticket};
 
 use crate::model::{self, Batch, Model, Op, PARTITIONS, Seen, partition};
 
@@ -84,11 +84,21 @@ pub(crate) struct Driver<E: Env> {
 impl<E: Env> Driver<E> {
     /// Opens the store, and checks what it holds against the history.
     pub(crate) async fn open(env: E, options: StoreOptions, log_options: LogOptions, history: Arc<History>) -> Self {
-        let (store, _) = Store::open(env.clone(), options).await.expect("the store opens");
+        Self::try_open(env, options, log_options, history).await.expect("the store opens")
+    }
+
+    /// The same, on a disk that may fail.
+    pub(crate) async fn try_open(
+        env: E,
+        options: StoreOptions,
+        log_options: LogOptions,
+        history: Arc<History>,
+    ) -> Result<Self, OpenError> {
+        let (store, _) = Store::open(env.clone(), options).await?;
         let driver = Self { env, store, history, log_options, last: Ticket::NONE };
         let seen = driver.look().await;
         driver.history.settle(&seen);
-        driver
+        Ok(driver)
     }
 
     pub(crate) fn log(&self, number: usize) -> Log<E> {
@@ -109,6 +119,11 @@ impl<E: Env> Driver<E> {
             all.push(if with_data.contains(&partition(number)) { Some(see(&self.log(number)).await) } else { None });
         }
         all
+    }
+
+    /// Whether room can be had now.
+    pub(crate) async fn has_room(&self, bytes: usize, class: Class) -> bool {
+        self.store.reserve(bytes, class).await.is_ok()
     }
 
     fn note(&mut self, op: Op, ticket: Ticket) {
@@ -147,7 +162,11 @@ impl<E: Env> Driver<E> {
     pub(crate) async fn move_log_start(&mut self, number: usize, offset: i64) {
         let log = self.log(number);
         let reservation = self.store.reserve(0, Class::Reserve).await.expect("there is room");
+        let is_new = Offset(offset) > log.offsets().log_start;
         let ticket = log.set_log_start(reservation, Offset(offset)).expect("the offset is durable");
+        if !is_new {
+            return;
+        }
         self.note(Op::LogStart { log: number, offset }, ticket);
     }
 
@@ -156,8 +175,12 @@ impl<E: Env> Driver<E> {
         let reservation = self.store.reserve(0, Class::Reserve).await.expect("there is room");
         // All frames before it are durable when it is submitted.
         let before = self.history.lock().submitted.len();
+        let is_new = Offset(to) < log.offsets().log_end;
         let ticket = log.truncate(reservation, Offset(to)).await.expect("the offset is in the log");
         assert_eq!(self.history.lock().submitted.len(), before, "one task drives a store");
+        if !is_new {
+            return;
+        }
         self.note(Op::Truncate { log: number, target: to }, ticket);
         let expected = self.model().remove(&number).unwrap_or_default().log_end;
         assert_eq!(log.offsets().log_end, Offset(expected));

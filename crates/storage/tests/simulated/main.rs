@@ -6,3 +6,4 @@
 mod crash;
 mod driver;
 mod model;
+mod swarm;

@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     GroupSequence, WalGeneration,
-    format::{BodyReading, GroupHeader, decode_body},
+    format::{BodyReading, GroupHeader, PAGE_BYTES, decode_body},
     resume::{Resume, ResumeFile},
     space::REACH_BYTES,
     writer::Touched,
@@ -46,6 +46,8 @@ use crate::superblock::Superblock;
 
 /// How far to look ahead at least. Far more than `reach` asks for, so that damage much larger than a group is recognised.
 const LOOK_AHEAD_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes that are rather walked through than searched.
+const SKIP_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Generations in one file, after which the next start takes another file: bounds what the superblock must hold.
 const FILE_GENERATIONS_MAX: usize = 32;
 
@@ -185,8 +187,10 @@ impl<E: Env> Scanner<E> {
         let generation = self.new_generation();
         let next = self.expected;
         let mut place = self.at;
+        // A file of which no group counts is free, though the log was looked for in it.
+        let goes_on = |walked: &Walked| walked.groups.is_some() && walked.generations.len() < FILE_GENERATIONS_MAX;
         if let Some(Place { file, .. }) = place
-            && self.walked.get(&file).is_none_or(|walked| walked.generations.len() >= FILE_GENERATIONS_MAX)
+            && !self.walked.get(&file).is_some_and(goes_on)
         {
             place = None;
         }
@@ -248,11 +252,34 @@ impl<E: Env> Scanner<E> {
                 best = self::later(best, header, self.expected);
             }
         }
-        if let Some(header) = best {
+        if let Some(first) = best {
+            let header = self.skip_covered(first).await?;
             self.expected = header.sequence;
             self.at = Some(Place { file: header.file, position: header.position });
+            // The file's first group must stay recognisable for as long as the file is needed.
+            self.walked.entry(first.file).or_default().generations.push(first.generation);
         }
         Ok(())
+    }
+
+    /// A later group of the same file from which to walk: most of what a checkpoint covers need not be read. Any group between
+    /// the first one and the expected one will do, so it does no harm if the search is led astray.
+    async fn skip_covered(&mut self, first: GroupHeader) -> Result<GroupHeader, ScanError> {
+        let expected = self.expected;
+        let generations = core::mem::take(&mut self.generations);
+        let file = self.file(first.file);
+        let mut start = first;
+        let mut end = file.size;
+        while end.saturating_sub(start.position) > SKIP_BYTES_MIN {
+            let middle = (start.position + (end - start.position) / 2).next_multiple_of(PAGE_BYTES as u64);
+            let found = search::headers(file, &generations, middle, middle + REACH_BYTES, true).await;
+            match found?.first() {
+                Some(header) if start.sequence < header.sequence && header.sequence <= expected => start = *header,
+                _ => end = middle,
+            }
+        }
+        self.generations = generations;
+        Ok(start)
     }
 
     async fn step(&mut self) -> Result<Step, ScanError> {
