@@ -13,7 +13,12 @@ use quipu_storage::{
 };
 use serde_json::{Value, json};
 
-use super::{FAILED, LogError, names::Names, output::Output, verify::partition};
+use super::{
+    FAILED, LogError,
+    names::Names,
+    output::{Output, count},
+    verify::partition,
+};
 
 /// What the command line asks for.
 pub(super) struct Wanted {
@@ -154,8 +159,13 @@ impl Teller {
         }
         self.titles(Titles::Groups)?;
         self.output.line(&format!(
-            "{:<10}  {generation}  synced up to {}, {} frames, {} bytes, {} at {}",
-            group.sequence.0, group.synced_up_to, group.frame_count, group.length, group.file, group.position
+            "{:<10}  {generation}  synced up to {}, {}, {} bytes, {} at {}",
+            group.sequence.0,
+            group.synced_up_to,
+            count(group.frame_count, "frame"),
+            group.length,
+            group.file,
+            group.position
         ))
     }
 

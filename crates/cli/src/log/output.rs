@@ -59,6 +59,11 @@ impl Output {
     }
 }
 
+/// A number of things, for people.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A table whose columns fit what is in them.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,

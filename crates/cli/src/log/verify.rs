@@ -8,7 +8,7 @@ use quipu_storage::{DamagedRange, VerifyReport, verify};
 use super::{
     FAILED, LogError,
     names::Names,
-    output::{Output, Table},
+    output::{Output, Table, count},
 };
 
 pub(super) async fn run(env: &TokioEnv, directory: &Path, mut output: Output) -> Result<ExitCode, LogError> {
@@ -34,10 +34,10 @@ fn lines(report: &VerifyReport, directory: &Path) -> Vec<String> {
     let state = if report.ok { "ok" } else { "DAMAGED" };
     let mut lines = vec![
         format!("{}: {state}", directory.display()),
-        format!("live: {bytes} bytes in {} ranges of {} files", report.live.len(), files.len()),
+        format!("live: {bytes} bytes in {} of {}", count(report.live.len(), "range"), count(files.len(), "file")),
     ];
     if !report.damaged.is_empty() {
-        lines.push(format!("damaged: {} ranges", report.damaged.len()));
+        lines.push(format!("damaged: {}", count(report.damaged.len(), "range")));
         let mut table = Table::new(&["  FILE", "POSITION", "LENGTH", "PARTITION", "BASE OFFSET", "WHY"]);
         for damage in &report.damaged {
             table.push(vec![
@@ -52,7 +52,7 @@ fn lines(report: &VerifyReport, directory: &Path) -> Vec<String> {
         lines.extend(table.lines());
     }
     if !report.cut.is_empty() {
-        lines.push(format!("cut: {} ranges, of which nothing had been acknowledged", report.cut.len()));
+        lines.push(format!("cut: {}; nothing of it had been acknowledged", count(report.cut.len(), "range")));
         let mut table = Table::new(&["  FILE", "POSITION", "LENGTH", "WHY"]);
         for cut in &report.cut {
             let (position, length) = (cut.position.to_string(), cut.length.to_string());

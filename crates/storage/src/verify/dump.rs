@@ -3,7 +3,8 @@
 //! ```text
 //! partition by partition: batches in segments, in the order of their offsets
 //! batches that are in the WAL only, in its order
-//! with `wal`: every group that no checkpoint covers, each followed by its frames
+//! with `wal`: every group that no checkpoint covers (and that has a frame of the partitions asked for, if only some are), each
+//!             followed by those of its frames
 //! ```
 //!
 //! Batches are those that a start would find: none below the log start, none that was truncated, none of a deleted partition.
@@ -263,6 +264,10 @@ impl<E: Env, F: FnMut(DumpEntry) -> ControlFlow<()> + Send> Dumper<'_, E, F> {
     }
 
     fn group(&mut self, group: &GroupView) -> ControlFlow<()> {
+        let is_narrowed = self.options.topic_id.is_some() || self.options.partition.is_some();
+        if is_narrowed && !group.frames.iter().any(|frame| self.options.wants(frame.entry.partition)) {
+            return ControlFlow::Continue(());
+        }
         (self.on_entry)(DumpEntry::Group(DumpedGroup {
             sequence: group.sequence,
             generation: group.generation,

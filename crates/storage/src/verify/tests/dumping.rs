@@ -83,8 +83,20 @@ fn it_can_be_narrowed_down_and_stopped() {
         killed(&env, &dir).await;
         let partition = Some(PartitionIndex(1));
         let options = DumpOptions { topic_id: Some(TOPIC), partition, ..DumpOptions::default() };
-        let spans = spans(&dumped(&env, &dir, options).await);
-        assert_eq!(spans, BTreeMap::from([(GROWING, (0, 35))]));
+        let entries = dumped(&env, &dir, DumpOptions { wal: true, ..options }).await;
+        assert_eq!(spans(&entries), BTreeMap::from([(GROWING, (0, 35))]));
+        let mut groups = Vec::new();
+        for entry in &entries {
+            match entry {
+                DumpEntry::Group(group) => groups.push((group.sequence, 0)),
+                DumpEntry::Frame(frame) => {
+                    assert_eq!(frame.partition, GROWING);
+                    groups.last_mut().expect("frames follow their group").1 += 1;
+                }
+                _ => {}
+            }
+        }
+        assert!(!groups.is_empty() && groups.iter().all(|(_, frames)| *frames > 0), "{groups:?}");
         let mut told = 0;
         let on_entry = |_| {
             told += 1;
