@@ -1,6 +1,6 @@
 //! What can go wrong for a user of the store. Each message says what happened, where, and what to do.
 //!
-//! Not here: the errors of the superblock and the WAL, which [`OpenError`] carries.
+//! Not here: the errors of the superblock and the WAL, which [`OpenError`](crate::OpenError) carries.
 
 use core::fmt;
 use std::{

@@ -165,7 +165,7 @@ impl Superblock {
         }
     }
 
-    /// What [`write`] must be given after [`crate::wal::Wal::close`] has answered `synced_up_to`.
+    /// What [`write()`] must be given after [`crate::wal::Wal::close`] has answered `synced_up_to`.
     pub const fn mark_clean(&mut self, synced_up_to: GroupSequence) {
         self.synced_up_to = synced_up_to;
         self.clean = true;

@@ -81,7 +81,7 @@ impl Server {
     pub(crate) fn stop(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // An error means that it is down.
-            let _: Result<(), ()> = stop.send(());
+            drop(stop.send(()));
         }
     }
 

@@ -74,7 +74,6 @@ async fn next_life<E: Env>(env: E, history: Arc<History>) {
 #[test]
 fn every_change_of_the_disk_may_be_the_last() {
     let report = CrashTest::new(1).run(life, next_life);
-    println!("{report:?}");
     assert!(report.crashes > 500, "{report:?}");
     assert!(report.recovery_crashes > 50, "{report:?}");
 }

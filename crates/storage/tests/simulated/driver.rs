@@ -44,14 +44,13 @@ impl History {
             }
         }
         let acknowledged = model::after(&inner.submitted[..inner.acknowledged]);
-        for (log, seen) in seen.iter().enumerate() {
+        let differing = seen.iter().enumerate().filter_map(|(log, seen)| {
             let expected = acknowledged.get(&log).map(model::ModelLog::seen);
-            if expected != *seen {
-                eprintln!("log {log}\nacknowledged {expected:?}\nfound        {seen:?}");
-            }
-        }
+            (expected != *seen).then(|| format!("log {log}\nacknowledged {expected:?}\nfound        {seen:?}\n"))
+        });
         panic!(
-            "the store holds no prefix of the {} operations submitted, of which {} were acknowledged; of those not: {:?}",
+            "{}the store holds no prefix of the {} operations submitted, of which {} were acknowledged; of those not: {:?}",
+            differing.collect::<String>(),
             inner.submitted.len(),
             inner.acknowledged,
             &inner.submitted[inner.acknowledged..]
