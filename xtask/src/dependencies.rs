@@ -23,6 +23,7 @@ const LICENSES: [&str; 15] = [
     "ISC",
     "MIT",
     "MIT-0",
+    "NCSA",
     "MPL-2.0",
     "MPL-2.0+",
     "Unicode-3.0",

@@ -71,7 +71,7 @@ const CRATES: &[Crate] = &[
     krate(
         8,
         "quipu-fuzz",
-        &["quipu-base", "quipu-env", "quipu-metadata", "quipu-protocol", "quipu-records", "quipu-sim", "quipu-storage"],
+        &["quipu-base", "quipu-env", "quipu-metadata", "quipu-protocol", "quipu-records", "quipu-storage"],
         &[],
     ),
     krate(8, "quipu-load", &["quipu-testkit"], &[]),

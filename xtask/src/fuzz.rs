@@ -2,14 +2,16 @@
 
 use clap::Args;
 use quipu_testkit::{Failure, Result, paths};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::step::{self, step};
 
 /// Runs the fuzz targets with cargo-fuzz, one after the other.
 ///
-/// Needs a nightly toolchain and cargo-fuzz (`rustup toolchain install nightly`, `cargo install cargo-fuzz`). What it finds is kept in
-/// fuzz/artifacts; new inputs worth keeping go to fuzz/corpus, which an ordinary test on stable runs too.
+/// Needs a nightly toolchain and cargo-fuzz (`rustup toolchain install nightly`, `cargo install cargo-fuzz`). It begins with
+/// fuzz/corpus, which an ordinary test on stable runs too, and with what earlier runs have left in fuzz-corpus in the target
+/// directory, where inputs that reach new code go. What it finds is kept in fuzz/artifacts: put it into fuzz/corpus with the fix.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// Seconds for each target.
@@ -39,13 +41,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         step(&format!("fuzz {target}"), || {
             let mut fuzz = Command::new("cargo");
             fuzz.current_dir(paths::workspace_root()).args(["+nightly", "fuzz", "run", "--features", "fuzzing"]);
-            fuzz.arg(&target).arg("--").arg(format!("-max_total_time={}", arguments.seconds));
+            // With it, each of the targets would be linked for minutes.
+            fuzz.env("CARGO_PROFILE_RELEASE_LTO", "off");
+            fuzz.arg(&target)
+                .arg(grown_corpus(&target)?)
+                .arg(paths::workspace_root().join("fuzz/corpus").join(&target));
+            fuzz.arg("--").arg(format!("-max_total_time={}", arguments.seconds));
             // libFuzzer's own limits: an input may not take 10 seconds or 2 GiB.
             fuzz.args(["-timeout=10", "-rss_limit_mb=2048"]);
             step::run(fuzz)
         })?;
     }
     Ok(())
+}
+
+/// Where a target's new inputs go.
+fn grown_corpus(target: &str) -> Result<PathBuf> {
+    let directory = paths::target_dir().join("fuzz-corpus").join(target);
+    std::fs::create_dir_all(&directory).map_err(Failure::context(directory.display()))?;
+    Ok(directory)
 }
 
 /// The names of the files in `fuzz/fuzz_targets`.

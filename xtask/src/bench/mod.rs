@@ -18,7 +18,7 @@ mod round;
 mod scale;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// A fifth of the records and seconds: to see whether it works.
     #[arg(long)]
     quick: bool,
+    /// Measure this binary instead of building one.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Don't measure our own binary.
     #[arg(long)]
     without_quipu: bool,
@@ -78,8 +81,9 @@ enum Against {
 /// Builds, measures, prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let kinds = kinds(arguments);
-    let programs = programs(&kinds)?;
+    let programs = programs(&kinds, arguments.binary.as_deref())?;
     let plan = Plan::new(&arguments.only, arguments.quick);
+    warn_of_other_work();
     let mut results = Results::new(&kinds);
     for round in 1..=arguments.rounds {
         for &kind in &kinds {
@@ -98,6 +102,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .map_err(quipu_testkit::Failure::context(format!("cannot write {}", file.display())))?;
     }
     Ok(())
+}
+
+/// Figures taken beside other work say little.
+fn warn_of_other_work() {
+    let Ok(loads) = std::fs::read_to_string("/proc/loadavg") else { return };
+    let load: f64 = loads.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    if load > 1.0 {
+        println!("NOTE: something else has kept this machine busy in the last minute (load average {load})");
+    }
 }
 
 fn kinds(arguments: &Arguments) -> Vec<Kind> {
@@ -125,11 +138,12 @@ struct Programs {
     jars: Option<Jars>,
 }
 
-fn programs(kinds: &[Kind]) -> Result<Programs> {
+fn programs(kinds: &[Kind], binary: Option<&Path>) -> Result<Programs> {
     println!("building the load client (librdkafka) and the servers");
     let build = cargo(&["build", "--release", "--quiet", "--package", "quipu-load"]);
     run_process("cargo build", build, &[], Duration::from_secs(3600))?;
-    let quipu = kinds.contains(&Kind::Quipu).then(|| broker::build_binary(true)).transpose()?;
+    let build = || binary.map_or_else(|| broker::build_binary(true), |binary| Ok(binary.to_path_buf()));
+    let quipu = kinds.contains(&Kind::Quipu).then(build).transpose()?;
     let needs_jars = kinds.contains(&Kind::Kafka) || kinds.contains(&Kind::KafkaFlush);
     let jars = needs_jars.then(Jars::fetch).transpose()?;
     Ok(Programs { load: paths::target_dir().join("release").join("quipu-load"), quipu, jars })
