@@ -35,7 +35,7 @@ const LICENSES: [&str; 16] = [
 const SOURCES: [&str; 2] = ["registry+", "sparse+"];
 
 /// Package, versions below which it is known to be at fault, what the fault is.
-const ADVISORIES: [(&str, [u64; 3], &str); 4] = [
+const ADVISORIES: &[(&str, [u64; 3], &str)] = &[
     ("bytes", [1, 11, 1], "RUSTSEC-2026-0007: overflow in BytesMut::reserve"),
     ("crossbeam-channel", [0, 5, 15], "RUSTSEC-2025-0024: double free on drop"),
     ("slab", [0, 4, 11], "RUSTSEC-2025-0047: out-of-bounds access in get_disjoint_mut"),
@@ -70,7 +70,7 @@ fn faults(package: &Package) -> Vec<String> {
     if !SOURCES.iter().any(|allowed| source.starts_with(allowed)) {
         faults.push(format!("{name} comes from {source}, not from a registry"));
     }
-    for (at_fault, fixed, what) in ADVISORIES {
+    for &(at_fault, fixed, what) in ADVISORIES {
         if package.name == at_fault && version(&package.version) < fixed {
             faults.push(format!("{name}: {what}; update it"));
         }

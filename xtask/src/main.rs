@@ -1,6 +1,6 @@
 //! `cargo xtask`: everything that is done to this workspace beside building it.
 //!
-//! - [`ci`]: the whole CI; [`test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`bench`]: measurements.
+//! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`mod@bench`]: measurements.
 //! - [`layout`], [`floors`], [`dependencies`]: checks that `ci` makes itself.
 //!
 //! Exit status: 0 done, 1 something failed, 2 usage. Not here: what the tests do (`tests/`). Read [`ci`] next.
