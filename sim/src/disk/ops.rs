@@ -97,8 +97,19 @@ impl DiskModel {
     pub fn read(&mut self, handle: &FileHandle, position: u64, length: usize) -> io::Result<Bytes> {
         if handle.direct {
             check_aligned(position, length)?;
+            self.forget_cached(handle)?;
         }
         self.read_unaligned(handle, position, length)
+    }
+
+    /// Takes the file's clean pages out of the page cache: what a failed sync lost is seen to be lost from now on. A direct read
+    /// does the same, since it asks the device.
+    ///
+    /// # Errors
+    /// If the handle is void.
+    pub fn forget_cached(&mut self, handle: &FileHandle) -> io::Result<()> {
+        self.check_handle(handle)?;
+        self.change(handle.inode, FileNode::drop_clean_cache)
     }
 
     /// Like [`Self::read`], for whoever needs no alignment though the file is direct: the kernel itself.

@@ -288,7 +288,8 @@ impl File for SimFile {
     }
 
     async fn forget_cached(&self, _position: u64, _length: u64) {
-        self.on_file(Cost::Small, |_, _, _| ()).await;
+        // All of the file, and for certain, though the kernel only takes it as a hint.
+        self.on_file(Cost::Small, |disk, file, _| disk.forget_cached(file)).await.unwrap_or_default();
     }
 }
 

@@ -177,6 +177,7 @@ impl Space {
 
     /// Goes on writing in a file added by [`Self::add_live`].
     pub(crate) fn resume(&mut self, number: u32, position: u64) {
+        assert!(!self.free.contains(&number), "WAL file {number} holds live groups");
         let file = self.files.get_mut(&number).expect("the file was added");
         assert!(position <= file.size, "position {position} in WAL file {number} of {} bytes", file.size);
         file.written = position;

@@ -9,7 +9,7 @@ use std::{
 use quipu_env::{Clock, Env, Rng};
 use quipu_sim::{
     Down, Node, NodeConfig, Sim, SimConfig, SimEnv, World,
-    disk::{Count, CrashPlan, DiskOptions, Moment},
+    disk::{Count, CrashPlan, DiskOptions, Fault, FaultRule, Moment},
 };
 use rand::RngExt;
 
@@ -253,6 +253,32 @@ fn many_lives_end_at_random() {
     for end in ["exited", "killed", "power", "operation"] {
         assert!(ends.get(end).is_some_and(|count| *count >= 20), "{ends:?}");
     }
+}
+
+/// After a failed sync the page cache may show what the device does not have. What recovery then tells of must survive a power
+/// cut.
+#[test]
+fn a_restart_after_a_failed_sync_reads_the_device() {
+    let mut halted = 0;
+    for seed in 0..60 {
+        let report = Sim::new(seed, SimConfig::default()).run(|world| async move {
+            let disk = DiskOptions { direct: false, ..DiskOptions::default() };
+            let node = world.node("a", NodeConfig { disk, ..NodeConfig::default() });
+            let model = Arc::new(Mutex::new(Model::default()));
+            node.inject(FaultRule::next(Fault::SyncFails).below("/data/wal").after(5 + world.seed() % 20));
+            let first = Arc::clone(&model);
+            drop(node.start(|env| life(env, first, 20)));
+            let down = node.wait_down().await;
+            crashing_life(&node, &model, 0, None).await;
+            let told = model.lock().unwrap().log.len();
+            node.power_cut();
+            crashing_life(&node, &model, 0, None).await;
+            assert_eq!(model.lock().unwrap().log.len(), told, "what was told of is durable");
+            u32::from(matches!(down, Down::Halted { .. }))
+        });
+        halted += report.value;
+    }
+    assert!(halted >= 30, "{halted} of 60 processes halted");
 }
 
 /// A group that was being written when the power went is cut, kept, and never comes back.
