@@ -241,8 +241,10 @@ mod tests {
         assert_eq!(take_frame(&mut buffer).unwrap().unwrap(), [7, 8][..]);
         assert!(take_frame(&mut buffer).unwrap().unwrap().is_empty());
         assert!(take_frame(&mut buffer).unwrap().is_none());
-        buffer.extend_from_slice(&[1, 5]);
+        buffer.extend_from_slice(&[2, 5]);
         assert!(take_frame(&mut buffer).unwrap().is_none());
+        buffer.extend_from_slice(&[6]);
+        assert_eq!(take_frame(&mut buffer).unwrap().unwrap(), [5, 6][..]);
         let mut negative = BytesMut::from(&[0xff, 0xff, 0xff, 0xff][..]);
         assert!(matches!(take_frame(&mut negative), Err(CallError::FrameLength(-1))));
     }
