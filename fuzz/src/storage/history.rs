@@ -8,7 +8,7 @@ use quipu_base::{
     TopicIdPartition,
 };
 use quipu_records::{Batch, BatchBuilder, Codec, NewRecord};
-use quipu_storage::{Class, Log, LogOptions, Store, StoreOptions, Ticket};
+use quipu_storage::{Class, LiveRange, Log, LogOptions, Store, StoreOptions, Ticket, verify};
 
 use super::{Logs, read_all};
 use crate::world::{MemoryDisk, World};
@@ -31,6 +31,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     pub(super) disk: MemoryDisk,
     pub(super) logs: Logs,
+    /// What of it is in use.
+    pub(super) live: Vec<LiveRange>,
 }
 
 /// Settings of the store.
@@ -55,7 +57,9 @@ impl Directory {
         // What is allocated ahead costs time and says nothing.
         let manifest = path.join("manifest");
         disk.cut(&manifest, (disk.bytes(&manifest).len() + 4096) as u64);
-        Self { path, disk, logs }
+        let report = world.run(verify(&world, &path)).expect("a data directory");
+        assert!(report.ok && report.cut.is_empty(), "{report:?}");
+        Self { path, disk, logs, live: report.live }
     }
 }
 
@@ -72,7 +76,7 @@ async fn live(world: &World, path: &Path, ending: Ending) {
             append(log, round, index).await;
         }
         if round == 2 {
-            let ticket = append(&logs[0], 7, 0).await;
+            let ticket = append(&logs[0], round, 0).await;
             wait_for(&store, ticket).await;
             store.checkpoint().await.expect("a disk without faults");
         }
@@ -81,8 +85,8 @@ async fn live(world: &World, path: &Path, ending: Ending) {
     logs[1].set_log_start(start, Offset(4)).expect("an offset in the log");
     let cut = logs[2].reserve(0, Class::Reserve).await.expect("room");
     logs[2].truncate(cut, Offset(9)).await.expect("an offset in the log");
-    append(&logs[2], 9, 2).await;
-    append(&logs[0], 7, 0).await;
+    append(&logs[2], 5, 2).await;
+    append(&logs[0], 5, 0).await;
     wait_for(&store, store.delete(partitions[3])).await;
     if ending == Ending::Stopped {
         store.close().await.expect("a disk without faults");

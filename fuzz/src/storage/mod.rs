@@ -1,4 +1,4 @@
-//! A data directory that something has happened to: opened, recovered and read to its end, in a world in memory.
+//! A data directory that something has happened to: verified, opened, recovered and read to its end, in a world in memory.
 //!
 //! The directories are two, made once per process (see `history`): one of a store that was stopped, one of a store that was cut
 //! off. An input is what one file is to be instead, or a list of small changes to any of them.
@@ -9,13 +9,17 @@ mod history;
 mod seal;
 
 use core::fmt;
-use std::{cell::OnceCell, collections::BTreeMap, path::Path};
+use std::{
+    cell::OnceCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bytes::{Bytes, BytesMut};
 use quipu_base::{Offset, TopicIdPartition, limits::MIB};
 use quipu_env::{File, Segment};
 use quipu_records::{BatchHeader, Batches, header::CRC_FROM_POSITION};
-use quipu_storage::{Log, ReadError, Store};
+use quipu_storage::{LiveRange, Log, ReadError, Store, VerifyReport, verify};
 
 use self::history::{Directory, Ending, options};
 use crate::{
@@ -64,6 +68,7 @@ fn replaced(ending: Ending, file: &str, data: &[u8], seal: fn(&mut Vec<u8>)) -> 
     with_directory(ending, |directory| {
         let disk = directory.disk.copy();
         disk.replace(&directory.path.join(file), content);
+        inspect(&disk, directory);
         let Some(logs) = open_and_read(&disk, directory) else { return Outcome::Refused };
         if !is_sealed {
             logs.values().flat_map(BTreeMap::values).for_each(check_checksum);
@@ -80,14 +85,22 @@ pub fn directory(data: &[u8]) -> Outcome {
     with_directory(ending, |directory| {
         let disk = directory.disk.copy();
         let is_cut = change(&disk, changes);
-        let Some(logs) = open_and_read(&disk, directory) else { return Outcome::Refused };
-        logs.values().flat_map(BTreeMap::values).for_each(check_checksum);
-        let flipped = if is_cut { u32::MAX } else { flipped_bits(&directory.disk, &disk) };
-        if flipped <= FLIPPED_BITS_SURELY_FOUND {
-            check_same(&directory.logs, &logs);
+        let flips = flips(&directory.disk, &disk);
+        let is_judged = !is_cut && flips.iter().map(|flip| flip.bits).sum::<u32>() <= FLIPPED_BITS_SURELY_FOUND;
+        let verdict = inspect(&disk, directory);
+        let is_whole = verdict.as_ref().is_some_and(|report| report.ok && report.cut.is_empty());
+        if is_judged {
+            let live = flips.iter().find(|flip| directory.live.iter().any(|range| flip.is_in(range)));
+            assert!(live.is_none() || !is_whole, "{live:?} is in use, and was not found: {verdict:?}");
         }
-        if flipped == 0 {
-            assert_eq!(logs, directory.logs);
+        let logs = open_and_read(&disk, directory);
+        if is_judged && is_whole {
+            assert_eq!(logs.as_ref(), Some(&directory.logs), "what is whole is read whole");
+        }
+        let Some(logs) = logs else { return Outcome::Refused };
+        logs.values().flat_map(BTreeMap::values).for_each(check_checksum);
+        if is_judged {
+            check_same(&directory.logs, &logs);
         }
         Outcome::Accepted
     })
@@ -117,14 +130,33 @@ fn change(disk: &MemoryDisk, changes: &[u8]) -> bool {
     is_cut
 }
 
-fn flipped_bits(before: &MemoryDisk, after: &MemoryDisk) -> u32 {
-    let flipped = |path: &Path| {
-        let (before, after) = (before.bytes(path), after.bytes(path));
-        let length = before.len().max(after.len());
+/// A byte that is not what it was.
+#[derive(Debug)]
+struct Flip {
+    file: PathBuf,
+    position: u64,
+    bits: u32,
+}
+
+impl Flip {
+    fn is_in(&self, range: &LiveRange) -> bool {
+        self.file.ends_with(&range.file) && (range.from..range.to).contains(&self.position)
+    }
+}
+
+fn flips(before: &MemoryDisk, after: &MemoryDisk) -> Vec<Flip> {
+    let mut flips = Vec::new();
+    for file in before.files() {
+        let (before, after) = (before.bytes(&file), after.bytes(&file));
         let byte = |bytes: &[u8], at| bytes.get(at).copied().unwrap_or(0);
-        (0..length).map(|at| (byte(&before, at) ^ byte(&after, at)).count_ones()).sum::<u32>()
-    };
-    before.files().iter().map(|path| flipped(path)).sum()
+        for at in 0..before.len().max(after.len()) {
+            let bits = (byte(&before, at) ^ byte(&after, at)).count_ones();
+            if bits > 0 {
+                flips.push(Flip { file: file.clone(), position: at as u64, bits });
+            }
+        }
+    }
+    flips
 }
 
 /// What is read is what was written.
@@ -140,6 +172,19 @@ fn check_same(written: &Logs, read: &Logs) {
 fn check_checksum(batch: &Bytes) {
     let header = BatchHeader::parse(batch).expect("whole batches are read");
     assert_eq!(header.crc, quipu_base::checksum::crc32c(&batch[CRC_FROM_POSITION..]), "a damaged batch was read");
+}
+
+/// What `verify` says; none if it refuses.
+fn inspect(disk: &MemoryDisk, directory: &Directory) -> Option<VerifyReport> {
+    let world = World::new(disk.clone());
+    let work = || world.run(verify(&world, &directory.path));
+    match memory::at_most(MEMORY_BYTES_MAX, "verifying a directory", work) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            refuse(&error);
+            None
+        }
+    }
 }
 
 /// All that can be read; none if the directory is refused.
