@@ -28,7 +28,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     })?;
     step("documentation", || {
         let mut doc = cargo(&["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--document-private-items"]);
-        doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
+        // It replaces what .cargo/config.toml sets, without which `sim` does not build.
+        doc.env("RUSTDOCFLAGS", "--cfg madsim -D warnings -A rustdoc::private_intra_doc_links");
         step::run(doc)
     })?;
     if arguments.no_tests {
