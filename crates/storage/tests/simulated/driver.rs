@@ -7,7 +7,7 @@ use quipu_env::{Clock, Env, File, Segment};
 use quipu_records::{BatchBuilder, Batches, NewRecord};
 use quipu_storage::{Class, Log, LogOptions, OpenError, Store, StoreOptions, Ticket};
 
-use crate::model::{self, Batch, Model, Op, PARTITIONS, Seen, partition};
+use crate::model::{self, Batch, Model, Op, PARTITIONS, RECORD_MS, Seen, partition};
 
 /// The data directory.
 pub(crate) const DIR: &str = "/data";
@@ -140,7 +140,8 @@ impl<E: Env> Driver<E> {
 
     pub(crate) async fn append(&mut self, number: usize, epoch: i32, producer: Option<i64>, values: &[Vec<u8>]) {
         let model = self.model().remove(&number).unwrap_or_default();
-        let timestamp = 1000 + model.log_end * 10;
+        // Now and then back in time.
+        let timestamp = 1000 + model.log_end * 10 - (model.log_end % 7) * 25;
         let producer = producer.map(|id| (id, model.next_sequence(id)));
         let batch = build(producer, timestamp, values);
         let reservation = self.store.reserve(batch.bytes().len(), Class::Normal).await.expect("there is room");
@@ -213,9 +214,9 @@ fn build(producer: Option<(i64, i32)>, timestamp: i64, values: &[Vec<u8>]) -> qu
     if let Some((id, sequence)) = producer {
         builder = builder.producer(ProducerId(id), ProducerEpoch(0), Sequence(sequence));
     }
-    for value in values {
-        let record =
-            NewRecord { timestamp: Timestamp(timestamp), key: None, value: Some(value.as_slice()), headers: &[] };
+    for (index, value) in (0..).zip(values) {
+        let timestamp = Timestamp(timestamp + index * RECORD_MS);
+        let record = NewRecord { timestamp, key: None, value: Some(value.as_slice()), headers: &[] };
         builder.push(&record).expect("a small record");
     }
     builder.build().expect("a batch")

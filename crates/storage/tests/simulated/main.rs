@@ -3,6 +3,7 @@
 //!
 //! Read `model` for what is expected, `driver` for how a store is driven, then the tests.
 
+mod answers;
 mod crash;
 mod driver;
 mod model;

@@ -15,6 +15,9 @@ pub(crate) fn partition(number: usize) -> TopicIdPartition {
     TopicIdPartition { topic_id: TopicId([0x51; 16]), partition: index }
 }
 
+/// Milliseconds between two records of a batch.
+pub(crate) const RECORD_MS: i64 = 3;
+
 /// Something that was submitted, with what it came out as.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
@@ -46,6 +49,7 @@ pub(crate) struct Batch {
     pub(crate) epoch: i32,
     /// Producer id and first sequence.
     pub(crate) producer: Option<(i64, i32)>,
+    /// Of the first record; each further one is later by [`RECORD_MS`].
     pub(crate) timestamp: i64,
     pub(crate) values: Vec<Vec<u8>>,
 }
@@ -133,9 +137,10 @@ impl ModelLog {
     pub(crate) fn seen(&self) -> Seen {
         let mut records = Vec::new();
         for batch in &self.batches {
-            let all = (batch.base..).zip(&batch.values);
-            let left = all.filter(|(offset, _)| *offset >= self.log_start);
-            records.extend(left.map(|(offset, value)| (offset, batch.timestamp, value.clone())));
+            let times = (0..).map(|index| batch.timestamp + index * RECORD_MS);
+            let all = (batch.base..).zip(times).zip(&batch.values).map(|((offset, time), value)| (offset, time, value));
+            let left = all.filter(|(offset, ..)| *offset >= self.log_start);
+            records.extend(left.map(|(offset, time, value)| (offset, time, value.clone())));
         }
         Seen {
             log_start: self.log_start,
