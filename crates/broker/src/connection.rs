@@ -17,7 +17,7 @@ use quipu_base::limits;
 use quipu_env::{Clock, Disk, Env, Net, NetReader, NetWriter, Segment, Sleep, WriteQueue};
 use tokio::sync::mpsc;
 
-use crate::{handlers, memory, node::Node};
+use crate::{handlers, memory, node::Node, turned_away::TurnedAway};
 
 /// What a request is answered with.
 pub(crate) enum Reply<F> {
@@ -51,9 +51,12 @@ const GATHER_BYTES: usize = 256 * limits::KIB;
 const DETACH_TIME: Duration = Duration::from_millis(200);
 
 /// What the broker knows of a connection.
+#[derive(Default)]
 pub(crate) struct Session {
     /// The id that the client last gave.
     pub(crate) client_id: Option<String>,
+    /// Batches that its producers must send again first.
+    pub(crate) turned_away: TurnedAway,
 }
 
 /// Serves one connection until it ends.
@@ -66,7 +69,7 @@ pub(crate) async fn serve<E: Env>(
     let (finishes, queue) = mpsc::channel(limits::CONNECTION_INFLIGHT_REQUESTS_MAX);
     let mut incoming = Incoming::<E> {
         timer: Box::pin(node.env.clock().sleep(node.bounds.connection_idle)),
-        session: Session { client_id: None },
+        session: Session::default(),
         node: Arc::clone(&node),
         reader,
         buffer: BytesMut::with_capacity(READ_BUFFER_BYTES),

@@ -132,7 +132,7 @@ pub(crate) async fn start<E: Env>(
     }
     let call = Call { node: Arc::clone(node), version, correlation_id, _memory: memory_of(node, reader.allocated())? };
     match request {
-        Request::Produce(request) => produce::start(call, request).await,
+        Request::Produce(request) => produce::start(call, request, &mut session.turned_away).await,
         Request::Fetch(request) => fetch::start(call, request),
         Request::ListOffsets(request) => Ok(call.later(|node| list_offsets::respond(node, version, request))),
         Request::Metadata(request) => Ok(call.later(|node| metadata::respond(node, version, request))),

@@ -25,6 +25,7 @@ mod partition;
 mod producer_ids;
 mod shard;
 mod start;
+mod turned_away;
 mod view;
 mod waiters;
 

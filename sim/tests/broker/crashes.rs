@@ -2,19 +2,19 @@
 
 use core::time::Duration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use quipu_sim::{Down, PowerCut, Report, SimConfig, World, run_seeds};
+use quipu_sim::{Down, PowerCut, Report, Sim, SimConfig, World, run_seeds};
 use rand::RngExt;
 
 use crate::{
     server::End,
-    setup::Setup,
+    setup::{Setup, seeds},
     trouble::{CRASH_POINTS, Ends, Trouble, is_crash_or_stop},
     world::Stage,
 };
@@ -68,7 +68,7 @@ async fn turbulence(world: World) -> Tally {
 
 #[test]
 fn whatever_ends_the_broker_what_was_acknowledged_is_there_once_and_in_order() {
-    let seeds: Vec<u64> = (1000..1200).collect();
+    let seeds = seeds(1000..1200);
     let reports = run_seeds(&seeds, &SimConfig::default(), 2, turbulence).expect("no run fails");
     let tally = sum(&reports);
     let enough = tally.acknowledged > 10_000
@@ -88,7 +88,7 @@ fn whatever_ends_the_broker_what_was_acknowledged_is_there_once_and_in_order() {
 
 #[test]
 fn turbulence_is_the_same_every_time() {
-    let seeds: Vec<u64> = (2000..2020).collect();
+    let seeds = seeds(2000..2020);
     let hashes = |threads| {
         let reports = run_seeds(&seeds, &SimConfig::default(), threads, turbulence).expect("no run fails");
         reports.into_iter().map(|report| report.hash).collect::<Vec<_>>()
@@ -124,7 +124,7 @@ async fn at_crash_point(world: World, name: &'static str) -> Tally {
 #[test]
 fn every_crash_point_is_come_to_and_survived() {
     for name in CRASH_POINTS {
-        let seeds: Vec<u64> = (3000..3008).collect();
+        let seeds = seeds(3000..3008);
         let scenario = |world| at_crash_point(world, name);
         let reports = run_seeds(&seeds, &SimConfig::default(), 2, scenario);
         let reports = reports.unwrap_or_else(|failure| panic!("{name}: {failure}"));
@@ -157,8 +157,16 @@ async fn crash_loop(world: World) -> Tally {
 }
 
 #[test]
+fn an_acknowledgement_before_the_sync_is_found_by_what_crashes_leave() {
+    let config = SimConfig { planted: BTreeSet::from(["broker.acknowledge-unsynced"]), ..SimConfig::default() };
+    let found =
+        seeds(1000..1010).into_iter().filter(|seed| Sim::new(*seed, config.clone()).try_run(turbulence).is_err());
+    assert!(found.count() >= 5, "half of all runs find it");
+}
+
+#[test]
 fn a_crash_loop_loses_nothing() {
-    let seeds: Vec<u64> = (4000..4020).collect();
+    let seeds = seeds(4000..4020);
     let reports = run_seeds(&seeds, &SimConfig::default(), 2, crash_loop).expect("no run fails");
     assert!(sum(&reports).recovery_crashes > 20, "{:?}", sum(&reports));
 }
@@ -182,7 +190,7 @@ async fn cut_at_acknowledgements(world: World) -> Tally {
 
 #[test]
 fn who_has_an_acknowledgement_or_a_record_has_it_for_good() {
-    let seeds: Vec<u64> = (5000..5030).collect();
+    let seeds = seeds(5000..5030);
     let reports = run_seeds(&seeds, &SimConfig::default(), 2, cut_at_acknowledgements).expect("no run fails");
     assert!(sum(&reports).power_cuts > 100, "{:?}", sum(&reports));
 }

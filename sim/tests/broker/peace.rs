@@ -2,7 +2,11 @@
 
 use quipu_sim::{Report, Sim, SimConfig, World, run_seeds};
 
-use crate::{server::End, setup::Setup, world::Stage};
+use crate::{
+    server::End,
+    setup::{Setup, seeds},
+    world::Stage,
+};
 
 /// Records acknowledged.
 async fn peace(world: World) -> u64 {
@@ -37,7 +41,7 @@ fn the_same_seed_twice_is_the_same_run() {
 
 #[test]
 fn seeds_are_the_same_one_by_one_and_on_two_threads_and_differ_among_each_other() {
-    let seeds: Vec<u64> = (100..130).collect();
+    let seeds = seeds(100..130);
     let hashes = |threads| {
         let reports = run_seeds(&seeds, &SimConfig::default(), threads, peace).expect("no run fails");
         reports.into_iter().map(|report| report.hash).collect::<Vec<_>>()

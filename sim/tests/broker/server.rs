@@ -81,7 +81,7 @@ impl Server {
     pub(crate) fn stop(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // An error means that it is down.
-            drop(stop.send(()));
+            let _down: Result<(), ()> = stop.send(());
         }
     }
 

@@ -84,6 +84,23 @@ impl Setup {
     }
 }
 
+/// The seeds to run: these, or, if the environment variable `SIM_SEED` is set, that one alone.
+pub(crate) fn seeds(all: core::ops::Range<u64>) -> Vec<u64> {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) => all.collect(),
+    }
+}
+
+/// Shows what the broker logs, if the environment variable `SIM_LOG` names a level.
+pub(crate) fn show_log() {
+    if let Ok(level) = std::env::var("SIM_LOG") {
+        let level: tracing_subscriber::filter::LevelFilter = level.parse().expect("SIM_LOG is a level, such as debug");
+        // Another run of this process may have begun to show it.
+        drop(tracing_subscriber::fmt().with_max_level(level).without_time().with_test_writer().try_init());
+    }
+}
+
 /// One of several.
 pub(crate) fn pick<'a, T>(rng: &mut Rng, choices: &'a [T]) -> &'a T {
     let index = rng.next_u64() % choices.len() as u64;

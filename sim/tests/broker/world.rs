@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     clients::{Scene, audit, create_topic, follow, produce},
     server::{End, Server},
-    setup::{DATA_DIR, Setup},
+    setup::{DATA_DIR, Setup, show_log},
 };
 
 /// An empty group, which proves the last one durable, may follow the last checkpoint.
@@ -38,6 +38,7 @@ pub(crate) struct Sent {
 impl Stage {
     /// Machines on which nothing runs yet.
     pub(crate) fn new(world: &World, setup: Setup) -> Self {
+        show_log();
         let setup = Arc::new(setup);
         let server = Server::new(world, &setup);
         let clients = world.node("clients", NodeConfig::default());

@@ -4,6 +4,7 @@
 //! - A batch is handed on only when all of it has been checked; what fails is answered with its own error and leaves no trace.
 //! - Batches of one connection reach a partition in the order of their arrival: everything up to the shard's queue happens
 //!   before the next frame is read, recompression included.
+//! - A batch that is refused for lack of room keeps those behind it out until it comes again ([`crate::turned_away`]).
 //! - Memory for the whole request is reserved at once, so that two requests never hold a part each and wait for the other.
 //!
 //! Not here: sequence numbers and offsets (`quipu-storage`), durability ([`crate::shard`]).
@@ -37,6 +38,7 @@ use crate::{
     node::{Node, View},
     partition::Partition,
     shard::{Append, AppendOutcome, Command},
+    turned_away::TurnedAway,
 };
 
 /// Batches that are compressed, or that must be compressed anew, keep a processor busy: above this size they go to the pool.
@@ -63,12 +65,16 @@ struct Pending {
     reply: oneshot::Receiver<Vec<AppendOutcome>>,
 }
 
-pub(super) async fn start<E: Env>(call: Call<E>, request: ProduceRequest) -> Result<Finish<E>, Close> {
+pub(super) async fn start<E: Env>(
+    call: Call<E>,
+    request: ProduceRequest,
+    turned_away: &mut TurnedAway,
+) -> Result<Finish<E>, Close> {
     let node = Arc::clone(&call.node);
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let (mut response, checked) = check(&node, call.version(), request).await;
-    let pending = dispatch(&node, &mut response, checked).await?;
+    let pending = dispatch(&node, &mut response, checked, turned_away).await?;
     if acks == 0 {
         return Ok(Box::pin(async move {
             let failed = finish(&node, &mut response, pending, None).await;
@@ -226,8 +232,16 @@ fn codec_of(compression: Compression) -> Option<(Codec, Option<i32>)> {
 async fn dispatch<E: Env>(
     node: &Arc<Node<E>>,
     response: &mut ProduceResponse,
-    checked: Vec<Checked<E>>,
+    mut checked: Vec<Checked<E>>,
+    turned_away: &mut TurnedAway,
 ) -> Result<Vec<Pending>, Close> {
+    checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header()) {
+        Ok(()) => true,
+        Err(refusal) => {
+            refuse(response, one.slot, &refusal);
+            false
+        }
+    });
     if checked.is_empty() {
         return Ok(Vec::new());
     }
@@ -237,6 +251,7 @@ async fn dispatch<E: Env>(
         Err(error) => {
             let refusal = errors::store_full(&error);
             for one in checked {
+                turned_away.note(one.partition.id, one.batch.header())?;
                 refuse(response, one.slot, &refusal);
             }
             return Ok(Vec::new());
