@@ -5,6 +5,8 @@
 
 mod answers;
 mod crash;
+mod damage;
 mod driver;
+mod full;
 mod model;
 mod swarm;
