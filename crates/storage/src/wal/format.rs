@@ -302,15 +302,13 @@ pub(crate) struct EncodedGroup {
 pub(crate) fn encode_group(plan: &GroupPlan, frames: &[(Frame, GroupSequence)]) -> EncodedGroup {
     assert!(frames.len() <= GROUP_FRAMES_MAX, "{} frames in one group", frames.len());
     let payload_bytes: usize = frames.iter().map(|(frame, _)| frame.payload_bytes()).sum();
-    let mut buffer = AlignedBuf::zeroed(group_bytes(frames.len(), payload_bytes));
-    let length = buffer.len();
-    let bytes = buffer.as_mut();
-
-    let directory_bytes = frames.len() * ENTRY_BYTES;
+    let length = group_bytes(frames.len(), payload_bytes);
+    let directory = HEADER_BYTES..HEADER_BYTES + frames.len() * ENTRY_BYTES;
+    let mut buffer = AlignedBuf::with_capacity(length);
+    buffer.extend_with_zeros(directory.end);
     let mut payloads = Vec::with_capacity(frames.len());
-    let mut at = HEADER_BYTES + directory_bytes;
-    for (index, (frame, previous)) in frames.iter().enumerate() {
-        let (payload, payload_crc) = put_payload(bytes, at, plan.generation, frame);
+    for (entry_at, (frame, previous)) in directory.clone().step_by(ENTRY_BYTES).zip(frames) {
+        let (payload, payload_crc) = add_payload(&mut buffer, plan.generation, frame);
         let entry = Entry {
             partition: frame.partition,
             kind: frame.kind,
@@ -320,13 +318,13 @@ pub(crate) fn encode_group(plan: &GroupPlan, frames: &[(Frame, GroupSequence)]) 
             payload_bytes: u32::try_from(payload.len()).expect("a payload is shorter than 4 GiB"),
             previous: *previous,
         };
-        let entry_at = HEADER_BYTES + index * ENTRY_BYTES;
-        bytes[entry_at..entry_at + ENTRY_BYTES].copy_from_slice(&entry.encode());
-        at = payload.end;
+        buffer.as_mut()[entry_at..entry_at + ENTRY_BYTES].copy_from_slice(&entry.encode());
         payloads.push(payload);
     }
+    // The second directory and header are in their place from now on, still zeros.
+    buffer.extend_with_zeros(length - buffer.len());
 
-    let directory = HEADER_BYTES..HEADER_BYTES + directory_bytes;
+    let bytes = buffer.as_mut();
     let header = GroupHeader {
         generation: plan.generation,
         sequence: plan.sequence,
@@ -340,18 +338,20 @@ pub(crate) fn encode_group(plan: &GroupPlan, frames: &[(Frame, GroupSequence)]) 
         payload_bytes: payload_bytes as u64,
         reach: plan.reach,
     };
-    bytes.copy_within(directory, length - HEADER_BYTES - directory_bytes);
+    let second = length - HEADER_BYTES - directory.len();
+    bytes.copy_within(directory, second);
     bytes[..HEADER_BYTES].copy_from_slice(&header.encode(Copy::Front));
     bytes[length - HEADER_BYTES..].copy_from_slice(&header.encode(Copy::End));
     EncodedGroup { bytes: buffer.freeze(), payloads, hash: header.hash() }
 }
 
-fn put_payload(bytes: &mut [u8], at: usize, generation: u64, frame: &Frame) -> (Range<usize>, u32) {
-    let body_at = at + frame.head.len();
-    let end = body_at + frame.body.len();
-    bytes[at..body_at].copy_from_slice(&frame.head);
-    bytes[body_at..end].copy_from_slice(&frame.body);
-    (at..end, seeded_crc(generation, &bytes[at..end]))
+fn add_payload(buffer: &mut AlignedBuf, generation: u64, frame: &Frame) -> (Range<usize>, u32) {
+    let start = buffer.len();
+    buffer.extend_from_slice(&frame.head);
+    buffer.extend_from_slice(&frame.body);
+    let payload = start..buffer.len();
+    let crc = seeded_crc(generation, &buffer.as_ref()[payload.clone()]);
+    (payload, crc)
 }
 
 /// A frame as read back.
