@@ -218,7 +218,9 @@ fn decode(bytes: &[u8], copy: u16) -> CopyReading {
     }
     let flags = u32::from_le_bytes(field(bytes, 24));
     let count = usize::from(u16::from_le_bytes(field(bytes, 80)));
-    if count > GENERATIONS_MAX || field(bytes, 10) != copy.to_le_bytes() {
+    let sequence = u64::from_le_bytes(field(bytes, 16));
+    // None is written so often that its number could not rise any more.
+    if count > GENERATIONS_MAX || field(bytes, 10) != copy.to_le_bytes() || sequence == u64::MAX {
         return CopyReading::Invalid;
     }
     let generations = bytes[GENERATIONS_AT..].chunks_exact(GENERATION_BYTES).take(count).map(|entry| WalGeneration {
@@ -233,7 +235,7 @@ fn decode(bytes: &[u8], copy: u16) -> CopyReading {
         wal_generations: generations.collect(),
         synced_up_to: GroupSequence(u64::from_le_bytes(field(bytes, 72))),
         clean: flags & CLEAN != 0,
-        sequence: u64::from_le_bytes(field(bytes, 16)),
+        sequence,
     })
 }
 

@@ -10,7 +10,7 @@ use quipu_base::{
 use quipu_records::{Batch, BatchBuilder, Codec, NewRecord};
 use quipu_storage::{Class, LiveRange, Log, LogOptions, Store, StoreOptions, Ticket, verify};
 
-use super::{Logs, read_all};
+use super::{Culprit, Logs, read_all, read_log};
 use crate::world::{MemoryDisk, World};
 
 /// A segment of the first partition that is full, with a footer.
@@ -31,6 +31,8 @@ pub(super) struct Directory {
     pub(super) path: PathBuf,
     pub(super) disk: MemoryDisk,
     pub(super) logs: Logs,
+    /// What was in it before some of it was taken away again.
+    pub(super) earlier: Logs,
     /// What of it is in use.
     pub(super) live: Vec<LiveRange>,
 }
@@ -49,9 +51,9 @@ impl Directory {
         let path = PathBuf::from("/data");
         let disk = MemoryDisk::default();
         let world = World::new(disk.clone());
-        world.run(live(&world, &path, ending));
+        let earlier = world.run(live(&world, &path, ending));
         let copy = World::new(disk.copy());
-        let logs = copy.run(read_all(&copy, &path)).expect("a store opens what it has written");
+        let logs = copy.run(read_all(&copy, &path, Culprit::Disk)).expect("a store opens what it has written");
         let count: usize = logs.values().map(|log| log.len()).sum();
         assert!(count > 15, "{count} batches are enough to lose some");
         // What is allocated ahead costs time and says nothing.
@@ -59,11 +61,12 @@ impl Directory {
         disk.cut(&manifest, (disk.bytes(&manifest).len() + 4096) as u64);
         let report = world.run(verify(&world, &path)).expect("a data directory");
         assert!(report.ok && report.cut.is_empty(), "{report:?}");
-        Self { path, disk, logs, live: report.live }
+        Self { path, disk, logs, earlier, live: report.live }
     }
 }
 
-async fn live(world: &World, path: &Path, ending: Ending) {
+/// Answers what was in the logs before they were cut.
+async fn live(world: &World, path: &Path, ending: Ending) -> Logs {
     let (store, _) = Store::open(world.clone(), options(path)).await.expect("a new directory");
     let partitions = [(1, 0), (1, 1), (2, 0), (3, 0)].map(|(topic, partition)| TopicIdPartition {
         topic_id: TopicId([topic; 16]),
@@ -81,16 +84,22 @@ async fn live(world: &World, path: &Path, ending: Ending) {
             store.checkpoint().await.expect("a disk without faults");
         }
     }
+    let ticket = append(&logs[0], 5, 0).await;
+    wait_for(&store, ticket).await;
+    let mut earlier = Logs::new();
+    for log in &logs {
+        earlier.insert(log.partition(), read_log(log, Culprit::Disk).await);
+    }
     let start = logs[1].reserve(0, Class::Reserve).await.expect("room");
     logs[1].set_log_start(start, Offset(4)).expect("an offset in the log");
     let cut = logs[2].reserve(0, Class::Reserve).await.expect("room");
     logs[2].truncate(cut, Offset(9)).await.expect("an offset in the log");
     append(&logs[2], 5, 2).await;
-    append(&logs[0], 5, 0).await;
     wait_for(&store, store.delete(partitions[3])).await;
     if ending == Ending::Stopped {
         store.close().await.expect("a disk without faults");
     }
+    earlier
 }
 
 /// Waits until all up to `ticket` is durable.

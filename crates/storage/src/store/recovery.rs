@@ -154,7 +154,7 @@ fn append<E: Env>(
 ) {
     let bytes = frame.payload.len();
     let header = match BatchHeader::parse(&frame.payload) {
-        Ok(header) if header.total_bytes() == bytes && header.base_offset == frame.base_offset => header,
+        Ok(header) if is_append(&header, &frame) => header,
         _ => {
             let fault = place.fault(state.log_end, bytes, "an append that is not one batch".to_owned());
             return add_fault(state, partition, fault);
@@ -171,6 +171,14 @@ fn append<E: Env>(
     state.record_batch(&header, store.env.clock().wall());
     state.durable_end = state.log_end;
     state.tail.push(TailEntry::new(&header, frame.payload, Arc::clone(buffer)));
+}
+
+/// Whether the header is that of a batch that an append may have written in this frame.
+fn is_append(header: &BatchHeader, frame: &ScannedFrame) -> bool {
+    header.total_bytes() == frame.payload.len()
+        && header.base_offset == frame.base_offset
+        && header.last_offset_delta >= 0
+        && header.last_offset() < Offset(i64::MAX)
 }
 
 async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place: &FramePlace<'_>) {
