@@ -63,7 +63,7 @@ pub(crate) fn run(target: &Target, rate: u32, seconds: u32) -> Result<Value> {
         late = late.max(wait_until(intended));
         send(&producer, target, number, partitions, &pool, intended)?;
     }
-    producer.flush(Duration::from_secs(300)).map_err(Failure::context("not everything was acknowledged"))?;
+    producer.flush(Duration::from_secs(1800)).map_err(Failure::context("not everything was acknowledged"))?;
     let took = begin.elapsed();
     let seen = std::mem::take(&mut *recorder.0.lock().expect("nobody panics with the lock"));
     if let Some(failure) = seen.failure {

@@ -24,7 +24,7 @@ pub(crate) fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
     config.set("acks", "all");
-    config.set("message.timeout.ms", "300000");
+    config.set("message.timeout.ms", "1800000");
     config.set("queue.buffering.max.messages", "2000000");
     config.set("queue.buffering.max.kbytes", "262144");
     config.set("sticky.partitioning.linger.ms", "10");
