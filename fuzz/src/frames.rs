@@ -11,9 +11,12 @@ use crate::{Outcome, memory, refuse};
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
-/// Memory per byte of a frame at most, where [`allowance`] does not bound it first. The worst element takes about 60 times
-/// what it takes on the wire (an empty structure with strings in it), and arrays in arrays may each be announced once.
+/// Memory per byte of a frame at most, where [`allowance`] does not bound it first: an empty string is one byte on the wire and
+/// 32 in memory, structures of them take no more, and arrays in arrays may each be announced once.
 const MEMORY_PER_BYTE: usize = 64;
+
+/// What `Bytes` allocates when they are shared first.
+const REFERENCE_COUNT_BYTES: usize = 64;
 
 /// A request frame, without its length.
 pub fn frame(data: &[u8]) -> Outcome {
@@ -79,8 +82,8 @@ fn choose(data: &[u8]) -> Option<(ApiKey, i16, &[u8])> {
 
 fn check_request(frame: Bytes) -> Outcome {
     let mut reader = Reader::new(frame.clone());
-    let (decoded, peak_bytes) = memory::peak(|| decode_request_from(&mut reader));
-    assert!(peak_bytes <= allowance(frame.len()).min(frame.len() * MEMORY_PER_BYTE) + 4096, "{peak_bytes} bytes");
+    let bytes_max = allowance(frame.len()).min(frame.len() * MEMORY_PER_BYTE);
+    let (decoded, peak_bytes) = memory::measured(bytes_max, "decoding a request", || decode_request_from(&mut reader));
     let (header, request) = match decoded {
         Ok(decoded) => decoded,
         Err(error) => {
@@ -88,8 +91,12 @@ fn check_request(frame: Bytes) -> Outcome {
             return refuse(&error);
         }
     };
-    // Whoever budgets requests goes by this number; a reference count is not in it.
-    assert!(peak_bytes <= reader.allocated() + 64, "{peak_bytes} bytes, {} said", reader.allocated());
+    // Whoever budgets requests goes by this number. The frame's reference count is not in it.
+    assert!(
+        peak_bytes <= reader.allocated() + REFERENCE_COUNT_BYTES,
+        "{peak_bytes} bytes, {} said",
+        reader.allocated()
+    );
     assert_eq!(header.api, request.api());
     let encoded = encode(&header, &request);
     assert!(encoded.len() <= frame.len() - reader.remaining(), "we write no more than was sent");

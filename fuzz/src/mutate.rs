@@ -96,3 +96,30 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn many(seed: u64) -> Vec<Vec<u8>> {
+        let mut random = Random::new(seed);
+        (0..1000).map(|_| mutated(&mut random, b"an input of some bytes", b"another one")).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_mutations() {
+        assert_eq!(many(1), many(1));
+        assert_ne!(many(1), many(2));
+    }
+
+    #[test]
+    fn mutations_differ_from_the_input_and_from_each_other() {
+        let mut all = many(3);
+        let unchanged = all.iter().filter(|mutation| mutation[..] == b"an input of some bytes"[..]).count();
+        assert!(unchanged < 100, "{unchanged} of 1000 did nothing");
+        all.sort_unstable();
+        all.dedup();
+        assert!(all.len() > 800, "{} of 1000 differ", all.len());
+        assert!(!mutated(&mut Random::new(1), b"", b"").is_empty());
+    }
+}

@@ -49,6 +49,13 @@ fn copies_round_trip() {
 }
 
 #[test]
+fn a_number_that_could_not_rise_any_more_is_damage() {
+    let superblock = |sequence| Superblock { sequence, ..sample(1) };
+    assert_eq!(valid(&superblock(u64::MAX).encode(0), 0), None);
+    assert_eq!(valid(&superblock(u64::MAX - 1).encode(0), 0), Some(superblock(u64::MAX - 1)));
+}
+
+#[test]
 fn layout_is_as_documented() {
     let bytes = sample(2).encode(3);
     assert_eq!(bytes[0..8], *b"QuipuSup");

@@ -32,7 +32,7 @@ use quipu_base::{
     TopicIdPartition,
     limits::{WAL_GROUP_BYTES_MAX, WAL_GROUPS_INFLIGHT_MAX, WAL_PROOF_DELAY_MS},
 };
-use quipu_env::{Clock, Env, Fatal, File, Sleep, SyncError};
+use quipu_env::{Clock, Env, Fatal, File, Probe, Sleep, SyncError};
 
 use super::{
     format::{GROUP_FRAMES_MAX, GroupPlan, PAGE_BYTES, encode_group, group_bytes},
@@ -198,6 +198,7 @@ impl<E: Env> Writer<E> {
         let mut state = self.shared.lock();
         if state.space.room() < least && !state.space.roll(least) {
             drop(state);
+            self.shared.env.probe().sometimes("wal.no-room");
             self.shared.wake_fill.notify_one();
             return false;
         }
@@ -205,6 +206,7 @@ impl<E: Env> Writer<E> {
         drop(state);
         let reach = self.reach[0].min(self.reach[1]);
         if least > reach {
+            self.shared.env.probe().sometimes("wal.announced");
             return self.form_announcement(least);
         }
         let count = self.frames_that_fit(usize::try_from(room.min(reach)).unwrap_or(usize::MAX));
@@ -240,7 +242,9 @@ impl<E: Env> Writer<E> {
     fn form_proof(&mut self) {
         let page = PAGE_BYTES as u64;
         let promised = self.shared.lock().space.promise(page, Class::Reserve);
-        if !promised || !self.form_announcement(REACH_BYTES) {
+        if promised && self.form_announcement(REACH_BYTES) {
+            self.shared.env.probe().sometimes("wal.proved");
+        } else {
             self.last_data = GroupSequence::NONE;
         }
         if promised {
@@ -293,6 +297,9 @@ impl<E: Env> Writer<E> {
         let chunks = vec![encoded.bytes];
         let write: Write = Box::pin(async move { handle.write_sync(position, chunks).await });
         let synced_up_to = self.synced;
+        if !self.inflight.is_empty() {
+            self.shared.env.probe().sometimes("wal.two-in-flight");
+        }
         self.inflight.push_back(InFlight {
             sequence,
             synced_up_to,

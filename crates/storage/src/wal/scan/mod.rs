@@ -27,7 +27,7 @@ mod search;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use bytes::Bytes;
-use quipu_env::Env;
+use quipu_env::{Env, Probe};
 use rand::Rng as _;
 
 pub use self::report::{Affected, CutReport, Damage, ScanEnd, ScanError, ScannedFrame, ScannedGroup};
@@ -434,6 +434,9 @@ impl<E: Env> Scanner<E> {
         let proof = ahead.iter().map(|header| header.synced_up_to).max().unwrap_or_default();
         self.proven = self.proven.max(proof);
         if self.expected > self.proven {
+            if !ahead.is_empty() || matches!(trouble, Trouble::Broken(..)) {
+                self.env.probe().sometimes("wal.cut");
+            }
             self.cut = ahead;
             if let Trouble::Broken(header, _) = trouble {
                 self.cut.push(header);
@@ -452,6 +455,7 @@ impl<E: Env> Scanner<E> {
 
     /// Goes on behind a damaged group whose header is known.
     fn pass_broken(&mut self, header: &GroupHeader, body: Option<BodyReading>) -> Step {
+        self.env.probe().sometimes("wal.broken");
         let body = body.unwrap_or(BodyReading::NoDirectory);
         let (affected, why) = match &body {
             BodyReading::Frames { frames, .. } => {
@@ -485,6 +489,7 @@ impl<E: Env> Scanner<E> {
         let first = self.expected.max(self.covered.next());
         let last = next.map_or(self.proven, |header| header.sequence.previous());
         if first <= last {
+            self.env.probe().sometimes("wal.missing");
             self.touched.floor = self.touched.floor.max(last);
             let (file, position) = match self.at {
                 Some(place) => (self.file(place.file).path().to_owned(), place.position),

@@ -9,7 +9,11 @@ use quipu_sim::{Node, NodeConfig, Sim, SimConfig, World, disk::KeepAll};
 use rand::RngExt;
 
 use super::kit::*;
-use crate::wal::{Affected, GroupSequence, ScanMode, Wal, shared::file_path};
+use crate::wal::{
+    Affected, GroupSequence, ScanMode, Wal,
+    format::{GroupPlan, encode_group},
+    shared::file_path,
+};
 
 const PAGE: u64 = 4096;
 
@@ -294,6 +298,33 @@ fn the_log_goes_on_behind_damage() {
             check_nothing_is_cut_silently(&written, &again, "after another start");
         });
     }
+}
+
+/// A group that is whole and in its place, but follows a group that is not in the log.
+#[test]
+fn a_group_that_names_another_predecessor_does_not_count() {
+    Sim::new(9, SimConfig::default()).run(|world| async move {
+        let (node, written) = prepare(&world, &[&[10], &[20], &[30]], true).await;
+        let whole = inspect(&node).await;
+        let group = &whole.groups[2];
+        let mut plan = GroupPlan {
+            generation: group.generation,
+            sequence: group.sequence,
+            synced_up_to: group.synced_up_to,
+            file: 0,
+            position: group.position,
+            previous_hash: None,
+            reach: 1 << 23,
+        };
+        let forge = |plan: &GroupPlan| encode_group(plan, &[(frame(77, 10), GroupSequence::NONE)]).bytes;
+        overwrite(&node, &group.file, group.position, &forge(&plan));
+        assert_eq!(inspect(&node).await.numbers(), [0, 1, 77], "only the writer knows the generation");
+        plan.previous_hash = Some(12_345);
+        overwrite(&node, &group.file, group.position, &forge(&plan));
+        let recovered = inspect(&node).await;
+        assert_eq!(recovered.numbers(), [0, 1]);
+        check_nothing_is_cut_silently(&written, &recovered, "another predecessor");
+    });
 }
 
 /// What lies in the wrong place is not taken, however whole it is.
