@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{disk::DiskOptions, net::LinkSettings};
 
 /// What all runs of one kind have in common.
@@ -81,7 +83,8 @@ impl Default for NodeConfig {
 }
 
 /// What a disk keeps of what was not synced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PowerCut {
     /// What chance will have.
     Random,

@@ -5,7 +5,8 @@
 //! - There is one disk model ([`disk`]), which the crash tests of storage and whole simulated clusters share.
 //!
 //! From the inside out: [`disk`] and `net` are pure models; `agenda` lets things happen at their time; [`node`] is a machine
-//! and its process; [`mod@env`] is what that process sees; [`world`] is the whole run.
+//! and its process, with its [`clock`], its [`condition`] and the [`crashes`] that wait for it; [`mod@env`] is what that
+//! process sees; [`world`] is the whole run, and [`fault`] what goes wrong in it.
 //!
 //! Not here: the traits (`quipu-env`), the suite that holds this world to the real one (`tests/conformance`).
 //! Read [`world`] next.
@@ -17,10 +18,14 @@ compile_error!(
 );
 
 mod agenda;
+mod clock;
+mod condition;
 mod config;
 pub mod crash;
+mod crashes;
 pub mod disk;
 pub mod env;
+pub mod fault;
 mod net;
 pub mod node;
 mod seed;

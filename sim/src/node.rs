@@ -11,12 +11,12 @@
 
 use core::{fmt, future::Future, task::Waker, time::Duration};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -25,12 +25,18 @@ use rand::{Rng as _, RngExt};
 use tokio::sync::oneshot;
 
 use crate::{
+    clock::NodeClock,
+    condition::Condition,
     config::{NodeConfig, PowerCut},
-    disk::{Choices, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
-    env::SimEnv,
+    crashes::{Chain, Crashes},
+    disk::{Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
+    env::{SimEnv, Tasks},
     seed::stream,
     world::{World, lock},
 };
+
+/// The number of what no fault has begun.
+const BY_HAND: u64 = u64::MAX;
 
 /// Why a process ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +77,8 @@ pub(crate) struct Life {
     over: AtomicBool,
     /// How often each thing of each name was asked for.
     counts: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Its tasks, for faults that strike one of them.
+    pub(crate) tasks: Tasks,
     /// Nanoseconds that the monotonic clock is ahead of the run's time.
     pub(crate) clock_base: u64,
 }
@@ -105,9 +113,21 @@ pub(crate) struct NodeShared {
     /// Operations that have begun and not taken place, by number.
     disk_works: Mutex<BTreeMap<u64, DiskWork>>,
     next_disk_work: Mutex<u64>,
-    /// Milliseconds that the wall clock is ahead of the true one.
-    pub(crate) wall_offset: AtomicI64,
+    pub(crate) clock: Mutex<NodeClock>,
+    condition: Mutex<Condition>,
+    /// Whether [`Condition::holds_tasks`], which each step of each task asks.
+    holds_tasks: AtomicBool,
+    /// What the power cut under way leaves, if not what the configuration says.
+    power_loss: Mutex<Option<PowerLoss>>,
     process: Mutex<Process>,
+}
+
+/// What a power cut leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PowerLoss {
+    pub(crate) keep: PowerCut,
+    pub(crate) torn_sectors: bool,
+    pub(crate) garbage_tails: bool,
 }
 
 #[derive(Default)]
@@ -118,7 +138,7 @@ struct Process {
     /// How the last one ended.
     down: Option<Down>,
     waiting: Vec<Waker>,
-    crash_points: BTreeMap<&'static str, (u64, Down)>,
+    crashes: Crashes,
 }
 
 impl NodeShared {
@@ -134,7 +154,10 @@ impl NodeShared {
             stalled_until: Mutex::new(0),
             disk_works: Mutex::default(),
             next_disk_work: Mutex::default(),
-            wall_offset: AtomicI64::new(0),
+            clock: Mutex::default(),
+            condition: Mutex::default(),
+            holds_tasks: AtomicBool::new(false),
+            power_loss: Mutex::default(),
             process: Mutex::default(),
             config,
         }
@@ -152,8 +175,16 @@ impl NodeShared {
 
     /// Begins an operation on the disk that takes place in about `duration`, unless the process ends before.
     pub(crate) fn begin_disk_work(self: &Arc<Self>, world: &World, duration: Duration, work: DiskWork) {
-        let duration = self.jittered(duration);
-        let begin = world.now().max(*lock(&self.stalled_until));
+        let mut duration = self.jittered(duration);
+        if let Some(factor) = self.condition(|condition| condition.disk_factor()) {
+            world.fault_happened("slow-disk");
+            duration = duration.saturating_mul(factor);
+        }
+        let (now, stalled_until) = (world.now(), *lock(&self.stalled_until));
+        if stalled_until > now {
+            world.fault_happened("disk-stall");
+        }
+        let begin = now.max(stalled_until);
         let id = {
             let mut next = lock(&self.next_disk_work);
             *next += 1;
@@ -161,7 +192,7 @@ impl NodeShared {
         };
         lock(&self.disk_works).insert(id, work);
         let node = Arc::clone(self);
-        world.schedule(begin + duration, move |world| node.do_disk_work(world, id));
+        world.schedule(begin.saturating_add(duration), move |world| node.do_disk_work(world, id));
     }
 
     fn jittered(&self, duration: Duration) -> u64 {
@@ -174,19 +205,82 @@ impl NodeShared {
     fn do_disk_work(self: &Arc<Self>, world: &World, id: u64) {
         let work = lock(&self.disk_works).remove(&id);
         let Some(work) = work else { return };
-        let tell = self.carry_out(work);
+        let tell = self.carry_out(world, work);
         let powered = lock(&self.disk).is_powered();
         world.record(Some(self.number), "disk", id);
         if powered {
             tell();
         } else {
+            let kind = self.process().crashes.struck_at_disk();
+            kind.into_iter().for_each(|kind| world.fault_happened(kind));
             self.end_process(world, Down::PowerCut);
         }
     }
 
-    fn carry_out(&self, work: DiskWork) -> Box<dyn FnOnce() + Send> {
+    fn carry_out(&self, world: &World, work: DiskWork) -> Box<dyn FnOnce() + Send> {
         let mut choices = self.random_choices();
-        work(&mut lock(&self.disk), &mut choices)
+        self.with_disk(world, |disk| work(disk, &mut choices))
+    }
+
+    /// Does something on the disk, and counts the faults that happened.
+    pub(crate) fn with_disk<T>(&self, world: &World, work: impl FnOnce(&mut DiskModel) -> T) -> T {
+        let mut disk = lock(&self.disk);
+        let value = work(&mut disk);
+        let happened = disk.take_happened();
+        drop(disk);
+        happened.into_iter().for_each(|kind| world.fault_happened(kind));
+        value
+    }
+
+    /// Looks at the machine's condition, or changes it.
+    pub(crate) fn condition<T>(&self, work: impl FnOnce(&mut Condition) -> T) -> T {
+        let mut condition = lock(&self.condition);
+        let value = work(&mut condition);
+        self.holds_tasks.store(condition.holds_tasks(), Ordering::Relaxed);
+        value
+    }
+
+    /// Whether tasks may be kept from running now.
+    pub(crate) fn holds_tasks(&self) -> bool {
+        self.holds_tasks.load(Ordering::Relaxed)
+    }
+
+    /// Lets the disk answer nothing before that moment.
+    pub(crate) fn stall_disk_until(&self, until: u64) {
+        *lock(&self.stalled_until) = until;
+    }
+
+    /// The life of the process that runs.
+    pub(crate) fn life(&self) -> Option<Arc<Life>> {
+        self.process().life.clone()
+    }
+
+    /// Cuts the power, whether a process runs or not. False if none did.
+    pub(crate) fn power_cut(&self, world: &World, loss: Option<PowerLoss>) -> bool {
+        *lock(&self.power_loss) = loss;
+        let runs = self.life().is_some();
+        if runs {
+            self.end_process(world, Down::PowerCut);
+        } else {
+            world.with_net(|net| net.power_off(self.number));
+            self.cut_disk(world);
+        }
+        runs
+    }
+
+    pub(crate) fn arm_point(&self, point: String, skip: u64, chain: Chain) {
+        self.process().crashes.arm_point(point, skip, chain);
+    }
+
+    pub(crate) fn arm_disk(&self, plan: CrashPlan, chain: Chain) {
+        self.process().crashes.arm_disk(chain);
+        lock(&self.disk).set_crash_plan(Some(plan));
+    }
+
+    /// Takes back every end that waits for its place.
+    pub(crate) fn disarm(&self) {
+        self.process().crashes.forget();
+        lock(&self.disk).set_crash_plan(None);
     }
 
     /// Ends the process, if one runs.
@@ -203,50 +297,57 @@ impl NodeShared {
         if down == Down::PowerCut {
             drop(works);
             world.with_net(|net| net.power_off(self.number));
-            self.cut_disk();
+            self.cut_disk(world);
         } else {
-            self.finish_some(works);
+            self.finish_some(world, works);
             world.with_net(|net| net.end_process(self.number));
             let mut choices = self.random_choices();
             lock(&self.disk).kill(&mut choices);
+        }
+        if let Some(plan) = self.process().crashes.arm_next() {
+            lock(&self.disk).set_crash_plan(Some(plan));
         }
         world.0.runtime.kill(self.madsim_id);
         waiting.into_iter().for_each(Waker::wake);
     }
 
     /// System calls that were under way when the process was killed: some still take place.
-    fn finish_some(&self, works: BTreeMap<u64, DiskWork>) {
+    fn finish_some(&self, world: &World, works: BTreeMap<u64, DiskWork>) {
         for work in works.into_values() {
             let happens = lock(&self.disk_rng).random();
             if happens {
-                drop(self.carry_out(work));
+                drop(self.carry_out(world, work));
             }
         }
     }
 
-    fn cut_disk(&self) {
+    fn cut_disk(&self, world: &World) {
+        let loss = lock(&self.power_loss).take();
         let mut random = self.random_choices();
-        let choices: &mut dyn Choices = match self.config.power_cut {
+        let choices: &mut dyn Choices = match loss.map_or(self.config.power_cut, |loss| loss.keep) {
             PowerCut::Random => &mut random,
             PowerCut::LoseAll => &mut LoseAll,
             PowerCut::KeepAll => &mut KeepAll,
         };
-        lock(&self.disk).power_cut(choices);
+        let mut counted = Counted::new(choices);
+        let mut disk = lock(&self.disk);
+        let (torn_sectors, garbage_tails) = disk.tearing();
+        if let Some(loss) = loss {
+            disk.set_tearing(loss.torn_sectors, loss.garbage_tails);
+        }
+        disk.power_cut(&mut counted);
+        disk.set_tearing(torn_sectors, garbage_tails);
+        drop(disk);
+        world.with_trace(|trace| trace.lost(counted.losses()));
     }
 
     fn random_choices(&self) -> RandomChoices {
         RandomChoices::new(stream(lock(&self.disk_rng).next_u64(), "choices", &[]))
     }
 
-    /// Whether the process must end at this crash point now, and how.
-    pub(crate) fn crash_at(&self, name: &'static str) -> Option<Down> {
-        let mut process = self.process();
-        let (left, _) = process.crash_points.get_mut(name)?;
-        if *left > 0 {
-            *left -= 1;
-            return None;
-        }
-        process.crash_points.remove(name).map(|(_, down)| down)
+    /// Whether the process must end at this crash point now, and how; and what kind of fault that is.
+    pub(crate) fn crash_at(&self, name: &str) -> Option<(Down, Option<&'static str>)> {
+        self.process().crashes.pass(name)
     }
 }
 
@@ -270,6 +371,16 @@ impl Node {
 
     pub(crate) fn number(&self) -> usize {
         self.shared.number
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<NodeShared> {
+        &self.shared
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// Its address.
@@ -311,11 +422,13 @@ impl Node {
             process_id: rng.random_range(2..32_768),
             over: AtomicBool::new(false),
             counts: Mutex::default(),
+            tasks: Tasks::default(),
             clock_base: rng.random_range(1_000_000_000..1_000_000_000_000_000),
         });
         process.life = Some(Arc::clone(&life));
         process.down = None;
         drop(process);
+        drop(shared.condition(Condition::boot));
         self.world.record(Some(shared.number), "start", life.number);
         if life.number > 1 {
             self.world.0.runtime.restart(shared.madsim_id);
@@ -350,32 +463,28 @@ impl Node {
 
     /// Cuts the machine's power: see the table of the module. It comes back with the next start.
     pub fn power_cut(&self) {
-        if self.is_up() {
-            self.shared.end_process(&self.world, Down::PowerCut);
-        } else {
-            self.world.with_net(|net| net.power_off(self.shared.number));
-            self.shared.cut_disk();
-        }
+        self.shared.power_cut(&self.world, None);
     }
 
     /// Lets no task of the process run until [`Self::resume`]; the network goes on.
     pub fn pause(&self) {
-        self.world.0.runtime.pause(self.shared.madsim_id);
+        self.shared.condition(|condition| condition.pause(BY_HAND));
     }
 
     /// Ends [`Self::pause`].
     pub fn resume(&self) {
-        self.world.0.runtime.resume(self.shared.madsim_id);
+        self.shared.condition(|condition| condition.resume(BY_HAND)).into_iter().for_each(Waker::wake);
     }
 
-    /// Ends the process when it comes to a crash point of that name, after `skip` times of passing it.
-    pub fn crash_at(&self, name: &'static str, skip: u64, down: Down) {
-        self.shared.process().crash_points.insert(name, (skip, down));
+    /// Ends the process when it comes to a crash point of that name, after `skip` times of passing it. A name that ends in
+    /// `*` stands for all names that begin so.
+    pub fn crash_at(&self, name: impl Into<String>, skip: u64, down: Down) {
+        self.shared.arm_point(name.into(), skip, Chain { down, kind: None, again: VecDeque::new() });
     }
 
     /// Takes back every [`Self::crash_at`] that the process has not come to.
     pub fn forget_crash_points(&self) {
-        self.shared.process().crash_points.clear();
+        self.shared.process().crashes.forget();
     }
 
     /// Cuts the power at an operation of the disk, counted from now.
@@ -390,13 +499,12 @@ impl Node {
 
     /// Lets the disk answer nothing for a while. What was begun before goes on.
     pub fn stall_disk(&self, duration: Duration) {
-        let until = self.world.now() + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2);
-        *lock(&self.shared.stalled_until) = until;
+        self.shared.stall_disk_until(self.world.after(duration));
     }
 
     /// Looks at the disk, or does something to it by hand.
     pub fn with_disk<T>(&self, work: impl FnOnce(&mut DiskModel) -> T) -> T {
-        work(&mut lock(&self.shared.disk))
+        self.shared.with_disk(&self.world, work)
     }
 
     /// Whether these bytes of a file would survive a power cut now: for a checker, at the moment of an acknowledgement.
@@ -407,7 +515,7 @@ impl Node {
 
     /// Sets the wall clock ahead (or back) of the true one, in milliseconds.
     pub fn set_wall_offset_ms(&self, offset: i64) {
-        self.shared.wall_offset.store(offset, Ordering::Relaxed);
+        lock(&self.shared.clock).offset_ms = offset;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::seed::RunHash;
+use crate::{fault::FaultCount, seed::RunHash};
 
 /// The node number of what no node does.
 pub(crate) const NOWHERE: u64 = u64::MAX;
@@ -55,6 +55,11 @@ pub(crate) struct Trace {
     pub(crate) marks: BTreeMap<&'static str, u64>,
     /// How often a process ended at each crash point.
     pub(crate) crash_points: BTreeMap<&'static str, u64>,
+    /// How often a process came to each crash point.
+    pub(crate) crash_points_passed: BTreeMap<&'static str, u64>,
+    /// How often each buggify point answered yes.
+    pub(crate) buggified: BTreeMap<&'static str, u64>,
+    pub(crate) faults: BTreeMap<&'static str, FaultCount>,
 }
 
 impl Trace {
@@ -66,6 +71,22 @@ impl Trace {
             probe_events: Vec::new(),
             marks: BTreeMap::new(),
             crash_points: BTreeMap::new(),
+            crash_points_passed: BTreeMap::new(),
+            buggified: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn fault(&mut self, kind: &'static str) -> &mut FaultCount {
+        self.faults.entry(kind).or_default()
+    }
+
+    /// What a power cut has cost.
+    pub(crate) fn lost(&mut self, losses: impl Iterator<Item = (&'static str, u64)>) {
+        for (name, count) in losses.filter(|(_, count)| *count > 0) {
+            let fault = self.fault(name);
+            fault.begun += 1;
+            fault.happened += count;
         }
     }
 

@@ -38,6 +38,7 @@ use madsim::{runtime::Runtime, time::TimeHandle};
 use crate::{
     agenda::{Agenda, Driver, EntryId},
     config::{NodeConfig, SimConfig},
+    fault::{FaultCount, Faults},
     net::{LinkSettings, NetEvent, NetModel},
     node::{Node, NodeShared},
     trace::{NOWHERE, ProbeEvent, Trace, TraceEvent},
@@ -71,6 +72,13 @@ pub struct Report<T> {
     pub marks: BTreeMap<&'static str, u64>,
     /// How often a process ended at each crash point ([`Node::crash_at`]).
     pub crash_points: BTreeMap<&'static str, u64>,
+    /// How often a process came to each crash point.
+    pub crash_points_passed: BTreeMap<&'static str, u64>,
+    /// How often each place marked by `buggify` was told to do the unusual thing.
+    pub buggified: BTreeMap<&'static str, u64>,
+    /// By kind ([`crate::fault::Fault::KINDS`]), how often faults were begun and really happened. And what power cuts cost:
+    /// `lost-sector`, `torn-sector`, `lost-length`, `garbage-tail`, `lost-name`.
+    pub faults: BTreeMap<&'static str, FaultCount>,
     /// What product code told its probes.
     pub probe_events: Vec<ProbeEvent>,
     /// Every event, if asked for.
@@ -159,6 +167,7 @@ impl Sim {
                 net: Mutex::new(NetModel::new(seed, &self.config)),
                 trace: Mutex::new(Trace::new(seed, keep)),
                 nodes: Mutex::default(),
+                faults: Mutex::default(),
                 config: self.config,
             }));
             madsim::task::spawn_local(Driver { world: world.clone() });
@@ -182,6 +191,7 @@ pub(crate) struct WorldShared {
     net: Mutex<NetModel>,
     trace: Mutex<Trace>,
     nodes: Mutex<Vec<Arc<NodeShared>>>,
+    pub(crate) faults: Mutex<Faults>,
 }
 
 /// A run under way, as its scenario sees it. A clone is the same world.
@@ -219,8 +229,7 @@ impl World {
     /// Lets virtual time pass.
     pub async fn sleep(&self, duration: Duration) {
         let (sender, ended) = tokio::sync::oneshot::channel::<()>();
-        let at = self.now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        self.schedule(at, move |_| drop(sender));
+        self.schedule(self.after(duration), move |_| drop(sender));
         drop(ended.await);
     }
 
@@ -235,19 +244,30 @@ impl World {
         self.with_net(|net| net.set_link(from.number(), to.number(), settings));
     }
 
+    /// The machine of that name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<Node> {
+        let found = lock(&self.0.nodes).iter().find(|node| node.name == name).map(Arc::clone);
+        found.map(|shared| Node::new(self.clone(), shared))
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Arc<NodeShared>> {
+        lock(&self.0.nodes).clone()
+    }
+
     /// Cuts all ways between two sets of nodes: nothing passes, nobody is told.
     pub fn partition(&self, these: &[&Node], those: &[&Node]) {
         self.set_cut(these, those, true);
     }
 
-    /// Opens all ways between two sets of nodes.
-    pub fn heal(&self, these: &[&Node], those: &[&Node]) {
+    /// Opens all ways between two sets of nodes that [`Self::partition`] has cut.
+    pub fn mend(&self, these: &[&Node], those: &[&Node]) {
         self.set_cut(these, those, false);
     }
 
     fn set_cut(&self, these: &[&Node], those: &[&Node], is_cut: bool) {
         for (this, that) in these.iter().flat_map(|this| those.iter().map(move |that| (this, that))) {
-            self.record(None, if is_cut { "cut" } else { "heal" }, (this.number() * 1000 + that.number()) as u64);
+            self.record(None, if is_cut { "cut" } else { "mend" }, (this.number() * 1000 + that.number()) as u64);
             self.with_net(|net| {
                 net.set_cut(this.number(), that.number(), is_cut);
                 net.set_cut(that.number(), this.number(), is_cut);
@@ -257,6 +277,16 @@ impl World {
 
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.0.time.elapsed().as_nanos()).expect("a run is shorter than 584 years")
+    }
+
+    /// The moment that lies so far ahead.
+    pub(crate) fn after(&self, duration: Duration) -> u64 {
+        self.now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2))
+    }
+
+    /// A fault of that kind has bitten.
+    pub(crate) fn fault_happened(&self, kind: &'static str) {
+        self.with_trace(|trace| trace.fault(kind).happened += 1);
     }
 
     pub(crate) fn time(&self) -> &TimeHandle {
@@ -290,6 +320,9 @@ impl World {
         drop(net);
         for (host, what, detail) in effects.events {
             self.record(Some(host), what, detail);
+        }
+        for kind in effects.faults {
+            self.fault_happened(kind);
         }
         for (at, event) in effects.timers {
             self.schedule(at, move |world| world.handle_net(event));
@@ -326,6 +359,9 @@ impl World {
             virtual_time,
             marks: core::mem::take(&mut trace.marks),
             crash_points: core::mem::take(&mut trace.crash_points),
+            crash_points_passed: core::mem::take(&mut trace.crash_points_passed),
+            buggified: core::mem::take(&mut trace.buggified),
+            faults: core::mem::take(&mut trace.faults),
             probe_events: core::mem::take(&mut trace.probe_events),
             trace: trace.kept.take(),
             value,

@@ -93,7 +93,7 @@ async fn scenario(world: World) -> usize {
     }
     world.partition(&[&server], &[&first, &second]);
     world.sleep(Duration::from_millis(300)).await;
-    world.heal(&[&server], &[&first, &second]);
+    world.mend(&[&server], &[&first, &second]);
     let mut connections = 0;
     for client in clients {
         connections += client.join().await.expect("clients are not killed");

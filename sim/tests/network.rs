@@ -109,7 +109,7 @@ fn an_attempt_to_connect_outlasts_a_short_partition() {
         world.partition(&[&client], &[&server]);
         let attempting = client.start(attempt);
         world.sleep(SECOND / 2).await;
-        world.heal(&[&client], &[&server]);
+        world.mend(&[&client], &[&server]);
         let (outcome, took) = attempting.join().await.expect("it returns");
         assert!(outcome == "connected" && took >= SECOND, "{outcome} after {took:?}");
         world.sleep(SECOND).await;
@@ -134,7 +134,7 @@ fn bytes_cross_a_partition_when_it_heals() {
         world.partition(&[&client], &[&server]);
         world.sleep(SECOND * 10).await;
         assert_eq!(noted(&log), ["accepted"]);
-        world.heal(&[&client], &[&server]);
+        world.mend(&[&client], &[&server]);
         world.sleep(SECOND * 20).await;
         assert_eq!(noted(&log), ["accepted", "end after 40000"]);
     });

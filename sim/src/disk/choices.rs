@@ -31,6 +31,44 @@ pub trait Choices {
     fn garbage(&mut self) -> u8;
 }
 
+/// Passes choices on, and counts what they cost.
+pub(crate) struct Counted<'a> {
+    inner: &'a mut dyn Choices,
+    losses: [u64; 5],
+}
+
+impl<'a> Counted<'a> {
+    pub(crate) const fn new(inner: &'a mut dyn Choices) -> Self {
+        Self { inner, losses: [0; 5] }
+    }
+
+    /// What was lost, by name, and how often.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = ["lost-sector", "torn-sector", "lost-length", "garbage-tail", "lost-name"];
+        names.into_iter().zip(self.losses)
+    }
+}
+
+impl Choices for Counted<'_> {
+    fn choose(&mut self, what: Choice, count: u64) -> u64 {
+        let chosen = self.inner.choose(what, count);
+        let is_best = chosen + 1 == count;
+        match what {
+            Choice::Sector => self.losses[0] += u64::from(!is_best),
+            Choice::Tear => self.losses[1] += u64::from(!is_best),
+            Choice::Length => self.losses[2] += u64::from(!is_best),
+            Choice::Tail => self.losses[3] += u64::from(!is_best),
+            Choice::Name => self.losses[4] += u64::from(!is_best),
+            Choice::Cache => {}
+        }
+        chosen
+    }
+
+    fn garbage(&mut self) -> u8 {
+        self.inner.garbage()
+    }
+}
+
 /// Nothing that was not synced survives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoseAll;

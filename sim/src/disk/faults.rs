@@ -14,6 +14,30 @@ pub enum Fault {
     ReadFails,
     /// A write answers with an error and has written nothing.
     WriteFails,
+    /// A read gets less than was asked for. The handles of a simulated process read the rest later, as the real ones do.
+    ReadIsShort,
+    /// A write goes well as far as the page cache tells, and never reaches the device.
+    WriteIsLost,
+    /// A write goes well as far as the page cache tells, and reaches the device at another place of its file.
+    WriteGoesAstray {
+        /// How many blocks further on, around the file's end.
+        by_blocks: u64,
+    },
+}
+
+impl Fault {
+    /// The kind of [`crate::fault::Fault`] that this is counted as.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::SyncFails => "sync-fails",
+            Self::SyncLies => "sync-lies",
+            Self::ReadFails => "read-fails",
+            Self::WriteFails => "write-fails",
+            Self::ReadIsShort => "short-read",
+            Self::WriteIsLost => "phantom-write",
+            Self::WriteGoesAstray { .. } => "misdirected-write",
+        }
+    }
 }
 
 /// When a fault strikes.
@@ -71,6 +95,8 @@ impl FaultRule {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     rules: Vec<FaultRule>,
+    /// Kinds of faults that have happened and have not been told.
+    happened: Vec<&'static str>,
 }
 
 impl Faults {
@@ -82,10 +108,34 @@ impl Faults {
         self.rules.clear();
     }
 
+    pub(super) fn happened(&mut self, kind: &'static str) {
+        self.happened.push(kind);
+    }
+
+    pub(super) fn take_happened(&mut self) -> Vec<&'static str> {
+        core::mem::take(&mut self.happened)
+    }
+
     /// Whether `fault` strikes an operation on `path` (normalised) now.
     pub(super) fn strikes(&mut self, fault: Fault, path: &Path) -> bool {
-        let struck = self.rules.iter_mut().any(|rule| rule.fault == fault && rule.strikes(path));
+        self.struck(path, |rule| rule == fault).is_some()
+    }
+
+    /// What becomes of a write to `path` (normalised): a fault that only its device shows.
+    pub(super) fn write_fault(&mut self, path: &Path) -> Option<Fault> {
+        self.struck(path, |rule| matches!(rule, Fault::WriteIsLost | Fault::WriteGoesAstray { .. }))
+    }
+
+    fn struck(&mut self, path: &Path, is_meant: impl Fn(Fault) -> bool) -> Option<Fault> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let struck =
+            self.rules.iter_mut().find_map(|rule| (is_meant(rule.fault) && rule.strikes(path)).then_some(rule.fault));
         self.rules.retain(|rule| rule.times > 0);
+        if let Some(fault) = struck {
+            self.happened.push(fault.kind());
+        }
         struck
     }
 }

@@ -1,7 +1,7 @@
 //! One file: what the process sees, what the device holds, and what lies between.
 //!
 //! Invariants
-//! - Without a failed sync, `cached` is `durable` with `pending` applied, in order.
+//! - Without a failed sync or a write that went astray, `cached` is `durable` with `pending` applied, in order.
 //! - `base` is `cached` as it was at the last sync, good or bad.
 //!
 //! After a power cut (`settle`), since the last sync:
@@ -29,8 +29,17 @@ use super::{
 /// Something done to a file that no sync has covered yet.
 #[derive(Clone)]
 enum Change {
-    Write { position: u64, bytes: Bytes },
+    Write { position: u64, bytes: Bytes, lands: Lands },
     SetLen(u64),
+}
+
+/// Where a write reaches the device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lands {
+    Right,
+    Nowhere,
+    /// At this position.
+    Elsewhere(u64),
 }
 
 /// See the module.
@@ -43,7 +52,7 @@ pub(super) struct FileNode {
     base: Blocks,
     base_length: u64,
     pending: Vec<Change>,
-    /// A sync has failed: `cached` may show bytes that are neither durable nor pending.
+    /// A sync has failed or a write gone astray: `cached` may show bytes that are neither durable nor pending.
     diverged: bool,
     /// Sectors that can't be read until they are written again.
     bad_sectors: OrdSet<u64>,
@@ -80,7 +89,7 @@ impl FileNode {
         Some(count)
     }
 
-    pub(super) fn write(&mut self, position: u64, bytes: Bytes) {
+    pub(super) fn write(&mut self, position: u64, bytes: Bytes, lands: Lands) {
         if bytes.is_empty() {
             return;
         }
@@ -91,7 +100,7 @@ impl FileNode {
                 self.bad_sectors.remove(&sector);
             }
         }
-        self.pending.push(Change::Write { position, bytes });
+        self.pending.push(Change::Write { position, bytes, lands });
     }
 
     pub(super) fn set_len(&mut self, length: u64) {
@@ -104,11 +113,13 @@ impl FileNode {
 
     /// Everything written since the last sync, and the length, reach the device. What an earlier failed sync lost stays lost.
     pub(super) fn sync(&mut self) {
-        if self.diverged {
+        let goes_astray = self.pending.iter().any(Change::goes_astray);
+        if self.diverged || goes_astray {
             self.sync_touched();
         } else {
             self.durable = self.cached.clone();
         }
+        self.diverged |= goes_astray;
         self.durable_length = self.length;
         self.rebase();
     }
@@ -120,10 +131,15 @@ impl FileNode {
             }
         }
         for change in &self.pending {
-            if let Change::Write { position, bytes } = change {
-                for sector in sectors_of(*position, bytes.len() as u64) {
-                    self.durable.set_sector(sector, &self.cached.sector(sector));
+            let Change::Write { position, bytes, lands } = change else { continue };
+            match lands {
+                Lands::Right => {
+                    for sector in sectors_of(*position, bytes.len() as u64) {
+                        self.durable.set_sector(sector, &self.cached.sector(sector));
+                    }
                 }
+                Lands::Nowhere => {}
+                Lands::Elsewhere(elsewhere) => self.durable.write(*elsewhere, bytes),
             }
         }
         self.durable.truncate(self.length);
@@ -158,7 +174,7 @@ impl FileNode {
         self.base = self.durable.clone();
         for change in &self.pending {
             match change {
-                Change::Write { position, bytes } => self.cached.write(*position, bytes),
+                Change::Write { position, bytes, .. } => self.cached.write(*position, bytes),
                 Change::SetLen(length) => self.cached.truncate(*length),
             }
         }
@@ -231,7 +247,7 @@ impl FileNode {
         let mut indexes = Vec::with_capacity(self.pending.len());
         for change in &self.pending {
             let next = match change {
-                Change::Write { position, bytes } => length.max(position + bytes.len() as u64),
+                Change::Write { position, bytes, .. } => length.max(position + bytes.len() as u64),
                 Change::SetLen(length) => *length,
             };
             let newest = *lengths.last().expect("the durable length is there from the start");
@@ -263,7 +279,9 @@ impl FileNode {
         };
         for (change, index) in self.pending.iter().zip(indexes) {
             match change {
-                Change::Write { position, bytes } => settling.write(*position, bytes),
+                Change::Write { position, bytes, lands: Lands::Right } => settling.write(*position, bytes),
+                Change::Write { bytes, lands: Lands::Elsewhere(elsewhere), .. } => settling.write(*elsewhere, bytes),
+                Change::Write { lands: Lands::Nowhere, .. } => {}
                 Change::SetLen(length) => settling.set_len(*length, index <= chosen),
             }
         }
@@ -273,9 +291,13 @@ impl FileNode {
 }
 
 impl Change {
+    fn goes_astray(&self) -> bool {
+        matches!(self, Self::Write { lands: Lands::Nowhere | Lands::Elsewhere(_), .. })
+    }
+
     fn touches_sectors(&self, range: Range<u64>) -> bool {
         match self {
-            Self::Write { position, bytes } => {
+            Self::Write { position, bytes, .. } => {
                 let written = sectors_of(*position, bytes.len() as u64);
                 let asked = sectors_of(range.start, range.end - range.start);
                 written.start < asked.end && asked.start < written.end
@@ -286,7 +308,9 @@ impl Change {
 
     fn endangers(&self, range: &Range<u64>) -> bool {
         match self {
-            Self::Write { position, bytes } => *position < range.end && range.start < *position + bytes.len() as u64,
+            Self::Write { position, bytes, .. } => {
+                *position < range.end && range.start < *position + bytes.len() as u64
+            }
             Self::SetLen(length) => *length < range.end,
         }
     }

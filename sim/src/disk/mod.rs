@@ -10,15 +10,16 @@
 //! - A file's length is any that it has had since then; what was never written of it holds zeros or old bytes of the device.
 //! - Names: each creation, rename and removal that no `sync_dir` covered survives or not by itself, as long as the result
 //!   makes sense; see `names`. The sync of a file says nothing about its name.
-//! - Faults ([`FaultRule`]): failed syncs after which the page cache calls lost pages clean, lying syncs, failed reads and
-//!   writes; and, by hand, flipped bits, unreadable sectors, a smaller disk.
+//! - Faults ([`FaultRule`]): failed syncs after which the page cache calls lost pages clean, lying syncs, failed and short
+//!   reads, failed, lost and misdirected writes; and, by hand, flipped bits, unreadable sectors, a smaller disk, an empty one,
+//!   an old one.
 //! - The power goes at any chosen operation ([`CrashPlan`]).
 //!
 //! Invariants
 //! - Nothing here reads a clock or draws a number: the same calls with the same choices give the same disk.
 //! - A clone is a snapshot; it shares all content and costs little.
 //!
-//! Not here: time (latencies, stalls) and tasks: `env::disk` puts them around it. Misdirected writes: to come.
+//! Not here: time (latencies, stalls) and tasks: `env::disk` puts them around it.
 
 mod blocks;
 mod choices;
@@ -42,6 +43,7 @@ use std::{
 };
 
 pub use blocks::{BLOCK_BYTES, SECTOR_BYTES};
+pub(crate) use choices::Counted;
 pub use choices::{Choice, Choices, Exhaustive, ExhaustiveRun, KeepAll, LoseAll, RandomChoices};
 pub use faults::{Fault, FaultRule};
 use file::FileNode;
@@ -77,6 +79,8 @@ struct Node {
 #[derive(Clone)]
 pub struct DiskModel {
     options: DiskOptions,
+    /// As many bytes fit while a fault lasts.
+    squeezed_to: Option<u64>,
     nodes: OrdMap<Inode, Node>,
     next_inode: u64,
     pending: PendingNames,
@@ -104,6 +108,7 @@ impl DiskModel {
         };
         Self {
             options,
+            squeezed_to: None,
             nodes: OrdMap::unit(ROOT, root),
             next_inode: ROOT.0 + 1,
             pending: PendingNames::default(),
@@ -196,6 +201,60 @@ impl DiskModel {
     /// Takes all fault rules out of force.
     pub fn clear_faults(&mut self) {
         self.faults.clear();
+    }
+
+    /// Kinds of faults that have happened since this was last asked.
+    pub(crate) fn take_happened(&mut self) -> Vec<&'static str> {
+        self.faults.take_happened()
+    }
+
+    /// Leaves so many bytes free until it is called with `None`.
+    pub(crate) fn squeeze(&mut self, free_bytes: Option<u64>) {
+        self.squeezed_to = free_bytes.map(|free| free.saturating_add(self.used_blocks * BLOCK_BYTES as u64));
+    }
+
+    /// How a power cut tears what is in flight, from now on.
+    pub(crate) fn set_tearing(&mut self, torn_sectors: bool, garbage_tails: bool) {
+        self.options.torn_sectors = torn_sectors;
+        self.options.garbage_tails = garbage_tails;
+    }
+
+    pub(crate) const fn tearing(&self) -> (bool, bool) {
+        (self.options.torn_sectors, self.options.garbage_tails)
+    }
+
+    /// The disk is replaced by another, which no process has open: an empty one, or one in an earlier state, to which a power
+    /// cut has happened. What of faults was in force stays.
+    pub(crate) fn replace(&mut self, other: Option<Self>) {
+        let other = other.unwrap_or_else(|| Self::new(self.options.clone()));
+        let faults = core::mem::take(&mut self.faults);
+        let (epoch, next_lock, squeezed_to) = (self.epoch, self.next_lock, self.squeezed_to);
+        *self = Self { faults, epoch, next_lock, squeezed_to, ..other };
+        self.end_of_process();
+    }
+
+    /// Whether there is nothing on it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
+    /// Files and directories that are open.
+    pub(crate) fn handle_count(&self) -> u64 {
+        self.nodes.values().map(|node| u64::from(node.handles)).sum()
+    }
+
+    /// Files at or below a path, in the order of their paths.
+    pub(crate) fn files_below(&self, path: &Path) -> Vec<std::path::PathBuf> {
+        let mut files = Vec::new();
+        let Ok(start) = self.existing(path) else { return files };
+        let mut todo = vec![(path.to_owned(), start)];
+        while let Some((path, inode)) = todo.pop() {
+            match self.dir_ref(inode) {
+                Some(dir) => todo.extend(dir.cached.iter().rev().map(|(name, inode)| (path.join(name), *inode))),
+                None => files.push(path),
+            }
+        }
+        files
     }
 
     /// Makes the disk larger or smaller. What is on it stays; a disk that holds more than fits takes nothing new.

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use quipu_env::{AlignedBuf, LockError, OpenOptions, SyncError};
 
-use super::{BLOCK_BYTES, Choices, Content, DiskModel, Fault, FileNode, Inode, OpKind, tree::normal_path};
+use super::{BLOCK_BYTES, Choices, Content, DiskModel, Fault, FileNode, Inode, OpKind, file::Lands, tree::normal_path};
 
 /// An open file. Void after a power cut or a kill. Each is closed once.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl DiskModel {
             Some(_) if options.create && options.exclusive => return Err(io::ErrorKind::AlreadyExists.into()),
             Some(inode) => inode,
             None if !options.create => return Err(io::ErrorKind::NotFound.into()),
-            None if self.free_blocks() == 0 => return Err(io::ErrorKind::StorageFull.into()),
+            None if self.free_blocks() == 0 => return Err(self.no_room()),
             None => {
                 self.operation(OpKind::Change, |disk| Ok(disk.create(place.slot, Content::File(FileNode::default()))))?
             }
@@ -102,6 +102,21 @@ impl DiskModel {
         self.read_unaligned(handle, position, length)
     }
 
+    /// Like [`Self::read`], but what it gets may end anywhere by a fault: then the flag says so.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_some(&mut self, handle: &FileHandle, position: u64, length: usize) -> io::Result<(Bytes, bool)> {
+        let mut bytes = self.read(handle, position, length)?;
+        let unit = if handle.direct { BLOCK_BYTES } else { 1 };
+        let short = (bytes.len() / 2).next_multiple_of(unit);
+        if short >= bytes.len() || !self.faults.strikes(Fault::ReadIsShort, &handle.path) {
+            return Ok((bytes, false));
+        }
+        bytes.truncate(short);
+        Ok((bytes, true))
+    }
+
     /// Takes the file's clean pages out of the page cache: what a failed sync lost is seen to be lost from now on. A direct read
     /// does the same, since it asks the device.
     ///
@@ -126,11 +141,15 @@ impl DiskModel {
         let available = usize::try_from(available).expect("at most `length`");
         if handle.direct {
             let mut buffer = AlignedBuf::zeroed(available.next_multiple_of(BLOCK_BYTES));
-            file.read(position, &mut buffer.as_mut()[..available]).ok_or_else(unreadable)?;
+            if file.read(position, &mut buffer.as_mut()[..available]).is_none() {
+                return Err(self.found_unreadable());
+            }
             return Ok(buffer.freeze().slice(..available));
         }
         let mut buffer = vec![0; available];
-        file.read(position, &mut buffer).ok_or_else(unreadable)?;
+        if file.read(position, &mut buffer).is_none() {
+            return Err(self.found_unreadable());
+        }
         Ok(buffer.into())
     }
 
@@ -152,21 +171,39 @@ impl DiskModel {
             if disk.faults.strikes(Fault::WriteFails, &handle.path) {
                 return Err(io::Error::other("simulated failure of a write"));
             }
+            let fault = disk.faults.write_fault(&handle.path);
             let mut at = position;
             for chunk in chunks {
-                disk.write_chunk(handle.inode, at, chunk.clone())?;
+                disk.write_chunk(handle.inode, at, chunk.clone(), fault)?;
                 at += chunk.len() as u64;
             }
             Ok(())
         })
     }
 
-    fn write_chunk(&mut self, inode: Inode, position: u64, chunk: Bytes) -> io::Result<()> {
+    fn found_unreadable(&mut self) -> io::Error {
+        self.faults.happened("unreadable");
+        unreadable()
+    }
+
+    fn no_room(&mut self) -> io::Error {
+        if self.squeezed_to.is_some() {
+            self.faults.happened("full-disk");
+        }
+        io::ErrorKind::StorageFull.into()
+    }
+
+    fn write_chunk(&mut self, inode: Inode, position: u64, chunk: Bytes, fault: Option<Fault>) -> io::Result<()> {
         let file = self.file_ref(inode).expect("an open file is kept");
         let fits = self.fitting(file, position, chunk.len());
         let short = fits < chunk.len();
-        self.change(inode, |file| file.write(position, chunk.slice(..fits)))?;
-        if short { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        let lands = match fault {
+            Some(Fault::WriteIsLost) => Lands::Nowhere,
+            Some(Fault::WriteGoesAstray { by_blocks }) => astray(file.len(), position, by_blocks),
+            _ => Lands::Right,
+        };
+        self.change(inode, |file| file.write(position, chunk.slice(..fits), lands))?;
+        if short { Err(self.no_room()) } else { Ok(()) }
     }
 
     /// How many of `length` bytes at `position` the disk still takes.
@@ -299,7 +336,7 @@ impl DiskModel {
     #[must_use]
     pub fn space(&self) -> (u64, u64) {
         const ENDLESS: u64 = 1 << 50;
-        let total = self.options.capacity_bytes.unwrap_or(ENDLESS);
+        let total = self.options.capacity_bytes.unwrap_or(ENDLESS).min(self.squeezed_to.unwrap_or(ENDLESS));
         (total.saturating_sub(self.used_blocks * BLOCK_BYTES as u64), total)
     }
 
@@ -340,6 +377,18 @@ impl DiskModel {
         self.check_handle(handle)?;
         if handle.read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
+}
+
+/// Where a write lands that goes astray: blocks further on, within the file; nowhere in a file of a single block.
+fn astray(file_bytes: u64, position: u64, by_blocks: u64) -> Lands {
+    let blocks = file_bytes / BLOCK_BYTES as u64;
+    let block = position / BLOCK_BYTES as u64;
+    if blocks < 2 {
+        return Lands::Nowhere;
+    }
+    let other = block.wrapping_add(by_blocks) % blocks;
+    let other = if other == block { (block + 1) % blocks } else { other };
+    Lands::Elsewhere(other * BLOCK_BYTES as u64 + position % BLOCK_BYTES as u64)
 }
 
 fn check_aligned(position: u64, length: usize) -> io::Result<()> {

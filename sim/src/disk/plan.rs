@@ -1,5 +1,7 @@
 //! When the power goes: counted in operations, so that a test can cut it at every one in turn.
 
+use serde::{Deserialize, Serialize};
+
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Count {
@@ -11,7 +13,8 @@ pub enum Count {
 }
 
 /// On which side of the operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Moment {
     /// The operation has done nothing.
     Before,

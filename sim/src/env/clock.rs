@@ -3,9 +3,7 @@
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::Ordering,
     task::{self, Poll, Waker},
-    time::Duration,
 };
 
 use quipu_base::Timestamp;
@@ -15,10 +13,7 @@ use super::{
     Context,
     task::{BUDGET_NANOS, is_budget_spent},
 };
-use crate::agenda::EntryId;
-
-/// The wall clock when a run begins: 2027-01-15 08:00:00 UTC.
-const WALL_START_MS: i64 = 1_800_000_000_000;
+use crate::{agenda::EntryId, world::lock};
 
 /// Reads virtual time. The monotonic clock of each process has its own zero; the wall clock of each node can be set wrong.
 #[derive(Clone)]
@@ -36,13 +31,13 @@ impl Clock for SimClock {
     type Sleep = SimSleep;
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(self.context.world.now() + self.context.life.clock_base)
+        Instant::from_nanos(self.context.local_now() + self.context.life.clock_base)
     }
 
     fn wall(&self) -> Timestamp {
-        let elapsed = Duration::from_nanos(self.context.world.now()).as_millis();
-        let elapsed = i64::try_from(elapsed).expect("a run is shorter than 292 million years");
-        Timestamp(WALL_START_MS + elapsed + self.context.node.wall_offset.load(Ordering::Relaxed))
+        let (wall, fault) = lock(&self.context.node.clock).wall(self.context.world.now());
+        fault.into_iter().for_each(|kind| self.context.world.fault_happened(kind));
+        Timestamp(wall)
     }
 
     fn sleep_until(&self, deadline: Instant) -> SimSleep {
@@ -50,17 +45,28 @@ impl Clock for SimClock {
     }
 }
 
+impl Context {
+    /// The machine's own time, in nanoseconds since the run began.
+    fn local_now(&self) -> u64 {
+        let (local, drifts) = lock(&self.node.clock).local(self.world.now());
+        if drifts {
+            self.world.fault_happened("clock-drift");
+        }
+        local
+    }
+}
+
 /// A timer.
 pub struct SimSleep {
     context: Context,
     deadline: Instant,
-    /// The entry in the agenda, and whom it wakes.
-    waiting: Option<(EntryId, Waker)>,
+    /// The entry in the agenda, when it is due, and whom it wakes.
+    waiting: Option<(EntryId, u64, Waker)>,
 }
 
 impl SimSleep {
     fn stop(&mut self) {
-        if let Some((entry, _)) = self.waiting.take() {
+        if let Some((entry, _, _)) = self.waiting.take() {
             self.context.world.cancel(entry);
         }
     }
@@ -73,16 +79,20 @@ impl Future for SimSleep {
         if self.context.is_over() {
             return Poll::Pending;
         }
-        // In the run's time. A deadline before the process's clock began is past.
-        let mut at = self.deadline.as_nanos().saturating_sub(self.context.life.clock_base);
-        if at <= self.context.world.now() {
+        // In the machine's own time. A deadline before the process's clock began is past.
+        let local = self.deadline.as_nanos().saturating_sub(self.context.life.clock_base);
+        let now = self.context.world.now();
+        let mut at = lock(&self.context.node.clock).run_time(local);
+        if at <= now {
             self.stop();
             if !is_budget_spent() {
                 return Poll::Ready(());
             }
-            at = self.context.world.now() + BUDGET_NANOS;
+            at = now + BUDGET_NANOS;
         }
-        if self.waiting.as_ref().is_none_or(|(_, waker)| !waker.will_wake(task.waker())) {
+        // An entry that was due before has woken the task too early: the clock's rate has changed.
+        let waits = |(_, due, waker): &(EntryId, u64, Waker)| *due > now && waker.will_wake(task.waker());
+        if !self.waiting.as_ref().is_some_and(waits) {
             self.stop();
             let waker = task.waker().clone();
             let number = self.context.node.number;
@@ -90,7 +100,7 @@ impl Future for SimSleep {
                 world.record(Some(number), "timer", at);
                 waker.wake();
             });
-            self.waiting = Some((entry, task.waker().clone()));
+            self.waiting = Some((entry, at, task.waker().clone()));
         }
         Poll::Pending
     }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use quipu_env::{Disk, DiskLock, File, LockError, OpenOptions, SyncError};
+use quipu_env::{Disk, DiskLock, File, LockError, OpenOptions, SyncError, sync_error_kind};
 use tokio::sync::oneshot;
 
 use super::{Context, task};
@@ -77,7 +77,7 @@ impl Context {
     /// Has `work`, which takes several steps, go on to its end even if the caller gives up.
     async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, outcome) = oneshot::channel();
-        drop(task::spawn(self, task::current_shard(), "disk", async move { drop(sender.send(work.await)) }));
+        drop(task::spawn(self, task::current_shard(), task::SYSTEM_CALL, async move { drop(sender.send(work.await)) }));
         match outcome.await {
             Ok(value) => value,
             Err(_ended) => pending().await,
@@ -111,6 +111,7 @@ impl Disk for SimDisk {
     type Lock = SimLock;
 
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimFile> {
+        self.context.check_descriptors()?;
         let (context, path) = (self.context.clone(), path.to_owned());
         let open = move |disk: &mut DiskModel, _: &mut dyn Choices| {
             let handle = disk.open(&path, options)?;
@@ -139,6 +140,7 @@ impl Disk for SimDisk {
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.context.check_descriptors()?;
         self.on_path(path, |disk, path| disk.list(path)).await
     }
 
@@ -147,11 +149,13 @@ impl Disk for SimDisk {
     }
 
     async fn sync_dir(&self, path: &Path) -> Result<(), SyncError> {
+        self.context.check_descriptors().map_err(|error| sync_error_kind(path, &error))?;
         let path = path.to_owned();
         self.context.on_disk(Cost::Sync, move |disk, _| disk.sync_dir(&path)).await
     }
 
     async fn lock(&self, path: &Path) -> Result<SimLock, LockError> {
+        self.context.check_descriptors().map_err(LockError::Io)?;
         let context = self.context.clone();
         let process_id = context.life.process_id;
         self.on_path(path, move |disk, path| {
@@ -162,6 +166,7 @@ impl Disk for SimDisk {
     }
 
     async fn check_unlocked(&self, path: &Path) -> Result<(), LockError> {
+        self.context.check_descriptors().map_err(LockError::Io)?;
         self.on_path(path, |disk, path| disk.check_unlocked(path)).await
     }
 
@@ -222,6 +227,10 @@ impl SimFile {
         value
     }
 
+    async fn read_some(&self, position: u64, length: usize) -> io::Result<(Bytes, bool)> {
+        self.on_file(Cost::Bytes(length), move |disk, file, _| disk.read_some(file, position, length)).await
+    }
+
     async fn write_parts(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<()> {
         let mut at = position;
         for part in parts(position, chunks) {
@@ -234,7 +243,8 @@ impl SimFile {
 
     /// Bytes for the network, as the kernel's `sendfile` reads them: at once, whatever the alignment.
     pub(super) fn read_for_sending(&self, position: u64, length: usize) -> io::Result<Bytes> {
-        lock(&self.open.context.node.disk).read_unaligned(self.open.handle(), position, length)
+        let Context { world, node, .. } = &self.open.context;
+        node.with_disk(world, |disk| disk.read_unaligned(self.open.handle(), position, length))
     }
 }
 
@@ -248,16 +258,21 @@ impl File for SimFile {
     }
 
     async fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
-        let whole = self.on_file(Cost::Bytes(length), move |disk, file, _| disk.read(file, position, length)).await?;
-        if whole.len() <= PART_BYTES {
-            return Ok(whole);
+        let (mut bytes, mut is_short) = self.read_some(position, length).await?;
+        // What the system left out is read again, later; what has changed meanwhile is seen there and not before.
+        while is_short {
+            let done = bytes.len();
+            let (rest, more) = self.read_some(position + done as u64, length - done).await?;
+            (bytes, is_short) = (joined(&bytes, done, &rest), more);
         }
-        // The second part is read again, later; what has changed meanwhile is seen there and not in the first part.
-        let first = (whole.len() / 2).next_multiple_of(BLOCK_BYTES);
-        let rest = length - first;
-        let later = position + first as u64;
+        if bytes.len() <= PART_BYTES {
+            return Ok(bytes);
+        }
+        // So is the second part of a long read.
+        let first = (bytes.len() / 2).next_multiple_of(BLOCK_BYTES);
+        let (rest, later) = (length - first, position + first as u64);
         let second = self.on_file(Cost::Small, move |disk, file, _| disk.read(file, later, rest)).await?;
-        Ok(joined(&whole, first, &second))
+        Ok(joined(&bytes, first, &second))
     }
 
     async fn write_at(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<()> {

@@ -19,12 +19,17 @@ pub use net::{SimListener, SimNet, SimReader, SimWriter};
 pub use probe::SimProbe;
 use quipu_env::{Clock, Env, Fatal, Rng, ShardId};
 pub use task::SimTask;
+pub(crate) use task::{StalledTask, Tasks};
 
 use crate::{
+    fault::open_descriptors,
     node::{Down, Life, NodeShared},
     seed::{hash_of, stream},
     world::{World, unwind_task},
 };
+
+/// The system's number for "too many open files".
+const TOO_MANY_OPEN_FILES: i32 = 24;
 
 /// What every handle of a process holds.
 #[derive(Clone)]
@@ -41,6 +46,21 @@ impl Context {
 
     pub(crate) fn record(&self, what: &'static str, detail: u64) {
         self.world.record(Some(self.node.number), what, detail);
+    }
+
+    /// Whether nothing more can be opened: a fault limits what may be.
+    pub(crate) fn out_of_descriptors(&self) -> bool {
+        let Some(limit) = self.node.condition(|condition| condition.descriptor_limit()) else { return false };
+        open_descriptors(&self.world, &self.node) >= limit
+    }
+
+    /// What the system says to whoever may open nothing more (`EMFILE`).
+    pub(crate) fn check_descriptors(&self) -> std::io::Result<()> {
+        if self.is_over() || !self.out_of_descriptors() {
+            return Ok(());
+        }
+        self.world.fault_happened("few-descriptors");
+        Err(std::io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES))
     }
 
     /// Ends the process in the middle of the task that calls.

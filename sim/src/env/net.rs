@@ -5,7 +5,7 @@
 use core::{
     future::{Future, pending, poll_fn},
     pin::pin,
-    task::Poll,
+    task::{self, Poll},
     time::Duration,
 };
 use std::{
@@ -16,7 +16,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quipu_env::{Clock, ConnectError, Listener, Net, NetReader, NetWriter, Segment, WriteQueue};
 
-use super::{Context, SimClock, SimFile};
+use super::{
+    Context, SimClock, SimFile,
+    task::{BUDGET_NANOS, is_budget_spent},
+};
 use crate::net::EndpointId;
 
 /// The network as one process sees it. The names of nodes resolve to their addresses, `localhost` to this node.
@@ -39,6 +42,7 @@ impl Net for SimNet {
 
     async fn bind(&self, address: SocketAddr) -> io::Result<SimListener> {
         self.context.while_alive().await;
+        self.context.check_descriptors()?;
         let host = self.context.node.number;
         let (address, id) = self.context.world.with_net(|net| net.bind(host, address))?;
         Ok(SimListener { context: self.context.clone(), address, id })
@@ -46,6 +50,7 @@ impl Net for SimNet {
 
     async fn connect(&self, address: SocketAddr, timeout: Duration) -> Result<(SimReader, SimWriter), ConnectError> {
         self.context.while_alive().await;
+        self.context.check_descriptors().map_err(ConnectError::Io)?;
         let Context { world, node, .. } = &self.context;
         let id = world.with_net(|net| net.connect(node.number, address)).map_err(ConnectError::Io)?;
         let attempt = Attempt { context: self.context.clone(), id: Some(id) };
@@ -89,6 +94,17 @@ impl Context {
         if self.is_over() {
             pending::<()>().await;
         }
+    }
+
+    /// There is a connection, but it can't be had. Who asks over and over again must let time pass.
+    fn refuse_to_accept<T>(&self, task: &mut task::Context<'_>) -> Poll<io::Result<T>> {
+        if is_budget_spent() {
+            let waker = task.waker().clone();
+            let world = &self.world;
+            world.schedule(world.now() + BUDGET_NANOS, move |_| waker.wake());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.check_descriptors().and(Err(io::ErrorKind::Other.into())))
     }
 
     fn halves(&self, id: EndpointId) -> (SimReader, SimWriter) {
@@ -136,9 +152,13 @@ impl Listener for SimListener {
             if context.is_over() {
                 return Poll::Pending;
             }
-            context.world.with_net(|net| net.poll_accept(context.node.number, address, task.waker()))
+            let number = context.node.number;
+            if context.out_of_descriptors() && context.world.with_net(|net| net.has_ready(number, address)) {
+                return context.refuse_to_accept(task);
+            }
+            context.world.with_net(|net| net.poll_accept(number, address, task.waker())).map(Ok)
         })
-        .await;
+        .await?;
         let (reader, writer) = context.halves(id);
         Ok((reader, writer, peer))
     }

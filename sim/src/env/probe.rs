@@ -58,7 +58,11 @@ impl Probe for SimProbe {
         let life = &self.context.life;
         let count = life.count("buggify", name);
         let place = [name_hash, self.context.node.number as u64, life.number, count];
-        stream(shared.seed, "buggify", &place).random_range(0..4) == 0
+        let is_on = stream(shared.seed, "buggify", &place).random_range(0..4) == 0;
+        if is_on {
+            self.context.world.with_trace(|trace| *trace.buggified.entry(name).or_insert(0) += 1);
+        }
+        is_on
     }
 
     fn planted(&self, name: &'static str) -> bool {
@@ -70,8 +74,10 @@ impl Probe for SimProbe {
             return;
         }
         self.context.record("crash point", hash_of(name.as_bytes()));
-        if let Some(down) = self.context.node.crash_at(name) {
+        self.context.world.with_trace(|trace| *trace.crash_points_passed.entry(name).or_insert(0) += 1);
+        if let Some((down, kind)) = self.context.node.crash_at(name) {
             self.context.world.with_trace(|trace| *trace.crash_points.entry(name).or_insert(0) += 1);
+            kind.into_iter().for_each(|kind| self.context.world.fault_happened(kind));
             self.context.end_process(down);
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    BACKLOG_MAX, FIRST_EPHEMERAL_PORT, ListenQueue, NetEvent, NetModel,
+    BACKLOG_MAX, DoorFault, FIRST_EPHEMERAL_PORT, ListenQueue, NetEvent, NetModel,
     endpoint::{Endpoint, EndpointId, Packet, State},
 };
 
@@ -45,6 +45,12 @@ impl NetModel {
             }
         }
         Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub(crate) fn has_ready(&self, host: usize, address: SocketAddr) -> bool {
+        let queue = self.hosts[host].listeners.get(&address);
+        queue.is_some_and(|queue| queue.ready.iter().any(|id| self.endpoints.contains_key(id)))
     }
 
     /// The next connection: its endpoint and the peer's address.
@@ -136,6 +142,14 @@ impl NetModel {
         let (host, local, remote) = (endpoint.host, endpoint.local, endpoint.remote);
         let target = self.host_at(host, remote.ip()).filter(|to| self.passes(host, *to));
         let Some(to) = target else { return self.repeat_syn(from, attempt) };
+        if self.is_cut_by_fault(host, to) || self.is_lost(host, to) {
+            return self.repeat_syn(from, attempt);
+        }
+        match self.door_fault(to) {
+            Some(DoorFault::Silence) => return self.repeat_syn(from, attempt),
+            Some(DoorFault::Refusal) => return self.send_reset(to, from, true),
+            None => {}
+        }
         let listening = self.hosts[to].listeners.keys().find(|address| accepts(**address, remote)).copied();
         let Some(address) = listening else { return self.send_reset(to, from, true) };
         if self.hosts[to].listeners[&address].ready.len() >= BACKLOG_MAX {
@@ -178,7 +192,11 @@ impl NetModel {
         if endpoint.failure.is_none() {
             let (host, peer) = (endpoint.host, endpoint.peer);
             if let Some(peer) = peer {
-                self.send_reset(host, peer, false);
+                if self.holds_words_of(id) {
+                    self.send_last_words(id);
+                } else {
+                    self.send_reset(host, peer, false);
+                }
             }
             self.fail(id, io::ErrorKind::ConnectionReset);
         }
@@ -191,10 +209,32 @@ impl NetModel {
     pub(super) fn abort(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let (host, peer, failed) = (endpoint.host, endpoint.peer, endpoint.failure.is_some());
+        if self.holds_words_of(id) {
+            self.send_last_words(id);
+            return self.forget(id);
+        }
         if let (Some(peer), false) = (peer, failed) {
             self.send_reset(host, peer, false);
         }
         self.forget(id);
+    }
+
+    /// An endpoint is gone, but what it sent, and a reset behind that, is still on its way: somebody else carries it from now
+    /// on.
+    fn send_last_words(&mut self, id: EndpointId) {
+        self.send_packet(id, Packet::Reset);
+        let carrier = self.new_id();
+        let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
+        let mut words = Endpoint::new(endpoint.host, endpoint.local, endpoint.remote, State::Closed);
+        words.peer = endpoint.peer;
+        words.peer_host = endpoint.peer_host;
+        words.peer_boot = endpoint.peer_boot;
+        words.held_until = endpoint.held_until;
+        words.outbox = core::mem::take(&mut endpoint.outbox);
+        words.transmit_scheduled = true;
+        let due = words.outbox.front().map_or(self.now, |sent| sent.due);
+        self.endpoints.insert(carrier, words);
+        self.effects.timers.push((due, NetEvent::Transmit(carrier)));
     }
 
     pub(crate) fn drop_reader(&mut self, id: EndpointId) {

@@ -18,6 +18,17 @@ pub(super) enum Packet {
     Finish,
     /// So many bytes have been read.
     Read(usize),
+    /// The sender is gone: a reset that keeps its place behind what was sent before.
+    Reset,
+}
+
+/// A packet on its way.
+pub(super) struct Sent {
+    /// When it was sent.
+    pub(super) at: u64,
+    /// When it arrives.
+    pub(super) due: u64,
+    pub(super) packet: Packet,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,8 +62,8 @@ pub(super) struct Endpoint {
     pub(super) reader: Option<Waker>,
     pub(super) reader_dropped: bool,
 
-    /// With the moment at which each packet arrives. Moments never go back.
-    pub(super) outbox: VecDeque<(u64, Packet)>,
+    /// In the order of arrival.
+    pub(super) outbox: VecDeque<Sent>,
     pub(super) last_arrival: u64,
     pub(super) transmit_scheduled: bool,
     /// Since when the first packet doesn't get through.
@@ -63,6 +74,15 @@ pub(super) struct Endpoint {
     pub(super) finished: bool,
     pub(super) writer: Option<Waker>,
     pub(super) writer_dropped: bool,
+
+    /// Nothing that this end sends arrives any more.
+    pub(super) is_dead: bool,
+    /// Somebody on the way has closed the connection.
+    pub(super) is_severed: bool,
+    /// What this end sends arrives no earlier.
+    pub(super) held_until: u64,
+    /// The connection is reset when this end's peer has got so many more bytes.
+    pub(super) reset_after: Option<u64>,
 }
 
 impl Endpoint {
@@ -91,6 +111,10 @@ impl Endpoint {
             finished: false,
             writer: None,
             writer_dropped: false,
+            is_dead: false,
+            is_severed: false,
+            held_until: 0,
+            reset_after: None,
         }
     }
 

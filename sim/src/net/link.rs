@@ -4,29 +4,37 @@ use core::time::Duration;
 
 use quipu_env::Rng;
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
-/// How long a packet takes.
-#[derive(Clone, Debug)]
+/// How long a packet takes. In a plan, times are whole microseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Latency {
     /// Any time between the two, each as likely.
     Uniform {
         /// At least.
+        #[serde(rename = "min_us", with = "micros")]
         min: Duration,
         /// At most.
+        #[serde(rename = "max_us", with = "micros")]
         max: Duration,
     },
     /// At least `min`, and more by an exponential distribution.
     Exponential {
         /// At least.
+        #[serde(rename = "min_us", with = "micros")]
         min: Duration,
         /// How much more on average.
+        #[serde(rename = "mean_us", with = "micros")]
         mean: Duration,
     },
     /// Mostly `usual`, but one packet in `one_in` takes `slow`.
     Bimodal {
         /// Mostly.
+        #[serde(rename = "usual_us", with = "micros")]
         usual: Duration,
         /// Sometimes.
+        #[serde(rename = "slow_us", with = "micros")]
         slow: Duration,
         /// How seldom.
         one_in: u32,
@@ -56,6 +64,21 @@ fn exponential(mean: u64, rng: &mut Rng) -> u64 {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}
+
+/// Durations as whole microseconds.
+mod micros {
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 2))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_micros)
+    }
 }
 
 /// One direction between two machines.

@@ -13,10 +13,11 @@
 //!   order.
 //! - Resets are sent once and can be lost.
 //!
-//! Not here: what a link is like (`link`), handles and futures (`env::net`). To come: slow links, lost and late packets.
+//! Not here: what a link is like (`link`), what goes wrong with it (`faults`), handles and futures (`env::net`).
 
 mod connect;
 mod endpoint;
+mod faults;
 mod link;
 mod transfer;
 
@@ -29,6 +30,8 @@ use std::{
 
 use endpoint::Endpoint;
 pub(crate) use endpoint::EndpointId;
+use faults::Trouble;
+pub(crate) use faults::{DoorFault, LinkFault};
 pub use link::{Latency, LinkSettings};
 use quipu_env::Rng;
 
@@ -55,6 +58,8 @@ pub(crate) struct Effects {
     pub(crate) timers: Vec<(u64, NetEvent)>,
     /// For the trace: host, what, detail.
     pub(crate) events: Vec<(usize, &'static str, u64)>,
+    /// Kinds of faults that have happened.
+    pub(crate) faults: Vec<&'static str>,
 }
 
 struct Host {
@@ -79,11 +84,16 @@ pub(crate) struct NetModel {
     links: BTreeMap<(usize, usize), LinkSettings>,
     default_link: LinkSettings,
     cuts: BTreeSet<(usize, usize)>,
+    troubles: BTreeMap<(usize, usize), Trouble>,
+    /// A fault's number, the machine, what is wrong.
+    doors: Vec<(u64, usize, DoorFault)>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     next_id: u64,
     window_bytes: usize,
     retransmit_limit: u64,
     rng: Rng,
+    /// For what faults draw.
+    fault_rng: Rng,
     now: u64,
     effects: Effects,
 }
@@ -95,11 +105,14 @@ impl NetModel {
             links: BTreeMap::new(),
             default_link: config.link.clone(),
             cuts: BTreeSet::new(),
+            troubles: BTreeMap::new(),
+            doors: Vec::new(),
             endpoints: BTreeMap::new(),
             next_id: 0,
             window_bytes: config.window_bytes,
             retransmit_limit: u64::try_from(config.retransmit_limit.as_nanos()).unwrap_or(u64::MAX),
             rng: stream(seed, "network", &[]),
+            fault_rng: stream(seed, "network faults", &[]),
             now: 0,
             effects: Effects::default(),
         }
@@ -218,7 +231,13 @@ impl NetModel {
     fn send_reset(&mut self, from_host: usize, to: EndpointId, refused: bool) {
         let Some(endpoint) = self.endpoints.get(&to) else { return };
         let to_host = endpoint.host;
-        if self.passes(from_host, to_host) {
+        if endpoint.is_dead {
+            return self.happened("half-open");
+        }
+        if self.passes(from_host, to_host)
+            && !self.is_cut_by_fault(from_host, to_host)
+            && !self.is_lost(from_host, to_host)
+        {
             let at = self.now + self.latency(from_host, to_host);
             self.effects.timers.push((at, NetEvent::Reset { from_host, to, refused }));
         }

@@ -8,7 +8,8 @@ use rand::RngExt;
 
 use super::{
     NetEvent, NetModel,
-    endpoint::{EndpointId, Packet, State},
+    endpoint::{EndpointId, Packet, Sent, State},
+    faults::Passage,
 };
 use crate::seed::hash_of;
 
@@ -62,11 +63,16 @@ impl NetModel {
 
     /// How many bytes of `offered` the connection takes now: at least 1. Not always as many as it could.
     pub(crate) fn poll_room(&mut self, id: EndpointId, waker: &Waker, offered: usize) -> Poll<io::Result<usize>> {
+        let is_shut = self.is_window_shut(id);
         let Some(endpoint) = self.endpoints.get_mut(&id) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         if let Some(kind) = endpoint.write_failure() {
             return Poll::Ready(Err(kind.into()));
+        }
+        if is_shut {
+            endpoint.writer = Some(waker.clone());
+            return Poll::Pending;
         }
         let room = self.window_bytes.saturating_sub(endpoint.unread_bytes).min(offered);
         if room == 0 {
@@ -82,6 +88,9 @@ impl NetModel {
         let mut whole = join(chunks);
         if let Some(endpoint) = self.endpoints.get_mut(&id) {
             endpoint.unread_bytes += whole.len();
+        }
+        for segment in self.tiny_segments(id, &mut whole) {
+            self.send_packet(id, Packet::Data(segment));
         }
         while !whole.is_empty() {
             let most = whole.len().min(PACKET_BYTES_MAX);
@@ -110,14 +119,21 @@ impl NetModel {
     pub(super) fn send_packet(&mut self, id: EndpointId, packet: Packet) {
         let Some(endpoint) = self.endpoints.get(&id) else { return };
         let (Some(to), None) = (endpoint.peer_host, endpoint.failure) else { return };
-        let arrival = self.now + self.latency(endpoint.host, to);
+        let host = endpoint.host;
+        if self.is_severed(id, &packet) {
+            return;
+        }
+        let arrival = match self.troubled_arrival(host, to, packet.len() as u64) {
+            Some(arrival) => arrival,
+            None => self.now + self.latency(host, to),
+        };
         let endpoint = self.endpoints.get_mut(&id).expect("it was there just now");
         endpoint.last_arrival = endpoint.last_arrival.max(arrival);
-        let at = endpoint.last_arrival;
-        endpoint.outbox.push_back((at, packet));
+        let due = endpoint.last_arrival;
+        endpoint.outbox.push_back(Sent { at: self.now, due, packet });
         if !endpoint.transmit_scheduled {
             endpoint.transmit_scheduled = true;
-            self.effects.timers.push((at, NetEvent::Transmit(id)));
+            self.effects.timers.push((due, NetEvent::Transmit(id)));
         }
     }
 
@@ -125,25 +141,35 @@ impl NetModel {
     pub(super) fn transmit(&mut self, id: EndpointId) {
         loop {
             let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-            let Some((due, _)) = endpoint.outbox.front() else {
+            let Some(first) = endpoint.outbox.front() else {
                 endpoint.transmit_scheduled = false;
                 return self.forget_if_done(id);
             };
-            if *due > self.now {
-                let due = *due;
+            if first.due > self.now {
+                let due = first.due;
                 return self.effects.timers.push((due, NetEvent::Transmit(id)));
             }
+            let bytes = first.packet.len() as u64;
             let (host, to) = (endpoint.host, endpoint.peer_host.expect("packets are sent to a known machine"));
             if !self.passes(host, to) {
                 return self.retransmit_later(id);
             }
+            match self.passage(id, host, to, bytes) {
+                Passage::Through => {}
+                Passage::Lost => return self.retransmit_later(id),
+                Passage::Waits => return,
+            }
             let endpoint = self.endpoints.get_mut(&id).expect("it was there just now");
             (endpoint.stuck_since, endpoint.attempts) = (None, 0);
-            let (_, packet) = endpoint.outbox.pop_front().expect("there is a first one");
+            let sent = endpoint.outbox.pop_front().expect("there is a first one");
+            let was_held = sent.at < endpoint.held_until && matches!(sent.packet, Packet::Data(_));
             let (peer, peer_boot) = (endpoint.peer, endpoint.peer_boot);
             let peer = peer.expect("packets are sent to a known endpoint");
+            if was_held {
+                self.happened("late-segments");
+            }
             if self.hosts[to].boot == peer_boot {
-                self.deliver(id, peer, to, packet);
+                self.deliver(id, peer, to, sent);
             } else {
                 self.send_reset(to, id, false);
             }
@@ -162,12 +188,18 @@ impl NetModel {
         self.effects.timers.push((now + pause, NetEvent::Transmit(id)));
     }
 
-    fn deliver(&mut self, from: EndpointId, to: EndpointId, to_host: usize, packet: Packet) {
+    fn deliver(&mut self, from: EndpointId, to: EndpointId, to_host: usize, mut sent: Sent) {
+        let cut = self.before_reset(from, sent.packet.len());
+        if let (Some(cut), Packet::Data(bytes)) = (cut, &mut sent.packet) {
+            bytes.truncate(cut);
+        }
+        let packet = sent.packet;
         let (what, detail) = match &packet {
             Packet::Accepted => ("accepted", 0),
             Packet::Data(bytes) => ("segment", hash_of(bytes)),
             Packet::Finish => ("finish", 0),
             Packet::Read(count) => ("window", *count as u64),
+            Packet::Reset => ("reset", 0),
         };
         self.effects.events.push((to_host, what, detail ^ to.0.rotate_left(32)));
         let known = self.endpoints.get_mut(&to).filter(|peer| peer.failure.is_none());
@@ -184,14 +216,20 @@ impl NetModel {
                 self.send_reset(to_host, from, false);
                 return self.forget(to);
             }
+            Packet::Data(bytes) if bytes.is_empty() => {}
             Packet::Data(bytes) => peer.inbox.push_back(bytes),
             Packet::Finish => peer.peer_finished = true,
             Packet::Read(count) => peer.unread_bytes = peer.unread_bytes.saturating_sub(count),
+            Packet::Reset => return self.fail(to, io::ErrorKind::ConnectionReset),
         }
         self.effects.wakers.extend(match what {
             "segment" | "finish" => peer.reader.take(),
             _ => peer.writer.take(),
         });
+        if cut.is_some() {
+            self.break_off(from);
+            self.break_off(to);
+        }
     }
 
     /// Nothing goes through this endpoint any more.
@@ -203,6 +241,16 @@ impl NetModel {
         endpoint.failure.get_or_insert(kind);
         endpoint.outbox.clear();
         self.effects.wakers.extend(endpoint.take_wakers());
+    }
+}
+
+impl Packet {
+    /// Bytes of data.
+    fn len(&self) -> usize {
+        match self {
+            Self::Data(bytes) => bytes.len(),
+            Self::Accepted | Self::Finish | Self::Read(_) | Self::Reset => 0,
+        }
     }
 }
 

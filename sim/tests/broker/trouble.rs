@@ -138,7 +138,7 @@ impl Stage {
             Trouble::Unreachable(duration) => {
                 self.world.partition(&[node], &[&self.clients]);
                 self.world.sleep(duration).await;
-                self.world.heal(&[node], &[&self.clients]);
+                self.world.mend(&[node], &[&self.clients]);
             }
             Trouble::StalledDisk(duration) => node.stall_disk(duration),
             Trouble::Paused(duration) => {

@@ -1,0 +1,152 @@
+//! Checkers: from a history, what must not be in it. Names are those of `jepsen.tests.kafka` where it has one.
+//!
+//! | checker | it finds |
+//! |---|---|
+//! | `lost-write` | what was acknowledged or read is gone, though something behind it is there |
+//! | `unseen` | what was acknowledged or read is gone, and the log ends before it |
+//! | `duplicate` | one record in two places |
+//! | `inconsistent-offsets` | two records in one place |
+//! | `G1a` | a record of a send that failed |
+//! | `precommitted-read` | a record at or behind the high watermark (or the last stable offset) that the same answer tells |
+//! | `poll-skip` | a poll begins behind where the last one ended |
+//! | `nonmonotonic-poll` | a poll begins before where the last one ended |
+//! | `int-poll-skip` | a gap within one poll |
+//! | `int-nonmonotonic-poll` | offsets that don't rise within one poll |
+//! | `nonmonotonic-send` | a producer's later batch has the lower offset |
+//! | `int-send-skip` | records of one batch are not neighbours in the log |
+//! | `real-time` | what was acknowledged before another send began has the higher offset |
+//! | `stale-watermark` | an answer knows less of the log than somebody was told before the question |
+//! | `deleted-read` | records that were deleted are served |
+//! | `bounds` | a log start above the high watermark |
+//! | `corrupt-read`, `broken-promise`, `unexpected-error` | noted by the clients themselves |
+//!
+//! Invariants
+//! - Each is a pure function of the history, and knows nothing of any bug.
+//! - Offsets are dense: nothing is compacted yet, and nothing but `DeleteRecords` moves a log's start.
+//!
+//! Not here: the inside of the broker ([`crate::inside`]), liveness ([`mod@crate::run`]). Read `facts` next.
+
+mod deleted;
+mod facts;
+mod loss;
+mod places;
+mod polls;
+mod sends;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use self::facts::Facts;
+use crate::{
+    history::{History, LogIndex, What},
+    plan::Loss,
+};
+
+/// Something that must not be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which check failed.
+    pub checker: String,
+    /// What is wrong, and where.
+    pub message: String,
+    /// The operations that show it, by their place in the history.
+    pub ops: Vec<usize>,
+    /// The log that it is about, if it is one.
+    pub log: Option<u32>,
+}
+
+impl Violation {
+    /// One that is about no operation.
+    #[must_use]
+    pub fn new(checker: &str, message: impl Into<String>) -> Self {
+        Self { checker: checker.to_owned(), message: message.into(), ops: Vec::new(), log: None }
+    }
+
+    /// One about a log, shown by these operations.
+    fn of(checker: &str, log: LogIndex, ops: &[usize], message: String) -> Self {
+        Self { checker: checker.to_owned(), message, ops: ops.to_vec(), log: Some(log.0) }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.checker, self.message)
+    }
+}
+
+type Checker = fn(&Facts<'_>) -> Vec<Violation>;
+
+/// In the order in which they are told: what says most comes first.
+const CHECKERS: &[Checker] = &[
+    strange,
+    places::inconsistent_offsets,
+    places::duplicate,
+    places::failed_reads,
+    loss::lost_writes,
+    polls::within,
+    polls::between,
+    polls::precommitted,
+    sends::nonmonotonic,
+    sends::skips,
+    times::real_time,
+    times::stale_watermarks,
+    deleted::reads,
+];
+
+/// What may follow from a loss: if the loss is allowed, these are.
+const FOLLOW_FROM_LOSS: &[&str] = &[
+    "lost-write",
+    "unseen",
+    "duplicate",
+    "inconsistent-offsets",
+    "poll-skip",
+    "nonmonotonic-poll",
+    "nonmonotonic-send",
+    "int-send-skip",
+    "real-time",
+    "stale-watermark",
+    "deleted-read",
+];
+
+/// All violations in a history that `loss` does not allow, those that say most first.
+#[must_use]
+pub fn check(history: &History, loss: Loss) -> Vec<Violation> {
+    let facts = Facts::new(history);
+    let reported: BTreeSet<u32> = history
+        .ops
+        .iter()
+        .filter_map(|op| match &op.what {
+            What::Unreadable { log, .. } => Some(log.0),
+            _ => None,
+        })
+        .collect();
+    let is_allowed = |violation: &Violation| {
+        FOLLOW_FROM_LOSS.contains(&violation.checker.as_str())
+            && match loss {
+                Loss::None => false,
+                Loss::Reported => violation.log.is_some_and(|log| reported.contains(&log)),
+                Loss::Silent => true,
+            }
+    };
+    CHECKERS.iter().flat_map(|check| check(&facts)).filter(|violation| !is_allowed(violation)).collect()
+}
+
+/// What clients noted themselves.
+fn strange(facts: &Facts<'_>) -> Vec<Violation> {
+    let ops = facts.history.ops.iter().enumerate();
+    let strange = ops.filter_map(|(index, op)| match &op.what {
+        What::Strange { checker, detail } => Some(Violation {
+            checker: checker.clone(),
+            message: format!("client {}: {detail}", op.client),
+            ops: vec![index],
+            log: None,
+        }),
+        _ => None,
+    });
+    strange.collect()
+}

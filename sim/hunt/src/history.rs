@@ -1,0 +1,348 @@
+//! What clients asked and were told, in the order of asking: all that the checkers of [`crate::check`] look at.
+//!
+//! Invariants
+//! - An operation is noted when it is invoked and completed once at most. One that never completes may or may not have taken
+//!   place, like one that ended in [`Outcome::Info`].
+//! - A [`Value`] is sent once in a run, to one log.
+//! - Times are the run's own, in nanoseconds: they can be compared between clients.
+//!
+//! Not here: what is right and what is wrong ([`crate::check`]).
+
+use core::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// Names a record for good: the client that sent it, and its number among all that this client sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Value {
+    /// Who sent it.
+    pub client: u32,
+    /// Which of its records it is, from 0.
+    pub number: u32,
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.client, self.number)
+    }
+}
+
+/// A partition of one life of a topic: a topic that was deleted and made again is another one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogName {
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id.
+    pub id: String,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// A log's place in [`History::logs`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct LogIndex(pub u32);
+
+/// How an operation ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It took place.
+    Ok,
+    /// It did not take place.
+    Fail,
+    /// Nobody knows.
+    Info,
+}
+
+/// A record where somebody found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// Where.
+    pub offset: i64,
+    /// Which.
+    pub value: Value,
+}
+
+/// What was asked, and, where it completed, what the answer was.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A batch was produced.
+    Send {
+        /// Where to.
+        log: LogIndex,
+        /// Its records.
+        values: Vec<Value>,
+        /// Where the first of them was said to be.
+        base_offset: Option<i64>,
+    },
+    /// A consumer fetched, from where its last poll or seek had left it.
+    Poll {
+        /// Which log.
+        log: LogIndex,
+        /// The first offset wanted.
+        from: i64,
+        /// What came of that offset and later ones.
+        records: Vec<Found>,
+        /// As told.
+        high_watermark: i64,
+        /// As told.
+        last_stable: i64,
+        /// As told; -1 where the version does not tell.
+        log_start: i64,
+    },
+    /// A consumer went elsewhere.
+    Seek {
+        /// Which log.
+        log: LogIndex,
+        /// Where it stands now.
+        to: i64,
+    },
+    /// When nobody wrote any more, all of a log was read.
+    Audit {
+        /// Which log.
+        log: LogIndex,
+        /// Its first offset, as told.
+        start: i64,
+        /// Its end, as told.
+        end: i64,
+        /// All that was there.
+        records: Vec<Found>,
+    },
+    /// When nobody wrote any more, a part of a log could not be read, and the broker said so.
+    Unreadable {
+        /// Which log.
+        log: LogIndex,
+        /// From which offset on.
+        from: i64,
+        /// What the broker said.
+        why: String,
+    },
+    /// Records below an offset were deleted.
+    DeleteRecords {
+        /// Which log.
+        log: LogIndex,
+        /// Up to, and without, this offset; all there are if -1.
+        to: i64,
+        /// The new first offset, as told.
+        low_watermark: Option<i64>,
+    },
+    /// A topic was made.
+    CreateTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// A topic was deleted, with all its logs.
+    DeleteTopic {
+        /// Its name.
+        topic: String,
+        /// Its id.
+        id: String,
+    },
+    /// When nobody wrote any more, these topics were there.
+    Topics {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// A client met something that must not be, whatever happens to the broker.
+    Strange {
+        /// The check that it fails.
+        checker: String,
+        /// What it was.
+        detail: String,
+    },
+}
+
+impl What {
+    /// The log that it is about, if it is one.
+    #[must_use]
+    pub const fn log(&self) -> Option<LogIndex> {
+        match self {
+            Self::Send { log, .. }
+            | Self::Poll { log, .. }
+            | Self::Seek { log, .. }
+            | Self::Audit { log, .. }
+            | Self::Unreadable { log, .. }
+            | Self::DeleteRecords { log, .. } => Some(*log),
+            Self::CreateTopic { .. } | Self::DeleteTopic { .. } | Self::Topics { .. } | Self::Strange { .. } => None,
+        }
+    }
+}
+
+/// One operation.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Op {
+    /// Who asked.
+    pub client: u32,
+    /// When.
+    pub invoked: u64,
+    /// When it had its answer.
+    pub completed: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it was.
+    pub what: What,
+}
+
+impl Op {
+    /// Whether it is known to have taken place.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.outcome == Outcome::Ok && self.completed.is_some()
+    }
+}
+
+/// All operations of a run, in the order in which they were invoked.
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct History {
+    /// The logs.
+    pub logs: Vec<LogName>,
+    /// The operations.
+    pub ops: Vec<Op>,
+}
+
+impl History {
+    /// A log's place, which it is given if it has none.
+    pub fn log(&mut self, topic: &str, id: &str, partition: i32) -> LogIndex {
+        let is_it = |log: &LogName| log.partition == partition && log.id == id && log.topic == topic;
+        let index = self.logs.iter().position(is_it).unwrap_or_else(|| {
+            self.logs.push(LogName { topic: topic.to_owned(), id: id.to_owned(), partition });
+            self.logs.len() - 1
+        });
+        LogIndex(u32::try_from(index).expect("a run has few logs"))
+    }
+
+    /// A log's name.
+    ///
+    /// # Panics
+    /// If the history has no such log.
+    #[must_use]
+    pub fn name(&self, log: LogIndex) -> &LogName {
+        &self.logs[log.0 as usize]
+    }
+
+    /// One line about an operation, for people.
+    #[must_use]
+    pub fn tell(&self, index: usize) -> String {
+        let Op { client, invoked, completed, outcome, what } = &self.ops[index];
+        let seconds = |nanos: u64| format!("{}.{:06}", nanos / 1_000_000_000, nanos % 1_000_000_000 / 1000);
+        let end = completed.map_or_else(|| "?".to_owned(), seconds);
+        let outcome = if completed.is_some() { format!("{outcome:?}").to_lowercase() } else { "unanswered".to_owned() };
+        format!("{}..{end} client {client} {} -> {outcome}", seconds(*invoked), self.tell_what(what))
+    }
+
+    fn tell_what(&self, what: &What) -> String {
+        let values = |values: &[Value]| match values {
+            [] => "nothing".to_owned(),
+            [one] => one.to_string(),
+            [first, .., last] => format!("{first}..{last} ({} records)", values.len()),
+        };
+        let found = |records: &[Found]| match records {
+            [] => "nothing".to_owned(),
+            [one] => format!("{}@{}", one.value, one.offset),
+            [first, .., last] => {
+                format!("{}@{} .. {}@{} ({})", first.value, first.offset, last.value, last.offset, records.len())
+            }
+        };
+        match what {
+            What::Send { log, values: sent, base_offset } => {
+                let at = base_offset.map_or_else(String::new, |offset| format!(" at {offset}"));
+                format!("send {} {}{at}", self.name(*log), values(sent))
+            }
+            What::Poll { log, from, records, high_watermark, .. } => {
+                format!("poll {} from {from}: {}, high watermark {high_watermark}", self.name(*log), found(records))
+            }
+            What::Seek { log, to } => format!("seek {} to {to}", self.name(*log)),
+            What::Audit { log, start, end, records } => {
+                format!("audit {} {start}..{end}: {}", self.name(*log), found(records))
+            }
+            What::Unreadable { log, from, why } => format!("cannot read {} from {from}: {why}", self.name(*log)),
+            What::DeleteRecords { log, to, low_watermark } => {
+                format!("delete records of {} below {to}: low watermark {low_watermark:?}", self.name(*log))
+            }
+            What::CreateTopic { topic } => format!("create topic {topic}"),
+            What::DeleteTopic { topic, id } => format!("delete topic {topic} ({id})"),
+            What::Topics { ids } => format!("{} topics are there", ids.len()),
+            What::Strange { checker, detail } => format!("{checker}: {detail}"),
+        }
+    }
+}
+
+/// An operation that was noted and may be completed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpIndex(pub usize);
+
+/// A history in the making. A clone is the same one.
+#[derive(Clone, Default, Debug)]
+pub struct Recorder(Arc<Mutex<History>>);
+
+impl Recorder {
+    fn with<T>(&self, work: impl FnOnce(&mut History) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A log's place.
+    #[must_use]
+    pub fn log(&self, topic: &str, id: &str, partition: i32) -> LogIndex {
+        self.with(|history| history.log(topic, id, partition))
+    }
+
+    /// Notes an operation that begins.
+    #[must_use]
+    pub fn invoke(&self, client: u32, now: u64, what: What) -> OpIndex {
+        self.with(|history| {
+            history.ops.push(Op { client, invoked: now, completed: None, outcome: Outcome::Info, what });
+            OpIndex(history.ops.len() - 1)
+        })
+    }
+
+    /// Notes how it ended; `answer` puts what was told into it.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn complete(&self, op: OpIndex, now: u64, outcome: Outcome, answer: impl FnOnce(&mut What)) {
+        self.with(|history| {
+            let op = &mut history.ops[op.0];
+            assert!(op.completed.is_none(), "an operation completes once");
+            (op.completed, op.outcome) = (Some(now), outcome);
+            answer(&mut op.what);
+        });
+    }
+
+    /// Notes something that takes no time.
+    pub fn note(&self, client: u32, now: u64, what: What) {
+        let op = self.invoke(client, now, what);
+        self.complete(op, now, Outcome::Ok, |_| {});
+    }
+
+    /// The first operation of this kind that is known to have taken place, looked for backwards.
+    #[must_use]
+    pub fn last<T>(&self, matches: impl Fn(&Op) -> Option<T>) -> Option<T> {
+        self.with(|history| history.ops.iter().rev().find_map(matches))
+    }
+
+    /// The history so far.
+    #[must_use]
+    pub fn take(&self) -> History {
+        self.with(core::mem::take)
+    }
+
+    /// Operations so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.with(|history| history.ops.len())
+    }
+
+    /// Whether nothing was asked yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

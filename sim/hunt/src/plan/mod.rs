@@ -1,0 +1,263 @@
+//! A plan: everything that a run is, as data that can be printed, edited, saved and run again.
+//!
+//! ```toml
+//! format = 1
+//! seed = 7                     # chance beneath the plan: how long things take, what a power cut keeps
+//! [config]                     # the broker and its machine
+//! [config.kafka]               # Kafka's properties of the broker
+//! [budget]                     # what is promised under these faults
+//! [[workload.topics]]          # made before anything else
+//! [[workload.clients]]         # each on a machine of its own, each with its operations
+//! [[faults]]                   # what goes wrong when
+//! ```
+//!
+//! Invariants
+//! - A plan means the same for ever. Every choice stands in it, or is drawn from its seed by a stream with a name. Defaults of
+//!   fields that are left out are a part of the format.
+//! - What is printed is read back as the same plan.
+//!
+//! Not here: how plans come from seeds ([`crate::swarm`]), what they do ([`mod@crate::run`]). Read [`operation`] next.
+
+pub mod operation;
+mod text;
+
+use std::collections::BTreeMap;
+
+use quipu_sim::{PowerCut, fault::Fault};
+use serde::{Deserialize, Serialize};
+
+use self::operation::Operation;
+pub use self::text::PlanError;
+
+/// The only format there is so far.
+pub const FORMAT: i64 = 1;
+/// The machine of the broker.
+pub const BROKER: &str = "broker";
+/// Where the broker keeps everything.
+pub const DATA_DIR: &str = "/var/quipu";
+
+/// See the module.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: i64,
+    /// For everything that is not in the plan.
+    #[serde(default)]
+    pub seed: u64,
+    /// The broker and its machine.
+    #[serde(default)]
+    pub config: Config,
+    /// What is promised.
+    #[serde(default)]
+    pub budget: Budget,
+    /// What clients do.
+    #[serde(default)]
+    pub workload: Workload,
+    /// What goes wrong, in the order of time.
+    #[serde(default)]
+    pub faults: Vec<TimedFault>,
+}
+
+/// The broker and its machine.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Shards.
+    pub shards: u16,
+    /// What its disk keeps when the power goes, unless a fault says otherwise.
+    pub power_cut: PowerCut,
+    /// Whether a power cut may stop inside a sector.
+    pub torn_sectors: bool,
+    /// Whether a file's unwritten end may hold old bytes of the device.
+    pub garbage_tails: bool,
+    /// Whether the disk takes direct I/O.
+    pub direct_io: bool,
+    /// How long a sync takes, about, microseconds.
+    pub sync_us: u64,
+    /// How long a packet takes at least, microseconds.
+    pub latency_min_us: u64,
+    /// And at most.
+    pub latency_max_us: u64,
+    /// Bytes of a connection that may be under way.
+    pub window_bytes: usize,
+    /// Bytes of a file of the write-ahead log.
+    pub wal_file_bytes: u64,
+    /// Bytes of batches that are in no segment yet.
+    pub memory_tail_bytes: usize,
+    /// Bytes of requests.
+    pub memory_requests_bytes: usize,
+    /// Bytes of replies.
+    pub memory_replies_bytes: usize,
+    /// Whether the broker does legal but unusual things on purpose.
+    pub buggify: bool,
+    /// Kafka's properties of the broker.
+    pub kafka: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    /// Part of the format: these never change.
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            power_cut: PowerCut::Random,
+            torn_sectors: true,
+            garbage_tails: true,
+            direct_io: true,
+            sync_us: 80,
+            latency_min_us: 50,
+            latency_max_us: 500,
+            window_bytes: 256 * 1024,
+            wal_file_bytes: 1 << 20,
+            memory_tail_bytes: 1 << 20,
+            memory_requests_bytes: 4 << 20,
+            memory_replies_bytes: 4 << 20,
+            buggify: false,
+            kafka: BTreeMap::from([("socket.request.max.bytes".to_owned(), "2097152".to_owned())]),
+        }
+    }
+}
+
+/// What may become of what was acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loss {
+    /// Nothing: it is there, once, in order.
+    None,
+    /// It may be lost where the broker says so.
+    Reported,
+    /// It may be lost without a word. What is there is still what somebody sent.
+    Silent,
+}
+
+/// What is promised under a plan's faults.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// What may be lost.
+    pub loss: Loss,
+    /// When nothing is wrong any more, everything finishes within this time, milliseconds.
+    pub liveness_ms: u64,
+}
+
+impl Default for Budget {
+    /// Part of the format: these never change.
+    fn default() -> Self {
+        Self { loss: Loss::None, liveness_ms: 120_000 }
+    }
+}
+
+/// What clients do.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    /// Topics that are made first.
+    pub topics: Vec<Topic>,
+    /// The clients.
+    pub clients: Vec<Client>,
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    #[serde(default = "one")]
+    pub partitions: i32,
+    /// Its properties.
+    #[serde(default)]
+    pub kafka: BTreeMap<String, String>,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+/// A client.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Client {
+    /// The name of its machine.
+    pub name: String,
+    /// Whether its batches carry sequence numbers. It then sends them until they are acknowledged; else once.
+    pub idempotent: bool,
+    /// -1 (all), 1 or 0.
+    pub acks: i16,
+    /// none, gzip, snappy, lz4 or zstd.
+    pub codec: String,
+    /// Produce requests under way at once.
+    pub pipelined: usize,
+    /// The version of its Produce requests.
+    pub produce_version: i16,
+    /// The version of its Fetch requests.
+    pub fetch_version: i16,
+    /// What a produce request gives the broker, milliseconds.
+    pub timeout_ms: i32,
+    /// How long it waits for any answer, milliseconds.
+    pub patience_ms: u64,
+    /// How long it rests after each operation, milliseconds.
+    pub pace_ms: u64,
+    /// Whether it fetches committed records only.
+    pub read_committed: bool,
+    /// Bytes that a fetch waits for.
+    pub fetch_min_bytes: i32,
+    /// Bytes of a fetch at most.
+    pub fetch_max_bytes: i32,
+    /// Bytes of a fetch of each partition at most.
+    pub partition_max_bytes: i32,
+    /// How long a fetch waits, milliseconds.
+    pub fetch_wait_ms: i32,
+    /// What it does.
+    pub operations: Vec<Operation>,
+}
+
+impl Default for Client {
+    /// Part of the format: these never change.
+    fn default() -> Self {
+        Self {
+            name: "client".to_owned(),
+            idempotent: true,
+            acks: -1,
+            codec: "none".to_owned(),
+            pipelined: 1,
+            produce_version: 13,
+            fetch_version: 17,
+            timeout_ms: 1500,
+            patience_ms: 2000,
+            pace_ms: 0,
+            read_committed: false,
+            fetch_min_bytes: 1,
+            fetch_max_bytes: 1 << 20,
+            partition_max_bytes: 1 << 20,
+            fetch_wait_ms: 500,
+            operations: Vec::new(),
+        }
+    }
+}
+
+/// A fault and when it begins.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimedFault {
+    /// Milliseconds since the run began.
+    pub at_ms: u64,
+    /// What goes wrong.
+    pub fault: Fault,
+}
+
+impl Plan {
+    /// Operations of all clients.
+    #[must_use]
+    pub fn operation_count(&self) -> usize {
+        self.workload.clients.iter().map(|client| client.operations.len()).sum()
+    }
+
+    /// Whether any client deletes this topic.
+    #[must_use]
+    pub fn is_deleted(&self, topic: &str) -> bool {
+        let deletes = |operation: &Operation| matches!(operation, Operation::Delete { topic: name } if name == topic);
+        self.workload.clients.iter().flat_map(|client| &client.operations).any(deletes)
+    }
+}

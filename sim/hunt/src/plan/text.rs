@@ -1,0 +1,242 @@
+//! Plans as text: printed so that people like to read them, read with errors that name line and field.
+
+use core::fmt;
+
+use quipu_records::Codec;
+use serde::Deserialize;
+use toml::Value;
+
+use super::{FORMAT, Plan};
+
+/// Why a text is no plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlanError {
+    /// Where, from 1; none if it is nowhere in particular.
+    pub line: Option<usize>,
+    /// What, with the field's name.
+    pub message: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// Only what tells the format.
+#[derive(Deserialize)]
+struct Head {
+    format: Option<toml::Spanned<Value>>,
+}
+
+impl Plan {
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// If the text is no TOML, a field is unknown or has a value that it can't have, or the format is another.
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let failed = |error: toml::de::Error| {
+            let line = error.span().map(|span| line_of(text, span.start));
+            let field = error.span().and_then(|span| field_at(text, span.start));
+            let message = error.message().trim_end().to_owned();
+            let message = match field {
+                Some(field) if !message.contains(&field) => format!("{field}: {message}"),
+                _ => message,
+            };
+            PlanError { line, message }
+        };
+        let head: Head = toml::from_str(text).map_err(failed)?;
+        match head.format {
+            Some(format) if *format.get_ref() == Value::Integer(FORMAT) => {}
+            Some(format) => {
+                let message =
+                    format!("format: it is {}, and this program reads plans of format {FORMAT} only", format.get_ref());
+                return Err(PlanError { line: Some(line_of(text, format.span().start)), message });
+            }
+            None => return Err(PlanError { line: None, message: format!("format is missing: format = {FORMAT}") }),
+        }
+        let plan: Self = toml::from_str(text).map_err(failed)?;
+        plan.check().map_err(|(needle, message)| PlanError { line: line_with(text, &needle), message })?;
+        Ok(plan)
+    }
+
+    /// What only all of it together tells. Errors: a word to look for in the text, and the message.
+    fn check(&self) -> Result<(), (String, String)> {
+        let mut names = std::collections::BTreeSet::from([super::BROKER]);
+        for client in &self.workload.clients {
+            let quoted = format!("\"{}\"", client.name);
+            if !names.insert(&client.name) {
+                return Err((quoted, format!("name: there is a machine {:?} already", client.name)));
+            }
+            let in_client = |field: &str, why: String| (quoted.clone(), format!("client {quoted}: {field}: {why}"));
+            client.codec.parse::<Codec>().map_err(|error| in_client("codec", error.to_string()))?;
+            if !(-1..=1).contains(&client.acks) {
+                return Err(in_client("acks", format!("{} is neither -1, 0 nor 1", client.acks)));
+            }
+            if !(1..=5).contains(&client.pipelined) {
+                return Err(in_client("pipelined", format!("{} is not from 1 to 5", client.pipelined)));
+            }
+            if !(3..=13).contains(&client.produce_version) {
+                return Err(in_client("produce_version", format!("{} is not from 3 to 13", client.produce_version)));
+            }
+            if !(4..=18).contains(&client.fetch_version) {
+                return Err(in_client("fetch_version", format!("{} is not from 4 to 18", client.fetch_version)));
+            }
+        }
+        let config = &self.config;
+        if !(1..=64).contains(&config.shards) {
+            return Err(("shards".to_owned(), format!("config.shards: {} is not from 1 to 64", config.shards)));
+        }
+        if config.latency_min_us > config.latency_max_us {
+            let message = "config.latency_min_us: it is more than latency_max_us".to_owned();
+            return Err(("latency_min_us".to_owned(), message));
+        }
+        crate::run::broker_config(config).map(|_| ()).map_err(|message| (String::new(), format!("config: {message}")))
+    }
+
+    /// Prints a plan.
+    ///
+    /// # Panics
+    /// Never: every plan has a text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let Ok(Value::Table(plan)) = Value::try_from(self) else { panic!("every plan is a table") };
+        let mut out = String::new();
+        scalars(&mut out, &plan);
+        section(&mut out, "config", table(&plan, "config"));
+        section(&mut out, "budget", table(&plan, "budget"));
+        let workload = table(&plan, "workload");
+        for list in ["topics", "clients"] {
+            for entry in entries(workload, list) {
+                out.push_str(&format!("\n[[workload.{list}]]\n"));
+                scalars(&mut out, entry);
+                if let Some(Value::Table(kafka)) = entry.get("kafka").filter(|kafka| !is_empty(kafka)) {
+                    out.push_str(&format!("[workload.{list}.kafka]\n"));
+                    scalars(&mut out, kafka);
+                }
+            }
+        }
+        for entry in entries(&plan, "faults") {
+            out.push_str("\n[[faults]]\n");
+            scalars(&mut out, entry);
+            for (kind, fault) in table(entry, "fault") {
+                out.push_str(&format!("fault.{kind} = {fault}\n"));
+            }
+        }
+        out
+    }
+}
+
+type Table = toml::Table;
+
+fn table<'a>(of: &'a Table, name: &str) -> &'a Table {
+    of.get(name).and_then(Value::as_table).expect("it is a table of every plan")
+}
+
+fn entries<'a>(of: &'a Table, name: &str) -> impl Iterator<Item = &'a Table> {
+    of.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_table().is_some_and(Table::is_empty)
+}
+
+fn section(out: &mut String, name: &str, values: &Table) {
+    out.push_str(&format!("\n[{name}]\n"));
+    scalars(out, values);
+    for (inner, value) in values {
+        if let Some(value) = value.as_table() {
+            section(out, &format!("{name}.{inner}"), value);
+        }
+    }
+}
+
+/// All that is no table; operations one on a line.
+fn scalars(out: &mut String, values: &Table) {
+    for (name, value) in values {
+        let name = if name.contains('.') { format!("{name:?}") } else { name.clone() };
+        match value {
+            Value::Table(_) => {}
+            Value::Array(list) if list.iter().any(Value::is_table) => {}
+            Value::Array(list) if list.len() > 1 => {
+                out.push_str(&format!("{name} = [\n"));
+                list.iter().for_each(|item| out.push_str(&format!("    {item},\n")));
+                out.push_str("]\n");
+            }
+            value => out.push_str(&format!("{name} = {value}\n")),
+        }
+    }
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    text[..text.floor_char_boundary(position)].matches('\n').count() + 1
+}
+
+fn line_with(text: &str, needle: &str) -> Option<usize> {
+    if needle.is_empty() {
+        return None;
+    }
+    text.rfind(needle).map(|position| line_of(text, position))
+}
+
+/// The name before the `=` in the line that holds this position.
+fn field_at(text: &str, position: usize) -> Option<String> {
+    let line = text.lines().nth(line_of(text, position) - 1)?;
+    let (name, _) = line.split_once('=')?;
+    Some(name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swarm;
+
+    fn refused(text: &str) -> String {
+        Plan::parse(text).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for seed in 0..200 {
+            let plan = swarm::plan(seed);
+            let text = plan.to_text();
+            let again = Plan::parse(&text).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"));
+            assert_eq!(again, plan, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_empty_plan_is_a_plan() {
+        let plan = Plan::parse("format = 1\n").unwrap();
+        assert_eq!((plan.config.shards, plan.budget.liveness_ms), (1, 120_000));
+    }
+
+    #[test]
+    fn errors_name_line_and_field() {
+        assert!(refused("seed = 1\n").contains("format is missing"));
+        let other = refused("# a plan\nformat = 2\n");
+        assert!(other.starts_with("line 2: format: it is 2"), "{other}");
+        let field = refused("format = 1\n[config]\nshards = 1\nshrads = 2\n");
+        assert!(field.starts_with("line 4: ") && field.contains("shrads"), "{field}");
+        let kind = refused("format = 1\n[config]\nshards = \"two\"\n");
+        assert!(kind.starts_with("line 3: ") && kind.contains("shards"), "{kind}");
+        let fault = refused("format = 1\n\n[[faults]]\nat_ms = 5\nfault.earthquake = { strength = 7 }\n");
+        assert!(fault.starts_with("line 5: ") && fault.contains("earthquake"), "{fault}");
+        let parameter = refused("format = 1\n[[faults]]\nat_ms = 5\nfault.pause = { node = \"broker\", last = 7 }\n");
+        assert!(parameter.starts_with("line 4: ") && parameter.contains("last"), "{parameter}");
+        let operation = refused(
+            "format = 1\n[[workload.clients]]\nname = \"a\"\noperations = [\n  \"sleep 5\",\n  \"sleep long\",\n]\n",
+        );
+        assert!(operation.contains("sleep long"), "{operation}");
+        let codec = refused("format = 1\n[[workload.clients]]\nname = \"a\"\ncodec = \"rar\"\n");
+        assert!(codec.contains("client \"a\": codec"), "{codec}");
+        let property = refused("format = 1\n[config.kafka]\n\"no.such\" = \"1\"\n");
+        assert!(property.contains("no.such"), "{property}");
+        assert!(refused("format = \n").starts_with("line 1"));
+    }
+}

@@ -1,0 +1,137 @@
+//! From a plan to a verdict.
+//!
+//! ```text
+//! broker, clients, faults at their times  ->  heal  ->  everything finishes  ->  all logs are read
+//!   ->  orderly stop  ->  the data directory is whole and nothing is left behind  ->  cold start  ->  all logs are read again
+//! ```
+//!
+//! Invariants
+//! - What is asserted follows from the plan's budget, decided before anything runs.
+//! - After healing every wait has a bound: what takes longer is a violation of `liveness`.
+//! - The verdict and the hash are functions of the plan (and of bugs that were switched on).
+//!
+//! Not here: what clients do ([`crate::workload`]), what must not be in what they saw ([`crate::check`]). Read `stage` next.
+
+mod leftovers;
+mod outcome;
+mod server;
+mod stage;
+
+use core::time::Duration;
+use std::{collections::BTreeSet, sync::Arc};
+
+use quipu_broker::{Config as BrokerConfig, HostPort, Origin};
+use quipu_sim::{DiskTiming, Latency, LinkSettings, NodeConfig, Sim, SimConfig, disk::DiskOptions};
+
+pub use self::{
+    outcome::{Outcome, Tally},
+    server::End,
+};
+use self::stage::{Played, Stage};
+use crate::{
+    check::{self, Violation},
+    plan::{Config, DATA_DIR, Plan},
+    workload::PORT,
+};
+
+/// No run takes longer, in virtual time.
+const TIME_LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
+
+/// How to run a plan, beside what stands in it.
+#[derive(Clone, Default, Debug)]
+pub struct Options {
+    /// Bugs to switch on.
+    pub planted: BTreeSet<&'static str>,
+    /// Whether to keep every event.
+    pub keep_trace: bool,
+}
+
+impl Options {
+    /// With these bugs switched on. Their names live as long as the process.
+    #[must_use]
+    pub fn with_planted(names: &[String]) -> Self {
+        let planted = names.iter().map(|name| -> &'static str { Box::leak(name.clone().into_boxed_str()) }).collect();
+        Self { planted, keep_trace: false }
+    }
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: &Plan, options: &Options) -> Outcome {
+    let plan = Arc::new(plan.clone());
+    let config = SimConfig {
+        time_limit: TIME_LIMIT,
+        keep_trace: options.keep_trace,
+        link: LinkSettings { latency: latency(&plan.config) },
+        disk_timing: DiskTiming { sync: Duration::from_micros(plan.config.sync_us), ..DiskTiming::default() },
+        window_bytes: plan.config.window_bytes,
+        buggify: plan.config.buggify,
+        planted: options.planted.clone(),
+        ..SimConfig::default()
+    };
+    let begun = crate::panics::listen();
+    let played = Sim::new(plan.seed, config).try_run(|world| {
+        let stage = Stage::new(&world, &plan);
+        async move { stage.play().await }
+    });
+    match played {
+        Ok(mut report) => {
+            let Played { history, violations, tally } = core::mem::take(&mut report.value);
+            let mut all = violations;
+            all.extend(check::check(&history, plan.budget.loss));
+            Outcome::new(report, history, all, tally)
+        }
+        Err(failure) => {
+            let place = begun.first().unwrap_or(failure.message);
+            Outcome::panicked(plan.seed, Violation::new("panic", place))
+        }
+    }
+}
+
+fn latency(config: &Config) -> Latency {
+    Latency::Uniform {
+        min: Duration::from_micros(config.latency_min_us),
+        max: Duration::from_micros(config.latency_max_us),
+    }
+}
+
+/// The broker's machine.
+pub(crate) fn node_config(config: &Config) -> NodeConfig {
+    NodeConfig {
+        shards: config.shards,
+        disk: DiskOptions {
+            capacity_bytes: None,
+            direct: config.direct_io,
+            torn_sectors: config.torn_sectors,
+            garbage_tails: config.garbage_tails,
+        },
+        power_cut: config.power_cut,
+    }
+}
+
+/// The broker's configuration.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn broker_config(config: &Config) -> Result<BrokerConfig, String> {
+    let mut broker = BrokerConfig {
+        data_dir: DATA_DIR.into(),
+        listen: HostPort { host: "0.0.0.0".into(), port: PORT },
+        insecure_listen: true,
+        wal_file_bytes: config.wal_file_bytes,
+        memory_tail_bytes: config.memory_tail_bytes,
+        memory_requests_bytes: config.memory_requests_bytes,
+        memory_replies_bytes: config.memory_replies_bytes,
+        ..BrokerConfig::default()
+    };
+    for (name, value) in &config.kafka {
+        broker.apply_default(name, value, Origin::Flag(name.clone())).map_err(|error| error.message)?;
+    }
+    broker.check().map_err(|error| error.message)?;
+    Ok(broker)
+}
+
+/// What the broker serves: Kafka's number and name of each request.
+pub fn served_apis() -> impl Iterator<Item = (i16, String)> {
+    quipu_protocol::ApiKey::ALL.iter().map(|api| (*api as i16, api.name().to_owned()))
+}

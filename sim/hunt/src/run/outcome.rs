@@ -1,0 +1,99 @@
+//! What came of a run.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use quipu_sim::{ProbeEvent, Report, TraceEvent, fault::FaultCount};
+use serde::{Deserialize, Serialize};
+
+use crate::{check::Violation, history::History};
+
+/// What happened, in numbers.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tally {
+    /// Operations that clients completed.
+    pub operations: u64,
+    /// Batches acknowledged.
+    pub acknowledged: u64,
+    /// Starts of the broker.
+    pub starts: u64,
+    /// Orderly stops.
+    pub stops: u64,
+    /// Ends of the broker that came before it had started.
+    pub failed_starts: u64,
+    /// By Kafka's number: errors that clients were answered with.
+    pub codes: BTreeMap<i16, u64>,
+    /// By Kafka's number: requests that clients had an answer to.
+    pub apis: BTreeMap<i16, u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What must not be, most telling first. None: all is well.
+    pub violations: Vec<Violation>,
+    /// Equal for equal runs.
+    pub hash: u64,
+    /// Events in the hash.
+    pub event_count: u64,
+    /// How long it took by its own clock.
+    pub virtual_time: Duration,
+    /// What clients asked and were told.
+    pub history: History,
+    /// What happened, in numbers.
+    pub tally: Tally,
+    /// How often each place marked by `sometimes` was reached.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// How often a process ended at each crash point.
+    pub crash_points: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault was begun and happened.
+    pub faults: BTreeMap<&'static str, FaultCount>,
+    /// What product code told its probes.
+    pub probe_events: Vec<ProbeEvent>,
+    /// Every event, if asked for.
+    pub trace: Option<Vec<TraceEvent>>,
+}
+
+impl Outcome {
+    pub(super) fn new<T>(report: Report<T>, history: History, violations: Vec<Violation>, tally: Tally) -> Self {
+        Self {
+            violations,
+            hash: report.hash,
+            event_count: report.event_count,
+            virtual_time: report.virtual_time,
+            history,
+            tally,
+            marks: report.marks,
+            crash_points: report.crash_points,
+            faults: report.faults,
+            probe_events: report.probe_events,
+            trace: report.trace,
+        }
+    }
+
+    /// A run that ended in a panic leaves nothing else. Its hash is made from what it said.
+    pub(super) fn panicked(seed: u64, violation: Violation) -> Self {
+        let words = violation.message.bytes().fold(seed, |hash, byte| {
+            (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25)
+        });
+        Self {
+            violations: vec![violation],
+            hash: words,
+            event_count: 0,
+            virtual_time: Duration::ZERO,
+            history: History::default(),
+            tally: Tally::default(),
+            marks: BTreeMap::new(),
+            crash_points: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            probe_events: Vec::new(),
+            trace: None,
+        }
+    }
+
+    /// The first violation's checker; none if all is well.
+    #[must_use]
+    pub fn failed_checker(&self) -> Option<&str> {
+        self.violations.first().map(|violation| violation.checker.as_str())
+    }
+}

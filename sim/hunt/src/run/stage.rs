@@ -1,0 +1,361 @@
+//! A run's machines, and what happens to them in which order.
+
+use core::{future::Future, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use quipu_env::Fatal;
+use quipu_sim::{Down, Node, NodeConfig, World, fault::Fault};
+
+use super::{
+    leftovers,
+    outcome::Tally,
+    server::{End, Server},
+};
+use crate::{
+    check::Violation,
+    history::{History, What},
+    plan::{DATA_DIR, Loss, Plan, operation::Operation},
+    workload::{self, Scene},
+};
+
+/// How long a machine stays down when nothing else is said.
+const DOWN: Duration = Duration::from_millis(20);
+/// How long the broker rests after a start that was refused.
+const REFUSED: Duration = Duration::from_millis(200);
+
+/// What a run leaves.
+#[derive(Default)]
+pub(super) struct Played {
+    pub(super) history: History,
+    pub(super) violations: Vec<Violation>,
+    pub(super) tally: Tally,
+}
+
+/// What the run's parts tell each other.
+struct State {
+    violations: Vec<Violation>,
+    tally: Tally,
+    /// How long the broker's machine stays down after its next end.
+    down: Duration,
+    /// Somebody has asked the broker to stop.
+    is_stopping: bool,
+    /// Kinds of fault that have begun.
+    begun: BTreeSet<&'static str>,
+    /// All faults have begun.
+    is_last_begun: bool,
+    is_healed: bool,
+}
+
+/// All that is in a world. A clone is the same.
+#[derive(Clone)]
+pub(super) struct Stage {
+    plan: Arc<Plan>,
+    world: World,
+    scene: Scene,
+    server: Server,
+    auditor: Node,
+    clients: Vec<Node>,
+    state: Arc<Mutex<State>>,
+}
+
+/// Nobody waits any longer.
+struct Late;
+
+impl Stage {
+    pub(super) fn new(world: &World, plan: &Arc<Plan>) -> Self {
+        let server = Server::new(world, plan);
+        let client = |client: &crate::plan::Client| world.node(&client.name, NodeConfig::default());
+        let state = State {
+            violations: Vec::new(),
+            tally: Tally::default(),
+            down: DOWN,
+            is_stopping: false,
+            begun: BTreeSet::new(),
+            is_last_begun: plan.faults.is_empty(),
+            is_healed: false,
+        };
+        Self {
+            plan: Arc::clone(plan),
+            world: world.clone(),
+            scene: Scene::new(world, plan),
+            server,
+            auditor: world.node("auditor", NodeConfig::default()),
+            clients: plan.workload.clients.iter().map(client).collect(),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn violation(&self, checker: &str, message: impl Into<String>) {
+        self.state().violations.push(Violation::new(checker, message));
+    }
+
+    /// All of it.
+    pub(super) async fn play(self) -> Played {
+        let turbulent = async {
+            tokio::select! { biased;
+                () = self.operate() => unreachable!("the operator never leaves"),
+                () = self.strike() => unreachable!("faults end, striking does not"),
+                done = self.turbulence() => done,
+            }
+        };
+        if turbulent.await.is_ok() {
+            // An error has been noted where it was found.
+            let _late = self.calm().await;
+        }
+        self.into_played()
+    }
+
+    fn into_played(self) -> Played {
+        let codes = self.scene.codes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let apis = self.scene.apis.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let history = self.scene.recorder.take();
+        let mut state = self.state();
+        let mut tally = core::mem::take(&mut state.tally);
+        let completed = history.ops.iter().filter(|op| op.completed.is_some());
+        tally.operations = completed.count() as u64;
+        let sends = history.ops.iter().filter(|op| op.is_ok() && matches!(op.what, What::Send { .. }));
+        tally.acknowledged = sends.count() as u64;
+        (tally.codes, tally.apis) = (codes, apis);
+        Played { history, violations: core::mem::take(&mut state.violations), tally }
+    }
+
+    /// Clients work while faults happen; then everything heals, and they finish.
+    async fn turbulence(&self) -> Result<(), Late> {
+        let scene = self.scene.clone();
+        let topics = self.auditor.start(|env| workload::make_topics(env, scene));
+        let clients = async {
+            // Whatever ends a client's machine ends the client.
+            let _down = topics.join().await;
+            let mut running = Vec::new();
+            for (number, node) in (0..).zip(&self.clients) {
+                let scene = self.scene.clone();
+                running.push(node.start(|env| workload::run_client(env, scene, number)));
+            }
+            for (number, client) in running.into_iter().enumerate() {
+                if !follows(&self.plan, number) {
+                    let _down = client.join().await;
+                }
+            }
+        };
+        let mut clients = core::pin::pin!(clients);
+        let is_done = tokio::select! { biased;
+            () = clients.as_mut() => true,
+            () = self.until_faults_pass() => false,
+        };
+        if is_done {
+            self.until_faults_began().await;
+        }
+        self.heal();
+        if !is_done {
+            self.within("clients finish", clients).await?;
+        }
+        self.scene.over.store(true, Ordering::Relaxed);
+        self.within("followers finish", async {
+            for node in &self.clients {
+                let _down = node.wait_down().await;
+            }
+        })
+        .await?;
+        self.audit("the first audit").await
+    }
+
+    /// Ends when the last fault has begun.
+    async fn until_faults_began(&self) {
+        let last = self.plan.faults.iter().map(|timed| timed.at_ms).max().unwrap_or(0);
+        self.sleep_until(Duration::from_millis(last)).await;
+        while !self.state().is_last_begun {
+            self.world.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Ends when the last fault has passed.
+    async fn until_faults_pass(&self) {
+        self.until_faults_began().await;
+        let end = |timed: &crate::plan::TimedFault| Duration::from_millis(timed.at_ms) + timed.fault.lasts();
+        let last = self.plan.faults.iter().map(end).max().unwrap_or_default();
+        self.sleep_until(last).await;
+    }
+
+    async fn sleep_until(&self, at: Duration) {
+        self.world.sleep(at.saturating_sub(self.world.elapsed())).await;
+    }
+
+    fn heal(&self) {
+        self.world.heal_faults();
+        self.state().is_healed = true;
+    }
+
+    /// Waits, but no longer than the budget has it.
+    async fn within<T>(&self, what: &str, wait: impl Future<Output = T>) -> Result<T, Late> {
+        let limit = Duration::from_millis(self.plan.budget.liveness_ms);
+        tokio::select! { biased;
+            value = wait => Ok(value),
+            () = self.world.sleep(limit) => {
+                if self.plan.budget.loss == Loss::None {
+                    self.violation("liveness", format!("{what}: not within {limit:?} after everything healed{}", self.stuck()));
+                }
+                Err(Late)
+            }
+        }
+    }
+
+    /// Who is not done.
+    fn stuck(&self) -> String {
+        let names: Vec<&str> = self
+            .clients
+            .iter()
+            .zip(&self.plan.workload.clients)
+            .filter(|(node, _)| node.is_up())
+            .map(|(_, client)| client.name.as_str())
+            .collect();
+        let broker = if self.server.is_ready() { "" } else { "; the broker is not up" };
+        if names.is_empty() { broker.to_owned() } else { format!("; still busy: {}{broker}", names.join(", ")) }
+    }
+
+    async fn audit(&self, what: &str) -> Result<(), Late> {
+        let scene = self.scene.clone();
+        let audited = self.auditor.start(|env| workload::audit(env, scene));
+        let done = self.within(what, audited.join()).await;
+        if done.is_err() {
+            self.auditor.kill();
+        }
+        done.map(|_| ())
+    }
+
+    /// Nothing is wrong any more: a stop, a look at what lies there, a start, and everything is read again.
+    async fn calm(&self) -> Result<(), Late> {
+        self.state().is_stopping = true;
+        if !self.server.node.is_up() {
+            self.server.start();
+        }
+        self.within("the broker starts", async {
+            while self.server.node.is_up() && !self.server.is_ready() {
+                self.world.sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await?;
+        self.server.stop();
+        let end = self.within("the broker stops", self.server.ended()).await?;
+        if !matches!(end, End::Stopped) && self.plan.budget.loss == Loss::None {
+            self.violation("end", format!("asked to stop when nothing was wrong: {end}"));
+        }
+        self.verify().await?;
+        self.state().tally.starts += 1;
+        self.server.start();
+        self.audit("the audit after a cold start").await
+    }
+
+    async fn verify(&self) -> Result<(), Late> {
+        let look = |env| async move { quipu_storage::verify(&env, DATA_DIR.as_ref()).await };
+        let verified = self.within("verify", self.server.node.start(look).join()).await?;
+        if self.plan.budget.loss > Loss::None {
+            return Ok(());
+        }
+        match verified {
+            Ok(Ok(report)) => {
+                if let Some(first) = report.damaged.first() {
+                    let count = report.damaged.len();
+                    self.violation("verify", format!("{count} ranges are damaged, the first: {first:?}"));
+                }
+                leftovers::check(&self.server.node, &self.scene.recorder).into_iter().for_each(|left| {
+                    self.violation("leaked-file", left);
+                });
+            }
+            Ok(Err(error)) => self.violation("verify", error.to_string()),
+            Err(down) => self.violation("verify", down.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Starts the broker whenever it is down.
+    async fn operate(&self) {
+        loop {
+            self.state().tally.starts += 1;
+            self.server.start();
+            let end = self.server.ended().await;
+            let down = {
+                let mut state = self.state();
+                state.tally.stops += u64::from(matches!(end, End::Stopped));
+                state.tally.failed_starts += u64::from(!self.server.is_ready());
+                core::mem::replace(&mut state.down, DOWN)
+            };
+            if let Some((checker, message)) = self.judge(&end) {
+                self.violation(checker, message);
+            }
+            self.state().is_stopping = false;
+            let down = if matches!(end, End::Refused { .. }) { down.max(REFUSED) } else { down };
+            self.world.sleep(down).await;
+        }
+    }
+
+    /// What is wrong with an end, if something is.
+    fn judge(&self, end: &End) -> Option<(&'static str, String)> {
+        let state = self.state();
+        let disk = state.begun.iter().any(|kind| HURTS_DISK.contains(kind));
+        let files = disk || state.begun.contains("few-descriptors");
+        let is_excused = match end {
+            End::Stopped => state.is_stopping,
+            End::StoppedBadly(_) => disk,
+            End::Refused { .. } => files,
+            End::Down(Down::Killed | Down::PowerCut) => true,
+            End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
+            End::Down(_) => false,
+        };
+        (!is_excused).then(|| ("end", format!("the broker ended by itself: {end}")))
+    }
+
+    /// Begins each fault at its time.
+    async fn strike(&self) {
+        for timed in &self.plan.faults {
+            self.sleep_until(Duration::from_millis(timed.at_ms)).await;
+            if self.state().is_healed {
+                break;
+            }
+            self.begin(&timed.fault);
+        }
+        self.state().is_last_begun = true;
+        core::future::pending::<()>().await;
+    }
+
+    fn begin(&self, fault: &Fault) {
+        if let Some((_, down)) = fault.down() {
+            self.state().down = down;
+        }
+        self.state().begun.insert(fault.kind());
+        if let Err(error) = self.world.begin(fault) {
+            self.violation("plan", format!("{}: {error}", fault.kind()));
+        }
+        if let Fault::Stop { .. } = fault {
+            self.state().is_stopping = true;
+            self.server.stop();
+        }
+    }
+}
+
+/// Faults after which a broker may stop by itself, or not start.
+const HURTS_DISK: &[&str] = &[
+    "sync-fails",
+    "sync-lies",
+    "read-fails",
+    "write-fails",
+    "phantom-write",
+    "misdirected-write",
+    "bit-rot",
+    "unreadable",
+    "full-disk",
+    "wiped-disk",
+    "stale-snapshot",
+];
+
+/// Whether a client goes on until the workload is over.
+fn follows(plan: &Plan, number: usize) -> bool {
+    let operations = &plan.workload.clients[number].operations;
+    operations.iter().any(|operation| matches!(operation, Operation::Follow { .. }))
+}

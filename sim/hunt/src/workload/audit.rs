@@ -1,0 +1,102 @@
+//! The one who looks at everything when nobody writes any more: which topics there are, and all of every log.
+
+use quipu_protocol::{ErrorCode, Response};
+use quipu_sim::SimEnv;
+use quipu_wire_client::requests::{self, FetchBounds};
+
+use super::{
+    AUDITOR, Scene, admin::id_text,
+    client::{Client, Known},
+    consume::{EARLIEST, LATEST, decode, list},
+    topics,
+};
+use crate::{
+    history::{Found, What},
+    plan,
+};
+
+/// How often a request is tried that fails, before the log counts as unreadable.
+const TRIES_MAX: u32 = 20;
+
+/// Reads everything.
+pub async fn audit(env: SimEnv, scene: Scene) {
+    let mut client = Client::new(&env, &scene, AUDITOR, &plan::Client::default());
+    topics::refresh(&mut client).await;
+    let known: Vec<Known> = client.known.values().cloned().collect();
+    let ids = known.iter().map(|known| id_text(known.topic.id)).collect();
+    scene.recorder.note(AUDITOR, scene.now(), What::Topics { ids });
+    for topic in &known {
+        for partition in 0..topic.partitions {
+            read_log(&mut client, topic, partition).await;
+        }
+    }
+}
+
+async fn read_log(client: &mut Client, known: &Known, partition: i32) {
+    let log = client.log(known, partition);
+    let op = client.scene.recorder.invoke(
+        AUDITOR,
+        client.scene.now(),
+        What::Audit { log, start: 0, end: 0, records: Vec::new() },
+    );
+    let (Some(first), Some(last)) =
+        (offset(client, known, partition, EARLIEST).await, offset(client, known, partition, LATEST).await)
+    else {
+        unreadable(client, known, partition, 0, "ListOffsets fails");
+        return;
+    };
+    let mut all: Vec<Found> = Vec::new();
+    let mut next = first;
+    while next < last {
+        match fetch(client, known, partition, next).await {
+            Ok(records) => {
+                let more: Vec<Found> = records.into_iter().filter(|found| found.offset >= next).collect();
+                let Some(end) = more.last().map(|found| found.offset + 1) else {
+                    client.strange("liveness", format!("{}-{partition}: nothing at {next} of {last}", known.topic.name));
+                    break;
+                };
+                next = end;
+                all.extend(more);
+            }
+            Err(why) => {
+                unreadable(client, known, partition, next, why);
+                return;
+            }
+        }
+    }
+    let now = client.scene.now();
+    client.scene.recorder.complete(op, now, crate::history::Outcome::Ok, |what| {
+        *what = What::Audit { log, start: first, end: last, records: all };
+    });
+}
+
+fn unreadable(client: &Client, known: &Known, partition: i32, from: i64, why: &str) {
+    let log = client.log(known, partition);
+    let what = What::Unreadable { log, from, why: why.to_owned() };
+    client.scene.recorder.note(AUDITOR, client.scene.now(), what);
+}
+
+async fn offset(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Option<i64> {
+    for _ in 0..TRIES_MAX {
+        if let Some(offset) = list(client, known, partition, timestamp).await {
+            return Some(offset);
+        }
+        client.pause().await;
+    }
+    None
+}
+
+async fn fetch(client: &mut Client, known: &Known, partition: i32, from: i64) -> Result<Vec<Found>, &'static str> {
+    let mut why = "no answer";
+    for _ in 0..TRIES_MAX {
+        let request = requests::fetch(&known.topic, &[(partition, from)], FetchBounds::NOW);
+        let Some(Response::Fetch(response)) = client.call_once(17, request).await else { continue };
+        let Some(data) = response.responses.first().and_then(|topic| topic.partitions.first()) else { continue };
+        match client.code(data.error_code) {
+            ErrorCode::None => return Ok(decode(client, known, data)),
+            code => why = code.name(),
+        }
+        client.pause().await;
+    }
+    Err(why)
+}

@@ -1,0 +1,232 @@
+//! A consumer: fetches all partitions of a topic from where it stands, and goes on from there.
+//!
+//! Invariants
+//! - It stands behind the last record that it was given, or where it has sought to; nothing else moves it.
+//! - Records below where it stands (a batch may begin there) are looked at, but are not part of what it polled.
+
+use bytes::Bytes;
+use quipu_protocol::{
+    ErrorCode, Response,
+    messages::fetch::{FetchResponse, PartitionData},
+};
+use quipu_wire_client::requests::{self, FetchBounds};
+
+use super::{
+    client::{Client, Known},
+    record, topics,
+};
+use crate::{
+    history::{Found, LogIndex, OpIndex, Outcome, Value, What},
+    plan::Loss,
+};
+
+/// Versions of ListOffsets.
+const LIST_VERSION: i16 = 7;
+/// Of ListOffsets: the first offset.
+pub(super) const EARLIEST: i64 = -2;
+/// Of ListOffsets: the high watermark.
+pub(super) const LATEST: i64 = -1;
+/// Times that a follower looks for more after the workload is over.
+const LAST_LOOKS_MAX: u32 = 10_000;
+
+/// A partition as it is asked for.
+struct Asked {
+    partition: i32,
+    log: LogIndex,
+    from: i64,
+    op: OpIndex,
+}
+
+/// What a poll came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Polled {
+    /// The topic isn't there.
+    NoTopic,
+    /// There may be more.
+    Some,
+    /// It stands at the end of every partition.
+    End,
+}
+
+/// Polls until the workload is over, and then to the end of everything.
+pub(super) async fn follow(client: &mut Client, topic: &str) {
+    while !client.scene.is_over() {
+        if poll_once(client, topic).await == Polled::NoTopic {
+            client.pause().await;
+        }
+        client.rest().await;
+    }
+    for _ in 0..LAST_LOOKS_MAX {
+        if poll_once(client, topic).await != Polled::Some {
+            return;
+        }
+    }
+}
+
+/// Polls once.
+pub(super) async fn poll(client: &mut Client, topic: &str) {
+    if poll_once(client, topic).await == Polled::NoTopic {
+        client.pause().await;
+    }
+}
+
+async fn poll_once(client: &mut Client, topic: &str) -> Polled {
+    let Some(known) = topics::find(client, topic).await else { return Polled::NoTopic };
+    let asked = ask(client, &known).await;
+    let from: Vec<(i32, i64)> = asked.iter().map(|asked| (asked.partition, asked.from)).collect();
+    let bounds = FetchBounds {
+        min_bytes: client.spec.fetch_min_bytes,
+        max_bytes: client.spec.fetch_max_bytes,
+        partition_max_bytes: client.spec.partition_max_bytes,
+        max_wait_ms: client.spec.fetch_wait_ms,
+    };
+    let mut request = requests::fetch(&known.topic, &from, bounds);
+    request.isolation_level = i8::from(client.spec.read_committed);
+    let version = client.version_for(topic, client.spec.fetch_version, 13);
+    match client.call_once(version, request).await {
+        Some(Response::Fetch(response)) => take_in(client, &known, &asked, &response).await,
+        _ => Polled::Some,
+    }
+}
+
+/// Notes what is asked.
+async fn ask(client: &mut Client, known: &Known) -> Vec<Asked> {
+    // Connected before: what becomes known while it connects is not what the broker was asked after.
+    client.connection().await;
+    let now = client.scene.now();
+    let mut all = Vec::new();
+    for partition in 0..known.partitions {
+        let log = client.log(known, partition);
+        let from = *client.positions.entry(log).or_insert(0);
+        let what = What::Poll { log, from, records: Vec::new(), high_watermark: -1, last_stable: -1, log_start: -1 };
+        let op = client.scene.recorder.invoke(client.number, now, what);
+        all.push(Asked { partition, log, from, op });
+    }
+    all
+}
+
+async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: &FetchResponse) -> Polled {
+    let code = client.code(response.error_code);
+    if code != ErrorCode::None {
+        client.unexpected("Fetch", code, None);
+        return Polled::Some;
+    }
+    let mut polled = Polled::End;
+    let mut lost = Vec::new();
+    let mut is_stale = false;
+    for data in response.responses.iter().flat_map(|topic| &topic.partitions) {
+        let Some(one) = asked.iter().find(|asked| asked.partition == data.partition_index) else {
+            client.strange("broken-promise", format!("a fetch has partition {}, not asked for", data.partition_index));
+            continue;
+        };
+        match client.code(data.error_code) {
+            ErrorCode::None => {
+                let end = take_in_records(client, known, one, data);
+                if end < data.high_watermark {
+                    polled = Polled::Some;
+                }
+            }
+            code => {
+                client.scene.recorder.complete(one.op, client.scene.now(), Outcome::Fail, |_| {});
+                match code {
+                    ErrorCode::OffsetOutOfRange => lost.push((one.partition, one.log)),
+                    ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => is_stale = true,
+                    ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => client.pause().await,
+                    code => client.unexpected("Fetch", code, None),
+                }
+                polled = Polled::Some;
+            }
+        }
+    }
+    for (partition, log) in lost {
+        let start = list(client, known, partition, EARLIEST).await;
+        move_to(client, log, start.unwrap_or(0));
+        client.pause().await;
+    }
+    if is_stale {
+        client.known.remove(&known.topic.name);
+        return Polled::NoTopic;
+    }
+    polled
+}
+
+/// Answers where the client stands now.
+fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &PartitionData) -> i64 {
+    let mut found = decode(client, known, data);
+    found.retain(|found| found.offset >= asked.from);
+    let end = found.last().map_or(asked.from, |last| last.offset + 1);
+    client.positions.insert(asked.log, end);
+    client.scene.recorder.complete(asked.op, client.scene.now(), Outcome::Ok, |what| {
+        if let What::Poll { records, high_watermark, last_stable, log_start, .. } = what {
+            *records = found;
+            (*high_watermark, *last_stable, *log_start) =
+                (data.high_watermark, data.last_stable_offset, data.log_start_offset);
+        }
+    });
+    end
+}
+
+/// The records of a reply; those that nobody sent are told of, and missing.
+pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Vec<Found> {
+    let records: Vec<(i64, Bytes)> = match requests::records_of(data) {
+        Ok(records) => records,
+        Err(error) => {
+            let place = format!("{}-{}", known.topic.name, data.partition_index);
+            client.strange("corrupt-read", format!("{place}: a batch that was served is no batch: {error}"));
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::with_capacity(records.len());
+    for (offset, bytes) in records {
+        match record::decode(&bytes, &known.topic.name, data.partition_index) {
+            Ok(value) => found.push(Found { offset, value }),
+            Err(why) => {
+                let place = format!("{}-{} offset {offset}", known.topic.name, data.partition_index);
+                client.strange("corrupt-read", format!("{place}: {why}"));
+                // It takes its place, so that nobody takes it for a gap.
+                found.push(Found { offset, value: Value { client: u32::MAX, number: u32::try_from(offset).unwrap_or(0) } });
+            }
+        }
+    }
+    found
+}
+
+/// An offset of a partition by time; none if the broker does not say.
+pub(super) async fn list(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Option<i64> {
+    let request = requests::list_offsets(&known.topic, [partition], timestamp);
+    let Some(Response::ListOffsets(response)) = client.call_once(LIST_VERSION, request).await else { return None };
+    let answer = response.topics.first()?.partitions.first()?;
+    match client.code(answer.error_code) {
+        ErrorCode::None => Some(answer.offset),
+        ErrorCode::UnknownTopicOrPartition => {
+            client.known.remove(&known.topic.name);
+            None
+        }
+        ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => None,
+        code if client.scene.plan.budget.loss > Loss::None && code == ErrorCode::OffsetNotAvailable => None,
+        code => {
+            client.unexpected("ListOffsets", code, None);
+            None
+        }
+    }
+}
+
+fn move_to(client: &mut Client, log: LogIndex, to: i64) {
+    client.positions.insert(log, to);
+    client.scene.recorder.note(client.number, client.scene.now(), What::Seek { log, to });
+}
+
+/// Goes to so many thousandths of each partition.
+pub(super) async fn seek(client: &mut Client, topic: &str, permille: u32) {
+    let Some(known) = topics::find(client, topic).await else { return };
+    for partition in 0..known.partitions {
+        let (Some(start), Some(end)) =
+            (list(client, &known, partition, EARLIEST).await, list(client, &known, partition, LATEST).await)
+        else {
+            continue;
+        };
+        let log = client.log(&known, partition);
+        let to = start + (end - start).max(0) * i64::from(permille.min(1000)) / 1000;
+        move_to(client, log, to);
+    }
+}

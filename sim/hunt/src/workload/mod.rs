@@ -1,0 +1,155 @@
+//! Clients: each does the operations of its part of the plan, in order, and notes what it asked and was told.
+//!
+//! Invariants
+//! - A client never gives up: what fails is tried again until it is answered. It is the run that bounds it.
+//! - What a client asks is noted before it asks, and what it is told when it is told it.
+//! - Every choice is drawn from the client's own stream.
+//!
+//! Not here: what is right ([`crate::check`]); when a workload is over ([`mod@crate::run`]). Read `client`, then `produce`.
+
+mod admin;
+mod audit;
+mod client;
+mod consume;
+mod hostile;
+mod produce;
+pub mod record;
+mod topics;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use quipu_protocol::{ErrorCode, Response};
+use quipu_sim::{SimEnv, World};
+
+pub use self::audit::audit;
+use self::client::Client;
+use crate::{
+    history::{Recorder, What},
+    plan::{Plan, operation::Operation},
+};
+
+/// The port of the broker.
+pub const PORT: u16 = 9092;
+/// Who looks at everything at the end, in histories.
+pub const AUDITOR: u32 = u32::MAX;
+
+/// What all clients of a run share. A clone is the same.
+#[derive(Clone)]
+pub struct Scene {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The run.
+    pub world: World,
+    /// What was asked and told.
+    pub recorder: Recorder,
+    /// Followers end when it is set and they have read everything.
+    pub over: Arc<AtomicBool>,
+    /// Operations done.
+    pub done: Arc<AtomicU64>,
+    /// Error codes that were met, and how often.
+    pub codes: Arc<Mutex<BTreeMap<i16, u64>>>,
+    /// Requests that had an answer, by Kafka's number, and how often.
+    pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
+}
+
+impl Scene {
+    /// Before anything was asked.
+    #[must_use]
+    pub fn new(world: &World, plan: &Arc<Plan>) -> Self {
+        Self {
+            plan: Arc::clone(plan),
+            world: world.clone(),
+            recorder: Recorder::default(),
+            over: Arc::default(),
+            done: Arc::default(),
+            codes: Arc::default(),
+            apis: Arc::default(),
+        }
+    }
+
+    /// Nanoseconds since the run began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn met(&self, code: ErrorCode) {
+        *self.codes.lock().unwrap_or_else(PoisonError::into_inner).entry(code.code()).or_insert(0) += 1;
+    }
+
+    fn answered(&self, response: &Response) {
+        let number = response.api() as i16;
+        *self.apis.lock().unwrap_or_else(PoisonError::into_inner).entry(number).or_insert(0) += 1;
+    }
+
+    /// Notes what must not be.
+    fn strange(&self, client: u32, checker: &str, detail: impl Into<String>) {
+        let what = What::Strange { checker: checker.to_owned(), detail: detail.into() };
+        self.recorder.note(client, self.now(), what);
+    }
+}
+
+/// Makes the plan's topics; ends when they are there.
+pub async fn make_topics(env: SimEnv, scene: Scene) {
+    let mut client = Client::new(&env, &scene, AUDITOR, &crate::plan::Client::default());
+    for topic in &scene.plan.workload.topics {
+        admin::make_topic(&mut client, topic).await;
+    }
+}
+
+/// Does all operations of the plan's client of that number.
+pub async fn run_client(env: SimEnv, scene: Scene, number: u32) {
+    let plan = Arc::clone(&scene.plan);
+    let spec = &plan.workload.clients[number as usize];
+    let mut client = Client::new(&env, &scene, number, spec);
+    let mut producer = produce::Producer::default();
+    let mut operations = spec.operations.as_slice();
+    while let Some((operation, rest)) = operations.split_first() {
+        if let Operation::Produce { .. } = operation {
+            // The producer takes as many as may be under way at once.
+            let count = operations.iter().take_while(|operation| matches!(operation, Operation::Produce { .. })).count();
+            let (sends, rest) = operations.split_at(count);
+            producer.run(&mut client, sends).await;
+            operations = rest;
+            continue;
+        }
+        run_operation(&mut client, operation).await;
+        client.rest().await;
+        operations = rest;
+    }
+}
+
+async fn run_operation(client: &mut Client, operation: &Operation) {
+    match operation {
+        Operation::Produce { .. } => unreachable!("the producer takes these"),
+        Operation::Poll { topic, times } => {
+            for _ in 0..*times {
+                consume::poll(client, topic).await;
+            }
+        }
+        Operation::Follow { topic } => consume::follow(client, topic).await,
+        Operation::Seek { topic, permille } => consume::seek(client, topic, *permille).await,
+        Operation::Create { topic, partitions } => admin::create(client, topic, *partitions).await,
+        Operation::Delete { topic } => admin::delete(client, topic).await,
+        Operation::Grow { topic, partitions } => admin::grow(client, topic, *partitions).await,
+        Operation::Alter { topic, name, value } => admin::alter(client, topic, name, value).await,
+        Operation::DeleteRecords { topic, partition, permille } => {
+            admin::delete_records(client, topic, *partition, *permille).await;
+        }
+        Operation::Ask(question) => admin::ask(client, *question).await,
+        Operation::Sleep { ms } => client.sleep_ms(*ms).await,
+        Operation::Garbage { bytes } => hostile::garbage(client, *bytes).await,
+        Operation::Half { bytes } => hostile::half(client, *bytes).await,
+        Operation::Huge => hostile::huge(client).await,
+        Operation::Storm { connections } => hostile::storm(client, *connections).await,
+    }
+}
