@@ -32,6 +32,7 @@ use crate::{
     disk::{Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
     env::{SimEnv, Tasks},
     seed::stream,
+    trace::Happening,
     world::{World, lock},
 };
 
@@ -97,8 +98,24 @@ impl Life {
     }
 }
 
-/// An operation on the disk that has begun. It returns what tells its caller.
-pub(crate) type DiskWork = Box<dyn FnOnce(&mut DiskModel, &mut dyn Choices) -> Box<dyn FnOnce() + Send> + Send>;
+/// What an operation on the disk does. It returns what tells its caller, and why it failed, if it did.
+pub(crate) type DiskWork = Box<dyn FnOnce(&mut DiskModel, &mut dyn Choices) -> (Tell, Option<String>) + Send>;
+pub(crate) type Tell = Box<dyn FnOnce() + Send>;
+
+/// An operation on the disk that has begun.
+struct DiskJob {
+    work: DiskWork,
+    /// For the trace, if one is kept: what it is, and when it was asked for.
+    note: Option<(DiskNote, u64)>,
+}
+
+/// What an operation on the disk is.
+pub(crate) struct DiskNote {
+    pub(crate) operation: &'static str,
+    pub(crate) path: String,
+    pub(crate) position: u64,
+    pub(crate) bytes: u64,
+}
 
 pub(crate) struct NodeShared {
     pub(crate) number: usize,
@@ -111,7 +128,7 @@ pub(crate) struct NodeShared {
     /// Nanoseconds before which the disk answers nothing.
     stalled_until: Mutex<u64>,
     /// Operations that have begun and not taken place, by number.
-    disk_works: Mutex<BTreeMap<u64, DiskWork>>,
+    disk_works: Mutex<BTreeMap<u64, DiskJob>>,
     next_disk_work: Mutex<u64>,
     pub(crate) clock: Mutex<NodeClock>,
     condition: Mutex<Condition>,
@@ -174,7 +191,13 @@ impl NodeShared {
     }
 
     /// Begins an operation on the disk that takes place in about `duration`, unless the process ends before.
-    pub(crate) fn begin_disk_work(self: &Arc<Self>, world: &World, duration: Duration, work: DiskWork) {
+    pub(crate) fn begin_disk_work(
+        self: &Arc<Self>,
+        world: &World,
+        duration: Duration,
+        note: impl FnOnce() -> DiskNote,
+        work: DiskWork,
+    ) {
         let mut duration = self.jittered(duration);
         if let Some(factor) = self.condition(|condition| condition.disk_factor()) {
             world.fault_happened("slow-disk");
@@ -190,7 +213,8 @@ impl NodeShared {
             *next += 1;
             *next
         };
-        lock(&self.disk_works).insert(id, work);
+        let note = world.keeps_trace().then(|| (note(), now));
+        lock(&self.disk_works).insert(id, DiskJob { work, note });
         let node = Arc::clone(self);
         world.schedule(begin.saturating_add(duration), move |world| node.do_disk_work(world, id));
     }
@@ -203,9 +227,9 @@ impl NodeShared {
     }
 
     fn do_disk_work(self: &Arc<Self>, world: &World, id: u64) {
-        let work = lock(&self.disk_works).remove(&id);
-        let Some(work) = work else { return };
-        let tell = self.carry_out(world, work);
+        let job = lock(&self.disk_works).remove(&id);
+        let Some(job) = job else { return };
+        let tell = self.carry_out(world, job);
         let powered = lock(&self.disk).is_powered();
         world.record(Some(self.number), "disk", id);
         if powered {
@@ -217,9 +241,17 @@ impl NodeShared {
         }
     }
 
-    fn carry_out(&self, world: &World, work: DiskWork) -> Box<dyn FnOnce() + Send> {
+    fn carry_out(&self, world: &World, job: DiskJob) -> Tell {
         let mut choices = self.random_choices();
-        self.with_disk(world, |disk| work(disk, &mut choices))
+        let (tell, failure) = self.with_disk(world, |disk| (job.work)(disk, &mut choices));
+        self.tell_of(world, job.note, failure);
+        tell
+    }
+
+    fn tell_of(&self, world: &World, note: Option<(DiskNote, u64)>, failure: Option<String>) {
+        let Some((DiskNote { operation, path, position, bytes }, begun)) = note else { return };
+        let node = self.number as u64;
+        world.tell(|ended| Happening::Disk { node, operation, path, position, bytes, begun, ended, failure });
     }
 
     /// Does something on the disk, and counts the faults that happened.
@@ -293,9 +325,12 @@ impl NodeShared {
             core::mem::take(&mut process.waiting)
         };
         world.record(Some(self.number), "down", u64::from(down == Down::PowerCut));
+        world.tell(|at| Happening::End { at, node: self.number as u64, how: down.to_string() });
         let works = core::mem::take(&mut *lock(&self.disk_works));
         if down == Down::PowerCut {
-            drop(works);
+            for job in works.into_values() {
+                self.tell_of(world, job.note, Some("cut off".to_owned()));
+            }
             world.with_net(|net| net.power_off(self.number));
             self.cut_disk(world);
         } else {
@@ -312,11 +347,13 @@ impl NodeShared {
     }
 
     /// System calls that were under way when the process was killed: some still take place.
-    fn finish_some(&self, world: &World, works: BTreeMap<u64, DiskWork>) {
-        for work in works.into_values() {
+    fn finish_some(&self, world: &World, works: BTreeMap<u64, DiskJob>) {
+        for job in works.into_values() {
             let happens = lock(&self.disk_rng).random();
             if happens {
-                drop(self.carry_out(world, work));
+                drop(self.carry_out(world, job));
+            } else {
+                self.tell_of(world, job.note, Some("cut off".to_owned()));
             }
         }
     }
@@ -430,6 +467,7 @@ impl Node {
         drop(process);
         drop(shared.condition(Condition::boot));
         self.world.record(Some(shared.number), "start", life.number);
+        self.world.tell(|at| Happening::Start { at, node: shared.number as u64, life: life.number });
         if life.number > 1 {
             self.world.0.runtime.restart(shared.madsim_id);
         }

@@ -41,7 +41,7 @@ use crate::{
     fault::{FaultCount, Faults},
     net::{LinkSettings, NetEvent, NetModel},
     node::{Node, NodeShared},
-    trace::{NOWHERE, ProbeEvent, Trace, TraceEvent},
+    trace::{Happening, NOWHERE, ProbeEvent, Trace, TraceEvent},
 };
 
 /// Enough for the futures of a whole broker in an unoptimised build.
@@ -83,6 +83,8 @@ pub struct Report<T> {
     pub probe_events: Vec<ProbeEvent>,
     /// Every event, if asked for.
     pub trace: Option<Vec<TraceEvent>>,
+    /// The same for people, if asked for; in the order in which things ended.
+    pub happenings: Option<Vec<Happening>>,
     /// What the scenario returned.
     pub value: T,
 }
@@ -216,6 +218,7 @@ impl World {
         let number = nodes.len();
         let ip = lock(&self.0.net).add_host();
         let shared = Arc::new(NodeShared::new(self, number, name, ip, config));
+        self.tell(|at| Happening::Machine { at, node: number as u64, name: name.to_owned(), ip: ip.to_string() });
         nodes.push(Arc::clone(&shared));
         Node::new(self.clone(), shared)
     }
@@ -287,6 +290,27 @@ impl World {
     /// A fault of that kind has bitten.
     pub(crate) fn fault_happened(&self, kind: &'static str) {
         self.with_trace(|trace| trace.fault(kind).happened += 1);
+        self.tell(|at| Happening::FaultHappened { at, kind });
+    }
+
+    /// Whether everything that happens is kept.
+    #[must_use]
+    pub fn keeps_trace(&self) -> bool {
+        self.0.config.keep_trace
+    }
+
+    /// Has something stand in the trace that only the scenario knows: about a machine, or in a lane of its own. Does nothing
+    /// where no trace is kept.
+    pub fn note(&self, lane: &str, text: impl Into<String>) {
+        self.tell(|at| Happening::Note { at, lane: lane.to_owned(), text: text.into() });
+    }
+
+    /// Keeps what happened, if anything is kept.
+    pub(crate) fn tell(&self, happening: impl FnOnce(u64) -> Happening) {
+        if self.keeps_trace() {
+            let happening = happening(self.now());
+            self.with_trace(|trace| trace.happenings.as_mut().map(|kept| kept.push(happening)));
+        }
     }
 
     pub(crate) fn time(&self) -> &TimeHandle {
@@ -320,6 +344,9 @@ impl World {
         drop(net);
         for (host, what, detail) in effects.events {
             self.record(Some(host), what, detail);
+        }
+        for happening in effects.happenings {
+            self.tell(|_| happening);
         }
         for kind in effects.faults {
             self.fault_happened(kind);
@@ -364,6 +391,7 @@ impl World {
             faults: core::mem::take(&mut trace.faults),
             probe_events: core::mem::take(&mut trace.probe_events),
             trace: trace.kept.take(),
+            happenings: trace.happenings.take(),
             value,
         });
         let nodes = core::mem::take(&mut *lock(&self.0.nodes));

@@ -6,6 +6,7 @@
 //! Not here: what operations do (`disk`).
 
 use core::{
+    fmt,
     future::{Future, pending},
     time::Duration,
 };
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use super::{Context, task};
 use crate::{
     disk::{BLOCK_BYTES, Choices, DiskModel, FileHandle, LockHandle},
+    node::{DiskNote, Tell},
     world::lock,
 };
 
@@ -38,6 +40,27 @@ enum Cost {
     Sync,
 }
 
+/// What came of an operation, as the trace tells it.
+trait Outcome {
+    fn failure(&self) -> Option<String>;
+}
+
+impl<T, E: fmt::Display> Outcome for Result<T, E> {
+    fn failure(&self) -> Option<String> {
+        self.as_ref().err().map(ToString::to_string)
+    }
+}
+
+impl<T: Outcome> Outcome for (SimFile, T) {
+    fn failure(&self) -> Option<String> {
+        self.1.failure()
+    }
+}
+
+fn note(operation: &'static str, path: &Path, position: u64, bytes: usize) -> DiskNote {
+    DiskNote { operation, path: path.display().to_string(), position, bytes: bytes as u64 }
+}
+
 impl Context {
     fn duration(&self, cost: Cost) -> Duration {
         let timing = &self.world.0.config.disk_timing;
@@ -52,19 +75,22 @@ impl Context {
     }
 
     /// Has `work` done on the disk. Stays pending when the process ends before.
-    async fn on_disk<T: Send + 'static>(
+    async fn on_disk<T: Outcome + Send + 'static>(
         &self,
         cost: Cost,
+        note: impl FnOnce() -> DiskNote,
         work: impl FnOnce(&mut DiskModel, &mut dyn Choices) -> T + Send + 'static,
     ) -> T {
         let (sender, outcome) = oneshot::channel();
         if !self.is_over() {
-            let work = move |disk: &mut DiskModel, choices: &mut dyn Choices| -> Box<dyn FnOnce() + Send> {
+            let keeps_trace = self.world.keeps_trace();
+            let work = move |disk: &mut DiskModel, choices: &mut dyn Choices| -> (Tell, Option<String>) {
                 let value = work(disk, choices);
+                let failure = if keeps_trace { value.failure() } else { None };
                 // Told, and dropped if nobody waits any more, when the disk is not locked.
-                Box::new(move || drop(sender.send(value)))
+                (Box::new(move || drop(sender.send(value))), failure)
             };
-            self.node.begin_disk_work(&self.world, self.duration(cost), Box::new(work));
+            self.node.begin_disk_work(&self.world, self.duration(cost), note, Box::new(work));
         }
         match outcome.await {
             Ok(value) => value,
@@ -96,13 +122,14 @@ impl SimDisk {
         Self { context }
     }
 
-    async fn on_path<T: Send + 'static>(
+    async fn on_path<T: Outcome + Send + 'static>(
         &self,
+        operation: &'static str,
         path: &Path,
         work: impl FnOnce(&mut DiskModel, &Path) -> T + Send + 'static,
     ) -> T {
-        let path = path.to_owned();
-        self.context.on_disk(Cost::Small, move |disk, _| work(disk, &path)).await
+        let owned = path.to_owned();
+        self.context.on_disk(Cost::Small, || note(operation, path, 0, 0), move |disk, _| work(disk, &owned)).await
     }
 }
 
@@ -112,53 +139,54 @@ impl Disk for SimDisk {
 
     async fn open(&self, path: &Path, options: OpenOptions) -> io::Result<SimFile> {
         self.context.check_descriptors()?;
-        let (context, path) = (self.context.clone(), path.to_owned());
+        let (context, owned) = (self.context.clone(), path.to_owned());
         let open = move |disk: &mut DiskModel, _: &mut dyn Choices| {
-            let handle = disk.open(&path, options)?;
+            let handle = disk.open(&owned, options)?;
             Ok(SimFile {
-                open: Arc::new(OpenFile { context, path, is_direct: handle.is_direct(), handle: Some(handle) }),
+                open: Arc::new(OpenFile { context, path: owned, is_direct: handle.is_direct(), handle: Some(handle) }),
             })
         };
-        self.context.on_disk(Cost::Small, open).await
+        self.context.on_disk(Cost::Small, || note("open", path, 0, 0), open).await
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.on_path(path, DiskModel::create_dir_all).await
+        self.on_path("create_dir_all", path, DiskModel::create_dir_all).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let to = to.to_owned();
-        self.on_path(from, move |disk, from| disk.rename(from, &to)).await
+        self.on_path("rename", from, move |disk, from| disk.rename(from, &to)).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.on_path(path, DiskModel::remove).await
+        self.on_path("remove", path, DiskModel::remove).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.on_path(path, DiskModel::remove_dir).await
+        self.on_path("remove_dir", path, DiskModel::remove_dir).await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.context.check_descriptors()?;
-        self.on_path(path, |disk, path| disk.list(path)).await
+        self.on_path("list", path, |disk, path| disk.list(path)).await
     }
 
     async fn file_size(&self, path: &Path) -> io::Result<u64> {
-        self.on_path(path, |disk, path| disk.file_size(path)).await
+        self.on_path("file_size", path, |disk, path| disk.file_size(path)).await
     }
 
     async fn sync_dir(&self, path: &Path) -> Result<(), SyncError> {
         self.context.check_descriptors().map_err(|error| sync_error_kind(path, &error))?;
-        let path = path.to_owned();
-        self.context.on_disk(Cost::Sync, move |disk, _| disk.sync_dir(&path)).await
+        let owned = path.to_owned();
+        let note = || note("sync_dir", path, 0, 0);
+        self.context.on_disk(Cost::Sync, note, move |disk, _| disk.sync_dir(&owned)).await
     }
 
     async fn lock(&self, path: &Path) -> Result<SimLock, LockError> {
         self.context.check_descriptors().map_err(LockError::Io)?;
         let context = self.context.clone();
         let process_id = context.life.process_id;
-        self.on_path(path, move |disk, path| {
+        self.on_path("lock", path, move |disk, path| {
             let handle = disk.lock(path, process_id)?;
             Ok(SimLock { context, handle: Some(handle) })
         })
@@ -167,11 +195,11 @@ impl Disk for SimDisk {
 
     async fn check_unlocked(&self, path: &Path) -> Result<(), LockError> {
         self.context.check_descriptors().map_err(LockError::Io)?;
-        self.on_path(path, |disk, path| disk.check_unlocked(path)).await
+        self.on_path("check_unlocked", path, |disk, path| disk.check_unlocked(path)).await
     }
 
     async fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
-        self.on_path(path, DiskModel::space_at).await
+        self.on_path("space", path, DiskModel::space_at).await
     }
 }
 
@@ -211,9 +239,11 @@ pub struct SimFile {
 }
 
 impl SimFile {
-    async fn on_file<T: Send + 'static>(
+    async fn on_file<T: Outcome + Send + 'static>(
         &self,
         cost: Cost,
+        operation: &'static str,
+        position: u64,
         work: impl FnOnce(&mut DiskModel, &FileHandle, &mut dyn Choices) -> T + Send + 'static,
     ) -> T {
         let file = self.clone();
@@ -222,20 +252,25 @@ impl SimFile {
             let value = work(disk, file.open.handle(), choices);
             (file, value)
         };
-        let (file, value) = self.open.context.on_disk(cost, work).await;
+        let bytes = if let Cost::Bytes(count) = cost { count } else { 0 };
+        let note = || note(operation, &self.open.path, position, bytes);
+        let (file, value) = self.open.context.on_disk(cost, note, work).await;
         drop(file);
         value
     }
 
     async fn read_some(&self, position: u64, length: usize) -> io::Result<(Bytes, bool)> {
-        self.on_file(Cost::Bytes(length), move |disk, file, _| disk.read_some(file, position, length)).await
+        self.on_file(Cost::Bytes(length), "read_at", position, move |disk, file, _| {
+            disk.read_some(file, position, length)
+        })
+        .await
     }
 
     async fn write_parts(&self, position: u64, chunks: Vec<Bytes>) -> io::Result<()> {
         let mut at = position;
         for part in parts(position, chunks) {
             let length: usize = part.iter().map(Bytes::len).sum();
-            self.on_file(Cost::Bytes(length), move |disk, file, _| disk.write(file, at, &part)).await?;
+            self.on_file(Cost::Bytes(length), "write_at", at, move |disk, file, _| disk.write(file, at, &part)).await?;
             at += length as u64;
         }
         Ok(())
@@ -271,7 +306,8 @@ impl File for SimFile {
         // So is the second part of a long read.
         let first = (bytes.len() / 2).next_multiple_of(BLOCK_BYTES);
         let (rest, later) = (length - first, position + first as u64);
-        let second = self.on_file(Cost::Small, move |disk, file, _| disk.read(file, later, rest)).await?;
+        let second =
+            self.on_file(Cost::Small, "read_at", later, move |disk, file, _| disk.read(file, later, rest)).await?;
         Ok(joined(&bytes, first, &second))
     }
 
@@ -290,21 +326,23 @@ impl File for SimFile {
     }
 
     async fn sync_data(&self) -> Result<(), SyncError> {
-        let synced = self.on_file(Cost::Sync, |disk, file, choices| disk.sync(file, choices)).await;
+        let synced = self.on_file(Cost::Sync, "sync_data", 0, |disk, file, choices| disk.sync(file, choices)).await;
         synced.map_err(|error| self.open.own_path(error))
     }
 
     async fn set_len(&self, length: u64) -> io::Result<()> {
-        self.on_file(Cost::Small, move |disk, file, _| disk.set_len(file, length)).await
+        self.on_file(Cost::Small, "set_len", length, move |disk, file, _| disk.set_len(file, length)).await
     }
 
     async fn size(&self) -> io::Result<u64> {
-        self.on_file(Cost::Small, |disk, file, _| disk.size(file)).await
+        self.on_file(Cost::Small, "size", 0, |disk, file, _| disk.size(file)).await
     }
 
     async fn forget_cached(&self, _position: u64, _length: u64) {
         // All of the file, and for certain, though the kernel only takes it as a hint.
-        self.on_file(Cost::Small, |disk, file, _| disk.forget_cached(file)).await.unwrap_or_default();
+        self.on_file(Cost::Small, "forget_cached", 0, |disk, file, _| disk.forget_cached(file))
+            .await
+            .unwrap_or_default();
     }
 }
 

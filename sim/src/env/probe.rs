@@ -6,7 +6,7 @@ use rand::RngExt;
 use super::Context;
 use crate::{
     seed::{hash_of, stream},
-    trace::ProbeEvent,
+    trace::{Happening, ProbeEvent},
     world::World,
 };
 
@@ -35,11 +35,14 @@ impl Probe for SimProbe {
         self.context.record("event", hash_of(&bytes));
         let world = &self.context.world;
         let (at, node) = (world.now(), self.context.node.number as u64);
+        world.tell(|at| Happening::Probe { at, node, name, fields: fields.to_vec() });
         world.with_trace(|trace| trace.probe_events.push(ProbeEvent { at, node, name, fields: fields.to_vec() }));
     }
 
     fn sometimes(&self, name: &'static str) {
         if !self.context.is_over() {
+            let node = self.context.node.number as u64;
+            self.context.world.tell(|at| Happening::Mark { at, node, name });
             self.context.world.with_trace(|trace| *trace.marks.entry(name).or_insert(0) += 1);
         }
     }
@@ -74,6 +77,8 @@ impl Probe for SimProbe {
             return;
         }
         self.context.record("crash point", hash_of(name.as_bytes()));
+        let node = self.context.node.number as u64;
+        self.context.world.tell(|at| Happening::CrashPoint { at, node, name });
         self.context.world.with_trace(|trace| *trace.crash_points_passed.entry(name).or_insert(0) += 1);
         if let Some((down, kind)) = self.context.node.crash_at(name) {
             self.context.world.with_trace(|trace| *trace.crash_points.entry(name).or_insert(0) += 1);

@@ -19,6 +19,7 @@ use crate::{
     net::{DoorFault, EndpointId, LinkFault},
     node::{Down, Node, NodeShared, PowerLoss},
     seed::{hash_of, stream},
+    trace::Happening,
     world::{World, lock},
 };
 
@@ -71,6 +72,7 @@ impl World {
         };
         self.record(None, "fault", hash_of(fault.kind().as_bytes()) ^ number);
         self.with_trace(|trace| trace.fault(fault.kind()).begun += 1);
+        self.tell(|at| Happening::Fault { at, number, fault: fault.clone() });
         number
     }
 
@@ -79,6 +81,7 @@ impl World {
     pub fn heal(&self) {
         let active = core::mem::take(&mut lock(&self.0.faults).active);
         self.record(None, "heal", active.len() as u64);
+        self.tell(|at| Happening::Heal { at });
         active.into_values().for_each(|end| end(self));
         self.with_net(crate::net::NetModel::join_all);
         for shared in self.nodes() {
@@ -100,6 +103,7 @@ impl World {
         let end = lock(&self.0.faults).active.remove(&number);
         if let Some(end) = end {
             self.record(None, "fault over", number);
+            self.tell(|at| Happening::FaultOver { at, number });
             end(self);
         }
     }

@@ -10,6 +10,7 @@ use super::{
     BACKLOG_MAX, DoorFault, FIRST_EPHEMERAL_PORT, ListenQueue, NetEvent, NetModel,
     endpoint::{Endpoint, EndpointId, Packet, State},
 };
+use crate::trace::MessageKind;
 
 /// The first pause before an attempt to connect is repeated; each later one is twice as long.
 const SYN_PAUSE: u64 = 1_000_000_000;
@@ -90,12 +91,12 @@ impl NetModel {
         let port = self.pick_port(host)?;
         let own = if remote.ip().is_loopback() { remote.ip() } else { self.hosts[host].ip };
         let id = self.new_id();
-        let mut endpoint = Endpoint::new(host, SocketAddr::new(own, port), remote, State::Connecting);
+        let mut endpoint = Endpoint::new(id.0, host, SocketAddr::new(own, port), remote, State::Connecting);
         endpoint.owns_port = true;
         self.hosts[host].ports_in_use.insert(port);
         self.endpoints.insert(id, endpoint);
         let at = self.now + self.syn_latency(host, remote.ip());
-        self.effects.timers.push((at, NetEvent::Syn { from: id, attempt: 0 }));
+        self.effects.timers.push((at, NetEvent::Syn { from: id, attempt: 0, sent: self.now }));
         Ok(id)
     }
 
@@ -134,7 +135,7 @@ impl NetModel {
         }
     }
 
-    pub(super) fn handle_syn(&mut self, from: EndpointId, attempt: u32) {
+    pub(super) fn handle_syn(&mut self, from: EndpointId, attempt: u32, sent: u64) {
         let Some(endpoint) = self.endpoints.get(&from) else { return };
         if endpoint.state != State::Connecting || endpoint.peer.is_some() || endpoint.failure.is_some() {
             return;
@@ -150,6 +151,7 @@ impl NetModel {
             Some(DoorFault::Refusal) => return self.send_reset(to, from, true),
             None => {}
         }
+        self.tell_message(from.0, host, to, MessageKind::Connect, 0, sent);
         let listening = self.hosts[to].listeners.keys().find(|address| accepts(**address, remote)).copied();
         let Some(address) = listening else { return self.send_reset(to, from, true) };
         if self.hosts[to].listeners[&address].ready.len() >= BACKLOG_MAX {
@@ -157,7 +159,7 @@ impl NetModel {
         }
         self.effects.events.push((to, "connection", from.0));
         let id = self.new_id();
-        let mut server = Endpoint::new(to, remote, local, State::Open);
+        let mut server = Endpoint::new(from.0, to, remote, local, State::Open);
         server.peer = Some(from);
         server.peer_host = Some(host);
         server.peer_boot = self.hosts[host].boot;
@@ -175,7 +177,7 @@ impl NetModel {
     fn repeat_syn(&mut self, from: EndpointId, attempt: u32) {
         if attempt < SYN_ATTEMPTS_MAX {
             let at = self.now + (SYN_PAUSE << attempt);
-            self.effects.timers.push((at, NetEvent::Syn { from, attempt: attempt + 1 }));
+            self.effects.timers.push((at, NetEvent::Syn { from, attempt: attempt + 1, sent: self.now }));
         } else {
             self.fail(from, io::ErrorKind::TimedOut);
         }
@@ -225,7 +227,8 @@ impl NetModel {
         self.send_packet(id, Packet::Reset);
         let carrier = self.new_id();
         let Some(endpoint) = self.endpoints.get_mut(&id) else { return };
-        let mut words = Endpoint::new(endpoint.host, endpoint.local, endpoint.remote, State::Closed);
+        let mut words =
+            Endpoint::new(endpoint.connection, endpoint.host, endpoint.local, endpoint.remote, State::Closed);
         words.peer = endpoint.peer;
         words.peer_host = endpoint.peer_host;
         words.peer_boot = endpoint.peer_boot;

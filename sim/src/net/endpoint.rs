@@ -5,6 +5,8 @@ use std::{collections::VecDeque, io, net::SocketAddr};
 
 use bytes::Bytes;
 
+use crate::trace::MessageKind;
+
 /// Names an endpoint; never used twice in a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct EndpointId(pub(super) u64);
@@ -20,6 +22,27 @@ pub(super) enum Packet {
     Read(usize),
     /// The sender is gone: a reset that keeps its place behind what was sent before.
     Reset,
+}
+
+impl Packet {
+    /// Bytes of data.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Data(bytes) => bytes.len(),
+            Self::Accepted | Self::Finish | Self::Read(_) | Self::Reset => 0,
+        }
+    }
+
+    /// As the trace for people tells it, which knows nothing of windows.
+    pub(super) const fn kind(&self) -> Option<MessageKind> {
+        match self {
+            Self::Accepted => Some(MessageKind::Accepted),
+            Self::Data(_) => Some(MessageKind::Data),
+            Self::Finish => Some(MessageKind::Finish),
+            Self::Reset => Some(MessageKind::Reset),
+            Self::Read(_) => None,
+        }
+    }
 }
 
 /// A packet on its way.
@@ -41,6 +64,8 @@ pub(super) enum State {
 
 /// One end of a connection.
 pub(super) struct Endpoint {
+    /// The same at both ends.
+    pub(super) connection: u64,
     pub(super) host: usize,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -86,8 +111,9 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(host: usize, local: SocketAddr, remote: SocketAddr, state: State) -> Self {
+    pub(super) fn new(connection: u64, host: usize, local: SocketAddr, remote: SocketAddr, state: State) -> Self {
         Self {
+            connection,
             host,
             local,
             remote,

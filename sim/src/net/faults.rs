@@ -295,7 +295,7 @@ impl NetModel {
         if let (Packet::Data(_), Some(to)) = (packet, endpoint.peer_host) {
             let from_host = endpoint.host;
             let at = self.now + 2 * self.latency(from_host, to);
-            self.effects.timers.push((at, NetEvent::Reset { from_host, to: id, refused: false }));
+            self.effects.timers.push((at, NetEvent::Reset { from_host, to: id, refused: false, sent: self.now }));
         }
         true
     }

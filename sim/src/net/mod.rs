@@ -35,7 +35,11 @@ pub(crate) use faults::{DoorFault, LinkFault};
 pub use link::{Latency, LinkSettings};
 use quipu_env::Rng;
 
-use crate::{config::SimConfig, seed::stream};
+use crate::{
+    config::SimConfig,
+    seed::stream,
+    trace::{Happening, MessageKind},
+};
 
 /// Connections that wait to be accepted, at most. Attempts beyond it get no answer for now.
 const BACKLOG_MAX: usize = 1024;
@@ -46,9 +50,9 @@ pub(crate) enum NetEvent {
     /// An endpoint's next packet is due.
     Transmit(EndpointId),
     /// An attempt to connect arrives, or is to be repeated.
-    Syn { from: EndpointId, attempt: u32 },
+    Syn { from: EndpointId, attempt: u32, sent: u64 },
     /// A reset or a refusal arrives.
-    Reset { from_host: usize, to: EndpointId, refused: bool },
+    Reset { from_host: usize, to: EndpointId, refused: bool, sent: u64 },
 }
 
 /// What follows from a call.
@@ -60,6 +64,8 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<(usize, &'static str, u64)>,
     /// Kinds of faults that have happened.
     pub(crate) faults: Vec<&'static str>,
+    /// For the trace of people, if one is kept.
+    pub(crate) happenings: Vec<Happening>,
 }
 
 struct Host {
@@ -95,6 +101,7 @@ pub(crate) struct NetModel {
     /// For what faults draw.
     fault_rng: Rng,
     now: u64,
+    keeps_trace: bool,
     effects: Effects,
 }
 
@@ -114,6 +121,7 @@ impl NetModel {
             rng: stream(seed, "network", &[]),
             fault_rng: stream(seed, "network faults", &[]),
             now: 0,
+            keeps_trace: config.keep_trace,
             effects: Effects::default(),
         }
     }
@@ -190,6 +198,7 @@ impl NetModel {
     /// Removes an endpoint without a word to its peer.
     fn forget(&mut self, id: EndpointId) {
         let Some(mut endpoint) = self.endpoints.remove(&id) else { return };
+        self.tell_undelivered(&endpoint);
         if endpoint.owns_port {
             self.hosts[endpoint.host].ports_in_use.remove(&endpoint.local.port());
         }
@@ -213,12 +222,16 @@ impl NetModel {
     pub(crate) fn handle_event(&mut self, event: NetEvent) {
         match event {
             NetEvent::Transmit(id) => self.transmit(id),
-            NetEvent::Syn { from, attempt } => self.handle_syn(from, attempt),
-            NetEvent::Reset { from_host, to, refused } => self.handle_reset(from_host, to, refused),
+            NetEvent::Syn { from, attempt, sent } => self.handle_syn(from, attempt, sent),
+            NetEvent::Reset { from_host, to, refused, sent } => self.handle_reset(from_host, to, refused, sent),
         }
     }
 
-    fn handle_reset(&mut self, from_host: usize, to: EndpointId, refused: bool) {
+    fn handle_reset(&mut self, from_host: usize, to: EndpointId, refused: bool, sent: u64) {
+        let Some(endpoint) = self.endpoints.get(&to) else { return };
+        let (connection, to_host) = (endpoint.connection, endpoint.host);
+        let kind = if refused { MessageKind::Refused } else { MessageKind::Reset };
+        self.tell_message(connection, from_host, to_host, kind, 0, sent);
         let Some(endpoint) = self.endpoints.get(&to) else { return };
         if self.passes(from_host, endpoint.host) {
             self.effects.events.push((endpoint.host, "reset", to.0));
@@ -239,7 +252,33 @@ impl NetModel {
             && !self.is_lost(from_host, to_host)
         {
             let at = self.now + self.latency(from_host, to_host);
-            self.effects.timers.push((at, NetEvent::Reset { from_host, to, refused }));
+            self.effects.timers.push((at, NetEvent::Reset { from_host, to, refused, sent: self.now }));
+        }
+    }
+
+    /// A message has arrived.
+    fn tell_message(&mut self, connection: u64, from: usize, to: usize, kind: MessageKind, bytes: usize, sent: u64) {
+        if self.keeps_trace {
+            let (from, to, bytes, delivered) = (from as u64, to as u64, bytes as u64, Some(self.now));
+            let message = Happening::Message { connection, from, to, kind, bytes, sent, delivered };
+            self.effects.happenings.push(message);
+        }
+    }
+
+    /// What an endpoint has sent will not arrive.
+    fn tell_undelivered(&mut self, endpoint: &Endpoint) {
+        let (true, Some(to)) = (self.keeps_trace, endpoint.peer_host) else { return };
+        for sent in &endpoint.outbox {
+            let Some(kind) = sent.packet.kind() else { continue };
+            self.effects.happenings.push(Happening::Message {
+                connection: endpoint.connection,
+                from: endpoint.host as u64,
+                to: to as u64,
+                kind,
+                bytes: sent.packet.len() as u64,
+                sent: sent.at,
+                delivered: None,
+            });
         }
     }
 }

@@ -1,14 +1,14 @@
 //! How bytes travel.
 
 use core::task::{Poll, Waker};
-use std::io;
+use std::{collections::VecDeque, io};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rand::RngExt;
 
 use super::{
     NetEvent, NetModel,
-    endpoint::{EndpointId, Packet, Sent, State},
+    endpoint::{Endpoint, EndpointId, Packet, Sent, State},
     faults::Passage,
 };
 use crate::seed::hash_of;
@@ -193,6 +193,11 @@ impl NetModel {
         if let (Some(cut), Packet::Data(bytes)) = (cut, &mut sent.packet) {
             bytes.truncate(cut);
         }
+        if self.keeps_trace
+            && let (Some(kind), Some(sender)) = (sent.packet.kind(), self.endpoints.get(&from))
+        {
+            self.tell_message(sender.connection, sender.host, to_host, kind, sent.packet.len(), sent.at);
+        }
         let packet = sent.packet;
         let (what, detail) = match &packet {
             Packet::Accepted => ("accepted", 0),
@@ -239,17 +244,10 @@ impl NetModel {
             return self.forget(id);
         }
         endpoint.failure.get_or_insert(kind);
-        endpoint.outbox.clear();
         self.effects.wakers.extend(endpoint.take_wakers());
-    }
-}
-
-impl Packet {
-    /// Bytes of data.
-    fn len(&self) -> usize {
-        match self {
-            Self::Data(bytes) => bytes.len(),
-            Self::Accepted | Self::Finish | Self::Read(_) | Self::Reset => 0,
+        if let Some(endpoint) = self.endpoints.remove(&id) {
+            self.tell_undelivered(&endpoint);
+            self.endpoints.insert(id, Endpoint { outbox: VecDeque::new(), ..endpoint });
         }
     }
 }

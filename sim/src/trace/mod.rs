@@ -1,9 +1,13 @@
 //! What happened in a run: a rolling hash over every event, and on request the events themselves.
 //!
 //! Two runs with the same hash had the same events at the same times on the same nodes; where hashes differ, the first event
-//! that differs in two kept traces tells why.
+//! that differs in two kept traces tells why. For people there is [`Happening`].
+
+mod happening;
 
 use std::{collections::BTreeMap, fmt};
+
+pub use happening::{Happening, MessageKind};
 
 use crate::{fault::FaultCount, seed::RunHash};
 
@@ -50,6 +54,8 @@ pub(crate) struct Trace {
     hash: RunHash,
     pub(crate) count: u64,
     pub(crate) kept: Option<Vec<TraceEvent>>,
+    /// As `kept`, for people.
+    pub(crate) happenings: Option<Vec<Happening>>,
     pub(crate) probe_events: Vec<ProbeEvent>,
     /// How often each `sometimes` was reached.
     pub(crate) marks: BTreeMap<&'static str, u64>,
@@ -68,6 +74,7 @@ impl Trace {
             hash: RunHash::new(seed),
             count: 0,
             kept: keep.then(Vec::new),
+            happenings: keep.then(Vec::new),
             probe_events: Vec::new(),
             marks: BTreeMap::new(),
             crash_points: BTreeMap::new(),
