@@ -37,6 +37,12 @@ const CRATES: &[Crate] = &[
     krate(2, "quipu-storage", &["quipu-base", "quipu-env", "quipu-records"], &["quipu-sim", "quipu-env-tokio"]),
     krate(2, "quipu-env-tokio", &["quipu-base", "quipu-env"], &["quipu-conformance"]),
     krate(3, "quipu-metadata", &["quipu-base"], &[]),
+    krate(
+        4,
+        "quipu-client",
+        &["quipu-base", "quipu-env", "quipu-protocol", "quipu-records"],
+        &["quipu-broker", "quipu-env-tokio", "quipu-sim", "quipu-testkit"],
+    ),
     krate(4, "quipu-controller", &["quipu-base", "quipu-metadata"], &[]),
     krate(
         5,

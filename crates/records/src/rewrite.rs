@@ -1,12 +1,12 @@
 //! What a broker changes in a batch that it has validated: offsets and epoch in place, timestamps by a new header, the codec by
-//! compressing again.
+//! compressing again; and what a client changes in one that it sends again.
 //!
 //! Invariant: records are carried over byte for byte; only the header, and for [`recompress`] their compression, changes.
 //!
 //! Not here: building a batch from records ([`crate::builder`]).
 
 use bytes::Bytes;
-use quipu_base::{LeaderEpoch, Offset, Timestamp};
+use quipu_base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use crate::{
     Batch, BatchError, BatchHeader, Codec, CompressError, HEADER_BYTES, TimestampType,
@@ -34,6 +34,13 @@ pub fn log_append_time_header(batch: &Batch, timestamp: Timestamp) -> BatchHeade
 #[must_use]
 pub fn with_log_append_time(batch: &Batch, timestamp: Timestamp) -> Batch {
     with_header(batch, log_append_time_header(batch, timestamp))
+}
+
+/// A copy of the batch as of another idempotent producer, epoch or sequence: for a client that sends it under a new epoch.
+#[must_use]
+pub fn with_producer(batch: &Batch, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) -> Batch {
+    let header = BatchHeader { producer_id: id, producer_epoch: epoch, base_sequence, ..*batch.header() };
+    with_header(batch, sealed(header, &batch.body()))
 }
 
 /// A copy of the batch with another max timestamp.

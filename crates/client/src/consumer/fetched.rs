@@ -1,0 +1,247 @@
+//! From fetched bytes to records: checksums, transactions that were aborted, records before the position.
+//!
+//! Invariant: batches are given in order; one that is skipped still moves the position.
+//!
+//! Not here: positions (`position`), the fetch itself (`mod`).
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use quipu_base::{LeaderEpoch, Offset, PartitionIndex, ProducerId};
+use quipu_protocol::messages::fetch::AbortedTransaction;
+use quipu_records::{Batch, BatchError, Batches, Record};
+
+use super::record::ConsumerRecord;
+use crate::Header;
+
+/// The type of a control record that ends an aborted transaction, in its key behind a version.
+const ABORT: [u8; 2] = [0, 0];
+
+/// A batch, whole; `None` in place of one whose records nobody is to see.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    batch: Option<Batch>,
+    pub(crate) next_offset: Offset,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) bytes: usize,
+}
+
+/// A batch that can't be read.
+#[derive(Debug)]
+pub(crate) struct BadBatch {
+    pub(crate) at: Offset,
+    pub(crate) error: BatchError,
+}
+
+/// How batches are checked and filtered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) check_crcs: bool,
+    pub(crate) decompressed_bytes_max: usize,
+}
+
+/// The batches in what a broker sent for a partition from `wanted` on. `aborted`: what it says of transactions, for a reader of
+/// committed records.
+pub(crate) fn batches(
+    bytes: Bytes,
+    wanted: Offset,
+    aborted: Option<&[AbortedTransaction]>,
+    rules: Rules,
+) -> (Vec<Fetched>, Option<BadBatch>) {
+    let mut found = Vec::new();
+    let mut next = wanted;
+    let mut filter = aborted.map(Filter::new);
+    for batch in Batches::new(bytes) {
+        let checked =
+            batch.and_then(|batch| if rules.check_crcs { batch.check_crc().map(|()| batch) } else { Ok(batch) });
+        let batch = match checked {
+            Ok(batch) => batch,
+            Err(error) => return (found, Some(BadBatch { at: next, error })),
+        };
+        let (next_offset, epoch) = (batch.header().next_offset(), batch.header().leader_epoch);
+        let is_hidden = match &mut filter {
+            Some(filter) => match filter.hides(&batch, rules) {
+                Ok(hidden) => hidden,
+                Err(error) => return (found, Some(BadBatch { at: next, error })),
+            },
+            None => batch.header().is_control(),
+        };
+        if next_offset > next {
+            let bytes = batch.bytes().len();
+            found.push(Fetched { batch: (!is_hidden).then_some(batch), next_offset, epoch, bytes });
+            next = next_offset;
+        }
+    }
+    (found, None)
+}
+
+/// Tells batches of aborted transactions from others, in order of offset.
+struct Filter {
+    /// By first offset.
+    to_come: VecDeque<(i64, ProducerId)>,
+    /// Transactions that have begun and are to be aborted.
+    open: BTreeSet<ProducerId>,
+}
+
+impl Filter {
+    fn new(aborted: &[AbortedTransaction]) -> Self {
+        let mut to_come: Vec<_> = aborted.iter().map(|one| (one.first_offset, ProducerId(one.producer_id))).collect();
+        to_come.sort_unstable();
+        Self { to_come: to_come.into(), open: BTreeSet::new() }
+    }
+
+    fn hides(&mut self, batch: &Batch, rules: Rules) -> Result<bool, BatchError> {
+        let header = batch.header();
+        while self.to_come.front().is_some_and(|(first, _)| *first <= header.last_offset().0) {
+            self.open.extend(self.to_come.pop_front().map(|(_, producer)| producer));
+        }
+        if header.is_control() {
+            let records = batch.records(rules.decompressed_bytes_max)?;
+            let first: Option<Record<'_>> = records.iter().next().transpose()?;
+            let kind = first.and_then(|record| record.key).and_then(|key| key.get(2..4));
+            if kind == Some(&ABORT[..]) {
+                self.open.remove(&header.producer_id);
+            }
+            return Ok(true);
+        }
+        Ok(header.is_transactional() && self.open.contains(&header.producer_id))
+    }
+}
+
+impl Fetched {
+    /// Its records from `position` on.
+    pub(crate) fn records(
+        &self,
+        topic: &Arc<str>,
+        partition: PartitionIndex,
+        position: Offset,
+        rules: Rules,
+    ) -> Result<VecDeque<ConsumerRecord>, BatchError> {
+        let Some(batch) = &self.batch else { return Ok(VecDeque::new()) };
+        let header = *batch.header();
+        let records = batch.records(rules.decompressed_bytes_max)?;
+        let capacity = usize::try_from(header.record_count).unwrap_or(0).min(records.bytes().len());
+        let mut out = VecDeque::with_capacity(capacity);
+        for record in &records {
+            let record = record?;
+            if record.offset < position {
+                continue;
+            }
+            let share = |part: &[u8]| records.share(part);
+            let headers = record
+                .headers()
+                .map(|header| Header { key: share(header.key), value: header.value.map(share) })
+                .collect();
+            out.push_back(ConsumerRecord {
+                topic: Arc::clone(topic),
+                partition,
+                offset: record.offset,
+                leader_epoch: Some(header.leader_epoch).filter(|epoch| *epoch != LeaderEpoch::NONE),
+                timestamp: record.timestamp,
+                timestamp_type: header.timestamp_type(),
+                key: record.key.map(share),
+                value: record.value.map(share),
+                headers,
+            });
+        }
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_base::{ProducerEpoch, Sequence, Timestamp};
+    use quipu_records::{BatchBuilder, NewRecord};
+
+    use super::*;
+
+    const RULES: Rules = Rules { check_crcs: true, decompressed_bytes_max: 1 << 20 };
+
+    fn batch(base: i64, producer: i64, transactional: bool, control: Option<u8>, values: &[&str]) -> Bytes {
+        let mut builder = BatchBuilder::new().base_offset(Offset(base)).leader_epoch(LeaderEpoch(4));
+        if producer >= 0 {
+            builder = builder.producer(ProducerId(producer), ProducerEpoch(0), Sequence(0));
+        }
+        if transactional {
+            builder = builder.transactional();
+        }
+        let key = control.map(|kind| {
+            builder = core::mem::take(&mut builder).control();
+            [0, 0, 0, kind]
+        });
+        let headers = [quipu_records::RecordHeader { key: b"h", value: Some(b"v") }];
+        for value in values {
+            let key = key.as_ref().map(|key| &key[..]);
+            let value = Some(value.as_bytes());
+            builder.push(&NewRecord { timestamp: Timestamp(9), key, value, headers: &headers }).unwrap();
+        }
+        builder.build().unwrap().into_bytes()
+    }
+
+    fn seen(found: &[Fetched], from: i64) -> Vec<(i64, String)> {
+        let records = |one: &Fetched| one.records(&"knots".into(), PartitionIndex(0), Offset(from), RULES).unwrap();
+        let own =
+            |record: ConsumerRecord| (record.offset.0, String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+        found.iter().flat_map(records).map(own).collect()
+    }
+
+    fn aborted(producer_id: i64, first_offset: i64) -> AbortedTransaction {
+        AbortedTransaction { producer_id, first_offset }
+    }
+
+    #[test]
+    fn records_before_the_position_are_left_out() {
+        let bytes = [batch(10, -1, false, None, &["a", "b", "c"]), batch(13, -1, false, None, &["d"])].concat();
+        let (found, bad) = batches(bytes.into(), Offset(11), None, RULES);
+        assert!(bad.is_none());
+        assert_eq!(seen(&found, 11), [(11, "b".into()), (12, "c".into()), (13, "d".into())]);
+        assert_eq!((found[1].next_offset, found[1].epoch), (Offset(14), LeaderEpoch(4)));
+        let record = &found[0].records(&"knots".into(), PartitionIndex(0), Offset(11), RULES).unwrap()[0];
+        assert_eq!(record.headers, [Header::new("h", "v")]);
+        assert_eq!((record.leader_epoch, record.timestamp), (Some(LeaderEpoch(4)), Timestamp(9)));
+    }
+
+    #[test]
+    fn aborted_transactions_are_hidden_from_their_first_record_to_their_end() {
+        let parts = [
+            batch(0, 7, true, None, &["committed"]),
+            batch(1, 7, true, Some(1), &[""]),
+            batch(2, 7, true, None, &["aborted"]),
+            batch(3, 8, true, None, &["of another"]),
+            batch(4, 7, true, Some(0), &[""]),
+            batch(5, 7, true, None, &["later"]),
+            batch(6, -1, false, None, &["plain"]),
+            batch(7, 8, true, Some(1), &[""]),
+        ];
+        let bytes = Bytes::from(parts.concat());
+        let (found, bad) = batches(bytes.clone(), Offset(0), Some(&[aborted(7, 2)]), RULES);
+        assert!(bad.is_none());
+        let committed = ["committed", "of another", "later", "plain"].map(str::to_owned);
+        assert!(seen(&found, 0).into_iter().map(|(_, value)| value).eq(committed));
+        assert_eq!(found.last().map(|last| last.next_offset), Some(Offset(8)));
+        let (all, _) = batches(bytes, Offset(0), None, RULES);
+        assert_eq!(seen(&all, 0).len(), 5);
+    }
+
+    #[test]
+    fn a_damaged_batch_is_told_with_its_place_and_those_before_it_count() {
+        let mut bytes = [batch(0, -1, false, None, &["a"]), batch(1, -1, false, None, &["b"])].concat();
+        *bytes.last_mut().unwrap() ^= 1;
+        let (found, bad) = batches(bytes.clone().into(), Offset(0), None, RULES);
+        let bad = bad.unwrap();
+        assert!(matches!((bad.at, bad.error), (Offset(1), BatchError::Crc { .. })));
+        assert_eq!(seen(&found, 0), [(0, "a".into())]);
+        let (found, bad) = batches(bytes.into(), Offset(0), None, Rules { check_crcs: false, ..RULES });
+        assert_eq!((found.len(), bad.is_none()), (2, true));
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_off_is_no_error() {
+        let bytes = batch(0, -1, false, None, &["a"]);
+        let (found, bad) = batches(bytes.slice(..bytes.len() - 1), Offset(0), None, RULES);
+        assert!(found.is_empty() && bad.is_none());
+    }
+}

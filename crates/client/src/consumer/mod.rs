@@ -1,0 +1,398 @@
+//! The consumer: reads assigned partitions from their leaders, ahead of the caller.
+//!
+//! ```text
+//! assign, seek -> cursor.need --+-- ListOffsets --------------> where to begin
+//!                               +-- OffsetForLeaderEpoch -----> is the log still the same (KIP-320)
+//!                               `-- Fetch, one per broker ----> buffer -> poll -> caller
+//! ```
+//!
+//! Invariants
+//! - Records of a partition are given in order of offset, each once, unless the caller seeks.
+//! - A record is given only if the log was found to be the one that was read so far, under each leader epoch that was seen.
+//! - There is no task: everything happens in [`Consumer::poll`], but for the connections, which go on receiving between two polls.
+//!
+//! Not here: groups and committed offsets, which come with the coordinator; fetch sessions; reading from followers. Read
+//! `position`, then `fetched`.
+
+mod ask;
+mod config;
+mod fetched;
+mod position;
+mod record;
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicId};
+use quipu_env::{Clock, Env, Instant, Rng};
+use tokio::sync::mpsc;
+
+pub use config::{ConsumerConfig, Isolation, OffsetReset};
+pub use record::{ConsumerError, ConsumerRecord, Position};
+
+use crate::{Client, ClientError, Cluster, OffsetSpec, TopicPartition, connection::Answer, pool::Pool};
+use ask::Asked;
+use fetched::{Fetched, Rules};
+use position::{Cursor, Stop};
+
+/// The outcome of something that was asked.
+enum Event {
+    Answer(u64, Result<Option<Answer>, ClientError>),
+    Refreshed,
+}
+
+/// A partition that is read.
+struct Assigned {
+    cursor: Cursor,
+    /// Which topic it was when it was first found; zero as long as that is not known.
+    topic_id: TopicId,
+    buffer: VecDeque<Fetched>,
+    buffered_bytes: usize,
+    /// Records of the first batch, which `buffer` no longer has.
+    records: VecDeque<ConsumerRecord>,
+    /// Where the batch of `records` ends.
+    records_end: Option<(Offset, LeaderEpoch)>,
+    is_paused: bool,
+    /// A question about it is under way.
+    is_asked: bool,
+    /// End of what may be read, and beginning of the log, as last heard.
+    readable_end: Option<Offset>,
+    error: Option<ConsumerError>,
+    is_told: bool,
+}
+
+impl Assigned {
+    fn new(cursor: Cursor) -> Self {
+        Self {
+            cursor,
+            topic_id: TopicId::ZERO,
+            buffer: VecDeque::new(),
+            buffered_bytes: 0,
+            records: VecDeque::new(),
+            records_end: None,
+            is_paused: false,
+            is_asked: false,
+            readable_end: None,
+            error: None,
+            is_told: false,
+        }
+    }
+
+    fn discard(&mut self) {
+        self.buffer.clear();
+        self.records.clear();
+        self.records_end = None;
+        self.buffered_bytes = 0;
+    }
+
+    fn stop(&mut self, error: ConsumerError) {
+        self.cursor.stop();
+        self.error = Some(error);
+        self.is_told = false;
+    }
+}
+
+/// Reads records. See the [crate's example](crate).
+///
+/// Dropping it ends its connections.
+pub struct Consumer<E: Env> {
+    client: Client<E>,
+    config: ConsumerConfig,
+    pool: Pool<E>,
+    rng: Rng,
+    events: mpsc::UnboundedReceiver<Event>,
+    /// As many events as questions under way: one for each partition, one fetch for each broker, one refresh.
+    post: mpsc::UnboundedSender<Event>,
+    partitions: BTreeMap<TopicPartition, Assigned>,
+    asked: BTreeMap<u64, Asked>,
+    next_question: u64,
+    fetching: BTreeSet<BrokerId>,
+    cluster: Arc<Cluster>,
+    /// Whether leaders are to be looked up in `cluster` again.
+    is_changed: bool,
+    is_stale: bool,
+    is_refreshing: bool,
+    refresh_after: Instant,
+    /// Partitions take turns.
+    turn: usize,
+}
+
+impl<E: Env> Consumer<E> {
+    pub(crate) fn new(client: &Client<E>, config: ConsumerConfig) -> Result<Self, ClientError> {
+        config.check()?;
+        let (post, events) = mpsc::unbounded_channel();
+        Ok(Self {
+            client: client.clone(),
+            config,
+            pool: client.own_pool(),
+            rng: client.env().rng("client.consumer"),
+            events,
+            post,
+            partitions: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_question: 0,
+            fetching: BTreeSet::new(),
+            cluster: client.cluster(),
+            is_changed: true,
+            is_stale: false,
+            is_refreshing: false,
+            refresh_after: Instant::ZERO,
+            turn: 0,
+        })
+    }
+
+    /// Reads these partitions, each from there on, and no others. One that was assigned before begins anew.
+    pub fn assign(&mut self, partitions: impl IntoIterator<Item = (TopicPartition, Position)>) {
+        self.partitions.clear();
+        for (partition, position) in partitions {
+            self.add(partition, position);
+        }
+    }
+
+    /// Reads one more partition, from there on.
+    pub fn add(&mut self, partition: TopicPartition, position: Position) {
+        let cursor = Cursor::new(position, self.config.offset_reset);
+        self.partitions.insert(partition, Assigned::new(cursor));
+        self.is_changed = true;
+    }
+
+    /// No longer reads a partition. Whether it was assigned.
+    pub fn remove(&mut self, partition: &TopicPartition) -> bool {
+        self.partitions.remove(partition).is_some()
+    }
+
+    /// The partitions that are read, in order.
+    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.keys()
+    }
+
+    /// Goes on there. Ends a truncation, an offset out of range, a damaged batch.
+    ///
+    /// Errors: [`ConsumerError::NotAssigned`].
+    pub fn seek(&mut self, partition: &TopicPartition, position: Position) -> Result<(), ConsumerError> {
+        let assigned = self.assigned_mut(partition)?;
+        assigned.cursor.seek(position);
+        assigned.discard();
+        assigned.error = None;
+        Ok(())
+    }
+
+    /// The offset of the next record to come; none until it is known where to begin, which a poll finds out.
+    ///
+    /// Errors: [`ConsumerError::NotAssigned`].
+    pub fn position(&self, partition: &TopicPartition) -> Result<Option<Offset>, ConsumerError> {
+        Ok(self.assigned(partition)?.cursor.position())
+    }
+
+    /// How many offsets lie between the position and the end of what may be read, as of the last fetch; none before the first.
+    ///
+    /// Errors: [`ConsumerError::NotAssigned`].
+    pub fn lag(&self, partition: &TopicPartition) -> Result<Option<u64>, ConsumerError> {
+        let assigned = self.assigned(partition)?;
+        let (position, end) = (assigned.cursor.position(), assigned.readable_end);
+        Ok(position.zip(end).map(|(position, end)| end.records_since(position)))
+    }
+
+    /// Gives no more records of a partition until it is resumed. What was fetched is kept.
+    ///
+    /// Errors: [`ConsumerError::NotAssigned`].
+    pub fn pause(&mut self, partition: &TopicPartition) -> Result<(), ConsumerError> {
+        self.assigned_mut(partition)?.is_paused = true;
+        Ok(())
+    }
+
+    /// Gives records of a partition again.
+    ///
+    /// Errors: [`ConsumerError::NotAssigned`].
+    pub fn resume(&mut self, partition: &TopicPartition) -> Result<(), ConsumerError> {
+        self.assigned_mut(partition)?.is_paused = false;
+        Ok(())
+    }
+
+    /// First offsets of partitions, assigned or not, in the order asked for.
+    ///
+    /// Errors: the first partition's whose offset can't be had within [`crate::ClientConfig::api_timeout`].
+    pub async fn beginning_offsets(&self, partitions: &[TopicPartition]) -> Result<Vec<Offset>, ConsumerError> {
+        self.ends(partitions, OffsetSpec::Earliest).await
+    }
+
+    /// Ends of what this consumer may read of partitions, assigned or not: the offset of the next record to come.
+    ///
+    /// Errors: as of [`Self::beginning_offsets`].
+    pub async fn end_offsets(&self, partitions: &[TopicPartition]) -> Result<Vec<Offset>, ConsumerError> {
+        self.ends(partitions, OffsetSpec::Latest).await
+    }
+
+    async fn ends(&self, partitions: &[TopicPartition], spec: OffsetSpec) -> Result<Vec<Offset>, ConsumerError> {
+        let wanted = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+        let found = self.offsets(wanted).await?;
+        Ok(found.into_iter().map(|found| found.unwrap_or(Offset::ZERO)).collect())
+    }
+
+    /// The first offset at or after a time, for each partition; none where no record is that young.
+    ///
+    /// Errors: as of [`Self::beginning_offsets`].
+    pub async fn offsets_for_times(
+        &self,
+        wanted: &[(TopicPartition, quipu_base::Timestamp)],
+    ) -> Result<Vec<Option<Offset>>, ConsumerError> {
+        let spec = |(partition, time): &(TopicPartition, _)| (partition.clone(), OffsetSpec::Timestamp(*time));
+        self.offsets(wanted.iter().map(spec).collect()).await
+    }
+
+    async fn offsets(&self, wanted: Vec<(TopicPartition, OffsetSpec)>) -> Result<Vec<Option<Offset>>, ConsumerError> {
+        let listed = self.client.admin().list_offsets(wanted, self.config.isolation).await;
+        let own = |(partition, outcome): (TopicPartition, Result<crate::ListedOffset, ClientError>)| {
+            let failed = |cause| ConsumerError::Client { partition: Some(partition), cause };
+            outcome.map(|listed| listed.offset).map_err(failed)
+        };
+        listed.into_iter().map(own).collect()
+    }
+
+    /// Records that follow, at most [`ConsumerConfig::poll_records_max`] of them. Waits at most `wait_max` for the first; none then
+    /// is no error. If this future is dropped, no record is lost.
+    ///
+    /// Errors: one partition's trouble, see [`ConsumerError`]. Others go on at the next poll; that partition once its trouble is
+    /// over, and until then it is told again when there is nothing else to tell.
+    pub async fn poll(&mut self, wait_max: Duration) -> Result<Vec<ConsumerRecord>, ConsumerError> {
+        let clock = self.client.env().clock().clone();
+        let deadline = clock.now() + wait_max;
+        loop {
+            while let Ok(event) = self.events.try_recv() {
+                self.handle(event);
+            }
+            let now = clock.now();
+            self.look_for_leaders();
+            self.ask(now);
+            if let Some(error) = self.take_error(false) {
+                return Err(error);
+            }
+            let records = self.take_records();
+            if !records.is_empty() {
+                // What follows comes while the caller works.
+                self.ask(now);
+                return Ok(records);
+            }
+            if now >= deadline {
+                return self.take_error(true).map_or(Ok(Vec::new()), Err);
+            }
+            let wake_at = self.next_deadline(now).map_or(deadline, |next| next.min(deadline));
+            let event = tokio::select! { biased;
+                event = self.events.recv() => event,
+                () = clock.sleep_until(wake_at) => None,
+            };
+            event.into_iter().for_each(|event| self.handle(event));
+        }
+    }
+
+    fn assigned(&self, partition: &TopicPartition) -> Result<&Assigned, ConsumerError> {
+        self.partitions.get(partition).ok_or_else(|| ConsumerError::NotAssigned(partition.clone()))
+    }
+
+    fn assigned_mut(&mut self, partition: &TopicPartition) -> Result<&mut Assigned, ConsumerError> {
+        self.partitions.get_mut(partition).ok_or_else(|| ConsumerError::NotAssigned(partition.clone()))
+    }
+
+    /// A partition's trouble that was not told yet, or, `again`, any.
+    fn take_error(&mut self, again: bool) -> Option<ConsumerError> {
+        for (partition, assigned) in &mut self.partitions {
+            if let Some(stop) = assigned.cursor.stopped()
+                && assigned.error.is_none()
+            {
+                assigned.error = error_of(partition, &assigned.cursor, stop);
+                assigned.is_told = false;
+                assigned.discard();
+            }
+            // What was fetched before the trouble comes first.
+            let is_next = assigned.buffer.is_empty() && assigned.records.is_empty();
+            if let Some(error) = assigned.error.as_ref().filter(|_| is_next && (again || !assigned.is_told)) {
+                assigned.is_told = true;
+                return Some(error.clone());
+            }
+        }
+        None
+    }
+
+    /// Records that lie here, of one partition after the other.
+    fn take_records(&mut self) -> Vec<ConsumerRecord> {
+        let mut out = Vec::new();
+        let count = self.partitions.len();
+        let first = self.turn.checked_rem(count).unwrap_or(0);
+        self.turn = self.turn.wrapping_add(1);
+        let rules = self.rules();
+        let limit = self.config.poll_records_max;
+        let keys: Vec<TopicPartition> = if count > 1 { self.partitions.keys().cloned().collect() } else { Vec::new() };
+        if count <= 1 {
+            if let Some((partition, assigned)) = self.partitions.first_key_value() {
+                let (partition, is_paused) = (partition.clone(), assigned.is_paused);
+                if !is_paused && let Some(assigned) = self.partitions.get_mut(&partition) {
+                    assigned.take(&partition, limit, rules, &mut out);
+                }
+            }
+            return out;
+        }
+        for partition in keys[first..].iter().chain(&keys[..first]) {
+            if let Some(assigned) = self.partitions.get_mut(partition)
+                && !assigned.is_paused
+                && out.len() < limit
+            {
+                assigned.take(partition, limit, rules, &mut out);
+            }
+        }
+        out
+    }
+
+    fn rules(&self) -> Rules {
+        Rules { check_crcs: self.config.check_crcs, decompressed_bytes_max: self.config.decompressed_bytes_max }
+    }
+}
+
+impl Assigned {
+    /// Moves records to `out` until it has `limit`, or nothing is left.
+    fn take(&mut self, partition: &TopicPartition, limit: usize, rules: Rules, out: &mut Vec<ConsumerRecord>) {
+        loop {
+            let free = limit - out.len();
+            let count = self.records.len().min(free);
+            if let Some(last) = count.checked_sub(1).and_then(|last| self.records.get(last)) {
+                let epoch = last.leader_epoch.unwrap_or(LeaderEpoch::NONE);
+                self.cursor.handle_consumed(last.offset.next(), epoch);
+                out.extend(self.records.drain(..count));
+            }
+            if self.records.is_empty()
+                && let Some((end, epoch)) = self.records_end.take()
+            {
+                self.cursor.handle_consumed(end, epoch);
+            }
+            if out.len() >= limit {
+                return;
+            }
+            let Some(next) = self.buffer.pop_front() else { return };
+            self.buffered_bytes -= next.bytes;
+            let position = self.cursor.position().unwrap_or(Offset::ZERO);
+            match next.records(&partition.topic, partition.partition, position, rules) {
+                Ok(records) => {
+                    self.records = records;
+                    self.records_end = Some((next.next_offset, next.epoch));
+                }
+                Err(error) => {
+                    self.discard();
+                    let cause = error.to_string();
+                    return self.stop(ConsumerError::Corrupt { partition: partition.clone(), position, cause });
+                }
+            }
+        }
+    }
+}
+
+fn error_of(partition: &TopicPartition, cursor: &Cursor, stop: Stop) -> Option<ConsumerError> {
+    let position = cursor.position().unwrap_or(Offset::ZERO);
+    let partition = partition.clone();
+    match stop {
+        Stop::Truncated { diverging } => Some(ConsumerError::TruncationDetected { partition, position, diverging }),
+        Stop::OutOfRange => Some(ConsumerError::OffsetOutOfRange { partition, position }),
+        Stop::Other => None,
+    }
+}
