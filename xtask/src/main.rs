@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done to this workspace beside building it.
 //!
-//! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`mod@bench`]: measurements.
+//! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`sim`]: the simulator;
+//!   [`mod@bench`]: measurements.
 //! - [`layout`], [`floors`], [`dependencies`]: checks that `ci` makes itself.
 //!
 //! Exit status: 0 done, 1 something failed, 2 usage. Not here: what the tests do (`tests/`). Read [`ci`] next.
@@ -18,6 +19,7 @@ mod floors;
 mod fuzz;
 mod layout;
 mod metadata;
+mod sim;
 mod step;
 mod test;
 
@@ -32,6 +34,7 @@ enum Command {
     Ci(ci::Arguments),
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
+    Sim(sim::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {

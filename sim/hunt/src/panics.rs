@@ -29,7 +29,8 @@ pub(crate) fn listen() -> Heard {
             let current = thread::current();
             let Some(name) = current.name().filter(|name| name.starts_with("seed ")) else { return usual(info) };
             let text = info.payload_as_str().unwrap_or("a panic without a message");
-            let place = info.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
+            let place =
+                info.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
             heard().push((name.to_owned(), format!("{text}{place}")));
         }));
     });

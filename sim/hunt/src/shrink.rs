@@ -185,10 +185,9 @@ impl Shrinker<'_> {
 
     fn earlier(&mut self) {
         for index in 0..self.best.faults.len() {
-            for part in [0, 2] {
+            for at_ms in [0, self.best.faults[index].at_ms / 2] {
                 let mut plan = self.best.clone();
-                let at_ms = plan.faults[index].at_ms;
-                plan.faults[index].at_ms = if part == 0 { 0 } else { at_ms / part };
+                plan.faults[index].at_ms = at_ms;
                 plan.faults.sort_by_key(|timed| timed.at_ms);
                 if self.try_plan(plan) {
                     break;

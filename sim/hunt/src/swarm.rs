@@ -81,7 +81,7 @@ impl Shape {
         Self {
             horizon_ms,
             is_large: one_in(rng, 12),
-            kinds: kinds.into_iter().filter(|kind| allowed(&kind)).collect(),
+            kinds: kinds.into_iter().filter(|kind| allowed(kind)).collect(),
             fault_count: pick(rng, &[0, 1, 2, 3, 4, 6, 9]),
             deletes_topics: one_in(rng, 4),
             deletes_records: one_in(rng, 3),
@@ -128,7 +128,7 @@ fn config(rng: &mut Rng, shape: &Shape) -> Config {
         sync_us: pick(rng, &[20, 80, 80, 1000, 8000]),
         latency_min_us,
         latency_max_us: latency_min_us + pick(rng, &[0, 50, 500, 5000]),
-        window_bytes: pick(rng, &[4 * 1024, 64 * 1024, 256 * 1024]),
+        window_bytes: if shape.is_large { 256 * 1024 } else { pick(rng, &[4 * 1024, 64 * 1024, 256 * 1024]) },
         wal_file_bytes,
         memory_tail_bytes,
         memory_requests_bytes: if shape.is_large { 8 << 20 } else { pick(rng, &[160, 256, 1024]) * 1024 },
@@ -164,7 +164,10 @@ fn topic(rng: &mut Rng, name: &str) -> Topic {
     let partitions = if one_in(rng, 10) { rng.random_range(5..=20) } else { rng.random_range(1..=4) };
     let mut kafka = BTreeMap::new();
     if one_in(rng, 8) {
-        kafka.insert("compression.type".to_owned(), pick(rng, &["gzip", "snappy", "lz4", "zstd", "uncompressed"]).to_owned());
+        kafka.insert(
+            "compression.type".to_owned(),
+            pick(rng, &["gzip", "snappy", "lz4", "zstd", "uncompressed"]).to_owned(),
+        );
     }
     if one_in(rng, 8) {
         kafka.insert("segment.ms".to_owned(), "5".to_owned());
@@ -172,13 +175,14 @@ fn topic(rng: &mut Rng, name: &str) -> Topic {
     Topic { name: name.to_owned(), partitions, kafka }
 }
 
-fn base(rng: &mut Rng, name: String) -> Client {
+fn base(rng: &mut Rng, shape: &Shape, name: String) -> Client {
     Client {
         name,
         produce_version: rng.random_range(7..=13),
         fetch_version: rng.random_range(4..=18),
         timeout_ms: pick(rng, &[100, 1500, 30_000]),
-        patience_ms: pick(rng, &[500, 2000, 10_000]),
+        // Large batches take their time, and who never waits for them never gets them through.
+        patience_ms: if shape.is_large { 10_000 } else { pick(rng, &[500, 2000, 10_000]) },
         ..Client::default()
     }
 }
@@ -208,7 +212,7 @@ fn producer(rng: &mut Rng, shape: &Shape, topics: &[Topic], batch_bytes_max: usi
         pipelined: pick(rng, &[1, 1, 2, 3, 5]),
         pace_ms: pace(rng, shape, operations.len()),
         operations,
-        ..base(rng, format!("producer-{number}"))
+        ..base(rng, shape, format!("producer-{number}"))
     }
 }
 
@@ -244,14 +248,14 @@ fn consumer(rng: &mut Rng, shape: &Shape, topics: &[Topic], number: u32) -> Clie
     }
     operations.push(Operation::Follow { topic });
     Client {
-        pace_ms: if one_in(rng, 3) { shape.horizon_ms / 5 } else { pick(rng, &[0, 1, 5]) },
+        pace_ms: if one_in(rng, 3) { shape.horizon_ms / 5 } else { pick(rng, &[1, 2, 5]) },
         read_committed: rng.random(),
         fetch_min_bytes: pick(rng, &[0, 1, 1, 500]),
         fetch_max_bytes: pick(rng, &[1, 10_000, i32::MAX]),
         partition_max_bytes: pick(rng, &[1, 1000, 1 << 20]),
         fetch_wait_ms: pick(rng, &[5, 20, 100, 500]),
         operations,
-        ..base(rng, format!("consumer-{number}"))
+        ..base(rng, shape, format!("consumer-{number}"))
     }
 }
 
@@ -270,7 +274,9 @@ fn admin(rng: &mut Rng, shape: &Shape, topics: &[Topic]) -> Client {
                 partition: rng.random_range(0..topic.partitions),
                 permille: rng.random_range(0..=1000),
             }),
-            3 => operations.push(Operation::Grow { topic: name, partitions: topic.partitions + rng.random_range(1..=3) }),
+            3 => {
+                operations.push(Operation::Grow { topic: name, partitions: topic.partitions + rng.random_range(1..=3) })
+            }
             4 => operations.push(Operation::Alter {
                 topic: name,
                 name: "segment.ms".to_owned(),
@@ -280,7 +286,7 @@ fn admin(rng: &mut Rng, shape: &Shape, topics: &[Topic]) -> Client {
         }
     }
     let pace_ms = pace(rng, shape, operations.len());
-    Client { pace_ms, operations, ..base(rng, "admin".to_owned()) }
+    Client { pace_ms, operations, ..base(rng, shape, "admin".to_owned()) }
 }
 
 fn hostile(rng: &mut Rng, shape: &Shape) -> Client {
@@ -294,7 +300,7 @@ fn hostile(rng: &mut Rng, shape: &Shape) -> Client {
         });
     }
     let pace_ms = pace(rng, shape, operations.len());
-    Client { pace_ms, operations, patience_ms: 200, ..base(rng, "hostile".to_owned()) }
+    Client { pace_ms, operations, patience_ms: 200, ..base(rng, shape, "hostile".to_owned()) }
 }
 
 fn faults(rng: &mut Rng, shape: &Shape, workload: &Workload) -> Vec<TimedFault> {

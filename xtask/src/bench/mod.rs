@@ -38,7 +38,7 @@ use server::Kind;
 /// the client can do at most. Prints medians, ranges and ratios, and for each goal whether it is met.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// What to measure: everything, or only the sink.
+    /// What to measure: everything, only the sink, or the simulator.
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
     /// Compare with another broker.
@@ -71,6 +71,7 @@ pub(crate) struct Arguments {
 enum What {
     All,
     Sink,
+    Sim,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,6 +81,10 @@ enum Against {
 
 /// Builds, measures, prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.what == What::Sim {
+        warn_of_other_work();
+        return crate::sim::bench(arguments.quick);
+    }
     let kinds = kinds(arguments);
     let programs = programs(&kinds, arguments.binary.as_deref())?;
     let plan = Plan::new(&arguments.only, arguments.quick);

@@ -117,14 +117,7 @@ const FOLLOW_FROM_LOSS: &[&str] = &[
 #[must_use]
 pub fn check(history: &History, loss: Loss) -> Vec<Violation> {
     let facts = Facts::new(history);
-    let reported: BTreeSet<u32> = history
-        .ops
-        .iter()
-        .filter_map(|op| match &op.what {
-            What::Unreadable { log, .. } => Some(log.0),
-            _ => None,
-        })
-        .collect();
+    let reported = reported(history);
     let is_allowed = |violation: &Violation| {
         FOLLOW_FROM_LOSS.contains(&violation.checker.as_str())
             && match loss {
@@ -134,6 +127,24 @@ pub fn check(history: &History, loss: Loss) -> Vec<Violation> {
             }
     };
     CHECKERS.iter().flat_map(|check| check(&facts)).filter(|violation| !is_allowed(violation)).collect()
+}
+
+/// Logs of which clients were told that something is wrong with them: they can't be read, or the topic is unknown.
+fn reported(history: &History) -> BTreeSet<u32> {
+    let mut reported = BTreeSet::new();
+    for op in &history.ops {
+        match &op.what {
+            What::Unreadable { log, .. } => {
+                reported.insert(log.0);
+            }
+            What::Topics { ids } => {
+                let logs = (0..).zip(&history.logs);
+                reported.extend(logs.filter(|(_, log)| !ids.contains(&log.id)).map(|(index, _)| index));
+            }
+            _ => {}
+        }
+    }
+    reported
 }
 
 /// What clients noted themselves.

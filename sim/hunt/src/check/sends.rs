@@ -14,7 +14,8 @@ pub(super) fn nonmonotonic(facts: &Facts<'_>) -> Vec<Violation> {
         if let Some((before, earlier)) = last.insert((op.client, *log), (*base, index))
             && *base <= before
         {
-            let message = format!("{}: a batch is at {base}, the one sent before it at {before}", facts.history.name(*log));
+            let message =
+                format!("{}: a batch is at {base}, the one sent before it at {before}", facts.history.name(*log));
             violations.push(Violation::of("nonmonotonic-send", *log, &[earlier, index], message));
         }
     }

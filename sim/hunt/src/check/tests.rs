@@ -218,14 +218,8 @@ fn reads_of_what_is_not_committed() {
 #[test]
 fn bounds_that_contradict_each_other() {
     let mut story = Story::new();
-    let what = What::Poll {
-        log: LogIndex(0),
-        from: 0,
-        records: Vec::new(),
-        high_watermark: 1,
-        last_stable: 1,
-        log_start: 2,
-    };
+    let what =
+        What::Poll { log: LogIndex(0), from: 0, records: Vec::new(), high_watermark: 1, last_stable: 1, log_start: 2 };
     story.then(2, Outcome::Ok, what);
     story.expect(&["bounds"]);
 }

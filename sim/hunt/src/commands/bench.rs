@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Instant};
 use clap::Args;
 use quipu_hunt::{
     Options, Outcome, Plan,
-    plan::{Client, Config, TimedFault, Topic, Workload, operation::{BatchSpec, Operation}},
+    plan::{
+        Client, Config, TimedFault, Topic, Workload,
+        operation::{BatchSpec, Operation},
+    },
 };
 use quipu_sim::fault::Fault;
 
@@ -148,13 +151,10 @@ fn memory(scale: usize) -> Result<Figure, Failed> {
     let pool = Pool { jobs: 1, limit: Duration::from_secs(60), bugs: &bugs, is_fresh: true };
     let mut seeds = 0..(8 * scale as u64);
     let mut kib = Vec::new();
-    pool.run(
-        || seeds.next().map(|seed| (seed, None)),
-        &mut |answer| {
-            kib.push(answer.memory_kib);
-            true
-        },
-    )?;
+    pool.run(|| seeds.next().map(|seed| (seed, None)), &mut |answer| {
+        kib.push(answer.memory_kib);
+        true
+    })?;
     kib.sort_unstable();
     let median = kib.get(kib.len() / 2).copied().unwrap_or(0);
     Ok(Figure {

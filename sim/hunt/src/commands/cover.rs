@@ -64,8 +64,10 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     if arguments.strict && reached < all { Err(Failed::Told) } else { Ok(()) }
 }
 
-/// By what it is: how many there are, and those that were never reached.
-fn holes(sum: &Sum) -> Result<Vec<(&'static str, usize, Vec<String>)>, Failed> {
+/// What it is, how many there are, and those that were never reached.
+type Holes = (&'static str, usize, Vec<String>);
+
+fn holes(sum: &Sum) -> Result<Vec<Holes>, Failed> {
     let catalogue = Catalogue::read(Path::new("crates"))?;
     let missing = |names: &BTreeSet<String>, has: &dyn Fn(&str) -> bool| {
         (names.len(), names.iter().filter(|name| !has(name)).cloned().collect::<Vec<_>>())
@@ -83,10 +85,16 @@ fn holes(sum: &Sum) -> Result<Vec<(&'static str, usize, Vec<String>)>, Failed> {
     let asked: BTreeSet<String> =
         served_apis().filter(|(number, _)| sum.apis.contains_key(number)).map(|(_, name)| name).collect();
     let apis = missing(&apis, &|name| asked.contains(name));
-    Ok([("marks", marks), ("crash points", points), ("unusual branches", unusual), ("faults", kinds), ("requests", apis)]
-        .into_iter()
-        .map(|(what, (count, missing))| (what, count, missing))
-        .collect())
+    Ok([
+        ("marks", marks),
+        ("crash points", points),
+        ("unusual branches", unusual),
+        ("faults", kinds),
+        ("requests", apis),
+    ]
+    .into_iter()
+    .map(|(what, (count, missing))| (what, count, missing))
+    .collect())
 }
 
 impl Catalogue {
@@ -138,7 +146,8 @@ mod tests {
     #[test]
     fn names_are_read_off_calls_with_literals() {
         let mut catalogue = Catalogue(METHODS.iter().map(|method| (*method, BTreeSet::new())).collect());
-        catalogue.add("probe.sometimes(\"a.b\"); probe\n    .crash_point(\n        \"c\",\n    ); probe.sometimes(name);");
+        catalogue
+            .add("probe.sometimes(\"a.b\"); probe\n    .crash_point(\n        \"c\",\n    ); probe.sometimes(name);");
         assert_eq!(catalogue.of("sometimes").iter().collect::<Vec<_>>(), ["a.b"]);
         assert_eq!(catalogue.of("crash_point").iter().collect::<Vec<_>>(), ["c"]);
         assert!(catalogue.of("buggify").is_empty());

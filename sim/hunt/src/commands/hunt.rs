@@ -133,7 +133,8 @@ pub(super) fn hunt(arguments: &Arguments) -> Result<Hunted, Failed> {
     }
     let begin = Instant::now();
     let end = begin + Duration::from_secs_f64(arguments.minutes * 60.0);
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, core::num::NonZero::get));
+    let jobs =
+        arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, core::num::NonZero::get));
     let pool =
         Pool { jobs, limit: Duration::from_secs(arguments.world_seconds), bugs: &arguments.bugs, is_fresh: false };
     let last = arguments.seeds.map(|count| arguments.from.saturating_add(count));
@@ -228,7 +229,9 @@ fn keep(seed: u64, bugs: &Bugs) -> Done {
     let mut shrink = Command::new(&this);
     shrink.args(["shrink", "--seconds", &SHRINK_SECONDS.to_string(), "--plan"]).arg(&plan).arg("--out").arg(&small);
     shrink.stdout(Stdio::null()).stderr(Stdio::null());
-    bugs.planted.iter().for_each(|name| drop(shrink.args(["--planted", name])));
+    for name in &bugs.planted {
+        shrink.args(["--planted", name]);
+    }
     if !shrink.status().is_ok_and(|status| status.success()) {
         println!("    shrinking it failed");
         small = plan;
@@ -236,7 +239,9 @@ fn keep(seed: u64, bugs: &Bugs) -> Done {
     let trace = dir.join(format!("seed-{seed}.trace"));
     let mut run = Command::new(&this);
     run.arg("run").arg("--plan").arg(&small).arg("--trace").arg(&trace).stdout(Stdio::null()).stderr(Stdio::null());
-    bugs.planted.iter().for_each(|name| drop(run.args(["--planted", name])));
+    for name in &bugs.planted {
+        run.args(["--planted", name]);
+    }
     // It fails, since the plan does.
     let _failed = run.status();
     println!("    cargo xtask sim run --plan {}{}   (trace: {})", small.display(), bugs.words(), trace.display());

@@ -46,13 +46,10 @@ fn hashes(seeds: &[u64], jobs: usize, bugs: &Bugs) -> Result<Hashes, Failed> {
     let pool = Pool { jobs, limit: Duration::from_secs(600), bugs, is_fresh: false };
     let mut left = seeds.iter();
     let mut hashes = Hashes::new();
-    pool.run(
-        || left.next().map(|seed| (*seed, None)),
-        &mut |answer| {
-            hashes.insert(answer.seed, (answer.hash, answer.event_count));
-            true
-        },
-    )?;
+    pool.run(|| left.next().map(|seed| (*seed, None)), &mut |answer| {
+        hashes.insert(answer.seed, (answer.hash, answer.event_count));
+        true
+    })?;
     Ok(hashes)
 }
 

@@ -123,7 +123,11 @@ impl Pool<'_> {
             };
             let answer = match current.run(&Request { seed, plan: None, trace }, self.limit) {
                 Ok(answer) => {
-                    if self.is_fresh { current.end() } else { worker = Some(current) }
+                    if self.is_fresh {
+                        current.end()
+                    } else {
+                        worker = Some(current)
+                    }
                     answer
                 }
                 Err(why) => {

@@ -64,7 +64,7 @@ fn show_log(level: Option<&str>) -> Done {
     let Some(level) = level else { return Ok(()) };
     let level: tracing_subscriber::filter::LevelFilter =
         level.parse().map_err(|_| Failed::Usage(format!("--log {level}: no such level")))?;
-    tracing_subscriber::fmt().with_max_level(level).without_time().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(false).without_time().with_writer(std::io::stderr).init();
     Ok(())
 }
 

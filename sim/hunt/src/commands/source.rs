@@ -45,10 +45,8 @@ impl Source {
         let Some(file) = &self.plan else {
             return Ok(swarm::plan(self.seed.unwrap_or(0)));
         };
-        let text =
-            fs::read_to_string(file).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))?;
-        let mut plan =
-            Plan::parse(&text).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))?;
+        let text = fs::read_to_string(file).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))?;
+        let mut plan = Plan::parse(&text).map_err(|error| Failed::Usage(format!("{}: {error}", file.display())))?;
         if let Some(seed) = self.seed {
             plan.seed = seed;
         }

@@ -6,7 +6,7 @@ use quipu_records::Codec;
 use serde::Deserialize;
 use toml::Value;
 
-use super::{FORMAT, Plan};
+use super::{Client, Config, FORMAT, Plan};
 
 /// Why a text is no plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,13 +108,18 @@ impl Plan {
         let Ok(Value::Table(plan)) = Value::try_from(self) else { panic!("every plan is a table") };
         let mut out = String::new();
         scalars(&mut out, &plan);
-        section(&mut out, "config", table(&plan, "config"));
+        section(&mut out, "config", &without_defaults(table(&plan, "config"), &Config::default()));
         section(&mut out, "budget", table(&plan, "budget"));
         let workload = table(&plan, "workload");
         for list in ["topics", "clients"] {
             for entry in entries(workload, list) {
                 out.push_str(&format!("\n[[workload.{list}]]\n"));
-                scalars(&mut out, entry);
+                let plain = Client { name: String::new(), ..Client::default() };
+                if list == "clients" {
+                    scalars(&mut out, &without_defaults(entry, &plain))
+                } else {
+                    scalars(&mut out, entry)
+                }
                 if let Some(Value::Table(kafka)) = entry.get("kafka").filter(|kafka| !is_empty(kafka)) {
                     out.push_str(&format!("[workload.{list}.kafka]\n"));
                     scalars(&mut out, kafka);
@@ -133,6 +138,13 @@ impl Plan {
 }
 
 type Table = toml::Table;
+
+/// What differs from the defaults, which are a part of the format.
+fn without_defaults(values: &Table, plain: &impl serde::Serialize) -> Table {
+    let Ok(Value::Table(plain)) = Value::try_from(plain) else { panic!("settings are a table") };
+    let differs = |(name, value): &(&String, &Value)| plain.get(name.as_str()) != Some(value);
+    values.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
 
 fn table<'a>(of: &'a Table, name: &str) -> &'a Table {
     of.get(name).and_then(Value::as_table).expect("it is a table of every plan")
@@ -156,13 +168,23 @@ fn section(out: &mut String, name: &str, values: &Table) {
     }
 }
 
-/// All that is no table; operations one on a line.
+/// What stands first.
+const FIRST: &[&str] = &["format", "seed", "name", "at_ms"];
+
+/// All that is no table; operations one on a line, after everything else.
 fn scalars(out: &mut String, values: &Table) {
-    for (name, value) in values {
+    let place = |name: &str| match FIRST.iter().position(|first| *first == name) {
+        Some(place) => place,
+        None if name == "operations" => FIRST.len() + 1,
+        None => FIRST.len(),
+    };
+    let mut sorted: Vec<(&String, &Value)> = values.iter().collect();
+    sorted.sort_by_key(|(name, _)| place(name));
+    for (name, value) in sorted {
         let name = if name.contains('.') { format!("{name:?}") } else { name.clone() };
         match value {
             Value::Table(_) => {}
-            Value::Array(list) if list.iter().any(Value::is_table) => {}
+            Value::Array(list) if list.is_empty() || list.iter().any(Value::is_table) => {}
             Value::Array(list) if list.len() > 1 => {
                 out.push_str(&format!("{name} = [\n"));
                 list.iter().for_each(|item| out.push_str(&format!("    {item},\n")));

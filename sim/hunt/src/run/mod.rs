@@ -23,11 +23,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use quipu_broker::{Config as BrokerConfig, HostPort, Origin};
 use quipu_sim::{DiskTiming, Latency, LinkSettings, NodeConfig, Sim, SimConfig, disk::DiskOptions};
 
+use self::stage::{Played, Stage};
 pub use self::{
     outcome::{Outcome, Tally},
     server::End,
 };
-use self::stage::{Played, Stage};
 use crate::{
     check::{self, Violation},
     plan::{Config, DATA_DIR, Plan},

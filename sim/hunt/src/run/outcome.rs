@@ -73,9 +73,10 @@ impl Outcome {
 
     /// A run that ended in a panic leaves nothing else. Its hash is made from what it said.
     pub(super) fn panicked(seed: u64, violation: Violation) -> Self {
-        let words = violation.message.bytes().fold(seed, |hash, byte| {
-            (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25)
-        });
+        let words = violation
+            .message
+            .bytes()
+            .fold(seed, |hash, byte| (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25));
         Self {
             violations: vec![violation],
             hash: words,

@@ -188,7 +188,7 @@ impl Stage {
     }
 
     fn heal(&self) {
-        self.world.heal_faults();
+        self.world.heal();
         self.state().is_healed = true;
     }
 

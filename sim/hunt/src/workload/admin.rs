@@ -105,8 +105,7 @@ pub(super) async fn delete(client: &mut Client, topic: &str) {
 pub(super) async fn grow(client: &mut Client, topic: &str, partitions: i32) {
     loop {
         let wanted = CreatePartitionsTopic { name: topic.into(), count: partitions, assignments: None };
-        let request =
-            CreatePartitionsRequest { topics: vec![wanted], timeout_ms: TIMEOUT_MS, ..Default::default() };
+        let request = CreatePartitionsRequest { topics: vec![wanted], timeout_ms: TIMEOUT_MS, ..Default::default() };
         let Response::CreatePartitions(response) = client.call(3, request).await else { continue };
         let Some(answer) = response.results.first() else { continue };
         match client.code(answer.error_code) {
@@ -127,11 +126,8 @@ pub(super) async fn grow(client: &mut Client, topic: &str, partitions: i32) {
 pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &str) {
     loop {
         let config = AlterableConfig { name: name.into(), config_operation: 0, value: Some(value.into()) };
-        let resource = AlterConfigsResource {
-            resource_type: RESOURCE_TOPIC,
-            resource_name: topic.into(),
-            configs: vec![config],
-        };
+        let resource =
+            AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: topic.into(), configs: vec![config] };
         let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
         let Response::IncrementalAlterConfigs(response) = client.call(1, request).await else { continue };
         let Some(answer) = response.responses.first() else { continue };

@@ -5,7 +5,8 @@ use quipu_sim::SimEnv;
 use quipu_wire_client::requests::{self, FetchBounds};
 
 use super::{
-    AUDITOR, Scene, admin::id_text,
+    AUDITOR, Scene,
+    admin::id_text,
     client::{Client, Known},
     consume::{EARLIEST, LATEST, decode, list},
     topics,
@@ -52,7 +53,8 @@ async fn read_log(client: &mut Client, known: &Known, partition: i32) {
             Ok(records) => {
                 let more: Vec<Found> = records.into_iter().filter(|found| found.offset >= next).collect();
                 let Some(end) = more.last().map(|found| found.offset + 1) else {
-                    client.strange("liveness", format!("{}-{partition}: nothing at {next} of {last}", known.topic.name));
+                    client
+                        .strange("liveness", format!("{}-{partition}: nothing at {next} of {last}", known.topic.name));
                     break;
                 };
                 next = end;
@@ -93,7 +95,7 @@ async fn fetch(client: &mut Client, known: &Known, partition: i32, from: i64) ->
         let Some(Response::Fetch(response)) = client.call_once(17, request).await else { continue };
         let Some(data) = response.responses.first().and_then(|topic| topic.partitions.first()) else { continue };
         match client.code(data.error_code) {
-            ErrorCode::None => return Ok(decode(client, known, data)),
+            ErrorCode::None => return decode(client, known, data).ok_or("a batch fails its checksum"),
             code => why = code.name(),
         }
         client.pause().await;

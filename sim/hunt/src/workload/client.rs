@@ -82,10 +82,6 @@ impl Client {
         self.connection.as_mut().expect("it has just been made")
     }
 
-    pub(super) fn drop_connection(&mut self) {
-        self.connection = None;
-    }
-
     /// Waits a little, before something is tried again.
     pub(super) async fn pause(&mut self) {
         let pause = Duration::from_micros(self.rng.random_range(1_000..50_000));

@@ -4,6 +4,8 @@
 //! - It stands behind the last record that it was given, or where it has sought to; nothing else moves it.
 //! - Records below where it stands (a batch may begin there) are looked at, but are not part of what it polled.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use quipu_protocol::{
     ErrorCode, Response,
@@ -83,6 +85,8 @@ async fn poll_once(client: &mut Client, topic: &str) -> Polled {
     let mut request = requests::fetch(&known.topic, &from, bounds);
     request.isolation_level = i8::from(client.spec.read_committed);
     let version = client.version_for(topic, client.spec.fetch_version, 13);
+    let patience = client.patience() + Duration::from_millis(u64::try_from(client.spec.fetch_wait_ms).unwrap_or(0));
+    client.connection().await.set_patience(patience);
     match client.call_once(version, request).await {
         Some(Response::Fetch(response)) => take_in(client, &known, &asked, &response).await,
         _ => Polled::Some,
@@ -122,7 +126,7 @@ async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: 
         match client.code(data.error_code) {
             ErrorCode::None => {
                 let end = take_in_records(client, known, one, data);
-                if end < data.high_watermark {
+                if end.is_none_or(|end| end < data.high_watermark) {
                     polled = Polled::Some;
                 }
             }
@@ -150,9 +154,12 @@ async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: 
     polled
 }
 
-/// Answers where the client stands now.
-fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &PartitionData) -> i64 {
-    let mut found = decode(client, known, data);
+/// Answers where the client stands now; none if what came can't be read.
+fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &PartitionData) -> Option<i64> {
+    let Some(mut found) = decode(client, known, data) else {
+        client.scene.recorder.complete(asked.op, client.scene.now(), Outcome::Fail, |_| {});
+        return None;
+    };
     found.retain(|found| found.offset >= asked.from);
     let end = found.last().map_or(asked.from, |last| last.offset + 1);
     client.positions.insert(asked.log, end);
@@ -163,17 +170,20 @@ fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &Par
                 (data.high_watermark, data.last_stable_offset, data.log_start_offset);
         }
     });
-    end
+    Some(end)
 }
 
-/// The records of a reply; those that nobody sent are told of, and missing.
-pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Vec<Found> {
+/// The records of a reply; those that nobody sent are told of. None if a batch in it fails its checksum: with a disk that rots
+/// that may be (segments are checked when they are first read, and rot later), and whoever reads it knows.
+pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Option<Vec<Found>> {
     let records: Vec<(i64, Bytes)> = match requests::records_of(data) {
         Ok(records) => records,
         Err(error) => {
-            let place = format!("{}-{}", known.topic.name, data.partition_index);
-            client.strange("corrupt-read", format!("{place}: a batch that was served is no batch: {error}"));
-            return Vec::new();
+            if client.scene.plan.budget.loss == Loss::None {
+                let place = format!("{}-{}", known.topic.name, data.partition_index);
+                client.strange("corrupt-read", format!("{place}: a batch that was served is no batch: {error}"));
+            }
+            return None;
         }
     };
     let mut found = Vec::with_capacity(records.len());
@@ -184,11 +194,14 @@ pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Ve
                 let place = format!("{}-{} offset {offset}", known.topic.name, data.partition_index);
                 client.strange("corrupt-read", format!("{place}: {why}"));
                 // It takes its place, so that nobody takes it for a gap.
-                found.push(Found { offset, value: Value { client: u32::MAX, number: u32::try_from(offset).unwrap_or(0) } });
+                found.push(Found {
+                    offset,
+                    value: Value { client: u32::MAX, number: u32::try_from(offset).unwrap_or(0) },
+                });
             }
         }
     }
-    found
+    Some(found)
 }
 
 /// An offset of a partition by time; none if the broker does not say.

@@ -116,7 +116,8 @@ pub async fn run_client(env: SimEnv, scene: Scene, number: u32) {
     while let Some((operation, rest)) = operations.split_first() {
         if let Operation::Produce { .. } = operation {
             // The producer takes as many as may be under way at once.
-            let count = operations.iter().take_while(|operation| matches!(operation, Operation::Produce { .. })).count();
+            let count =
+                operations.iter().take_while(|operation| matches!(operation, Operation::Produce { .. })).count();
             let (sends, rest) = operations.split_at(count);
             producer.run(&mut client, sends).await;
             operations = rest;

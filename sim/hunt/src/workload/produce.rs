@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     history::{LogIndex, OpIndex, Outcome, Value, What},
-    plan::{Loss, operation::{BatchSpec, Operation}},
+    plan::{
+        Loss,
+        operation::{BatchSpec, Operation},
+    },
 };
 
 /// Versions of InitProducerId.
