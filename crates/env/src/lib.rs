@@ -24,6 +24,19 @@ pub use disk::{Disk, DiskLock, File, Lane, LockError, OpenOptions, SyncError, sy
 pub use net::{ConnectError, Listener, Net, NetReader, NetWriter, Segment, WriteQueue};
 pub use probe::{NoProbe, Probe};
 
+/// Lets the other tasks of the shard run first: for whoever has so much to do that they would have to wait for long.
+pub async fn yield_now() {
+    let mut yielded = false;
+    core::future::poll_fn(|context| {
+        if core::mem::replace(&mut yielded, true) {
+            return core::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        core::task::Poll::Pending
+    })
+    .await;
+}
+
 /// A stream of random numbers. In production it is seeded by the operating system, in the simulator by the run's seed.
 pub type Rng = rand::rngs::ChaCha12Rng;
 

@@ -266,7 +266,7 @@ impl Done {
     }
 }
 
-/// Runs the load client against `server`.
+/// Runs the load client against `server`, with memory ready for what it is about to store.
 #[expect(clippy::too_many_arguments, reason = "the load client's command line, one argument each")]
 pub(crate) fn load(
     programs: &Programs,
@@ -284,6 +284,9 @@ pub(crate) fn load(
     for (flag, number) in common.iter().chain(numbers) {
         command.arg(flag).arg(number.to_string());
     }
+    let count = numbers.iter().find(|(flag, _)| *flag == "--records").map_or(0, |(_, count)| *count);
+    let bytes = u64::try_from(count * record_bytes).map_err(Failure::context("--records"))?;
+    page_cache::warm(server.data().parent().expect("it is in a scratch directory"), bytes + bytes / 4)?;
     let before = server.cpu_seconds()?;
     let output = run_process(&format!("{workload} on {topic}"), command, &[], WORKLOAD_LIMIT)?;
     let cpu_seconds = server.cpu_seconds()? - before;
