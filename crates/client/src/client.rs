@@ -153,6 +153,11 @@ impl<E: Env> Client<E> {
         post(&self.0.shared, &self.0.pool, target, request.into(), versions)
     }
 
+    /// Hands a call over to the client's own connections.
+    pub(crate) fn hand_over(&self, target: Target, call: Call) {
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner).call(target, call);
+    }
+
     /// The controller, or any broker as long as no controller is known. Asks if nothing is known.
     pub(crate) async fn controller(&self) -> Result<Target, ClientError> {
         let cluster = self.known_cluster().await?;

@@ -288,7 +288,7 @@ impl<E: Env> Link<E> {
             tokio::select! { biased;
                 read = self.reader.read_buf(&mut self.buffer) => self.check_read(read)?,
                 written = self.writer.write(&mut self.queue), if !self.queue.is_empty() => {
-                    written.map_err(|_| self.disconnected(true))?;
+                    self.take_written(written)?;
                 }
                 () = limit.as_mut() => return Err(self.late(ApiKey::ApiVersions)),
             }

@@ -153,6 +153,8 @@ impl<E: Env> Consumer<E> {
         self.post_question(deadline, broker, request, version_max, Asked::Fetch { broker, about });
     }
 
+    /// Hands a question over: a fetch on the consumer's own connection, where it may wait for records; any other on the client's,
+    /// where it does not wait behind a fetch.
     fn post_question(
         &mut self,
         from: Instant,
@@ -163,13 +165,18 @@ impl<E: Env> Consumer<E> {
     ) {
         let number = self.next_question;
         self.next_question += 1;
+        let is_fetch = matches!(asked, Asked::Fetch { .. });
         self.asked.insert(number, asked);
         let post = self.post.clone();
         // An error means that the consumer is gone.
         let reply = ReplyTo::new(move |outcome| drop(post.send(Event::Answer(number, outcome))));
         let deadline = from + self.client.config().request_timeout;
         let call = Call { request: request.into(), versions: 0..=version_max, deadline, has_reply: true, reply };
-        self.pool.call(Target::Broker(broker), call);
+        if is_fetch {
+            self.pool.call(Target::Broker(broker), call);
+        } else {
+            self.client.hand_over(Target::Broker(broker), call);
+        }
     }
 
     fn refresh(&mut self, now: Instant) {

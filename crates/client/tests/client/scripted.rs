@@ -1,0 +1,450 @@
+//! What no healthy broker does: the client against a broker that answers as a test tells it to, in the simulated world.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, Bytes, BytesMut};
+use quipu_base::{ProducerEpoch, ProducerId, Sequence};
+use quipu_client::*;
+use quipu_env::{Clock, Listener, Net, NetReader, NetWriter, Segment, ShardId, WriteQueue};
+use quipu_protocol::{
+    ApiKey, Chunk, Records, Request, RequestError, Response, frame,
+    messages::{
+        api_versions::{ApiVersion, ApiVersionsResponse},
+        fetch::{AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
+        init_producer_id::InitProducerIdResponse,
+        metadata::{
+            MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+        },
+        offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult},
+        produce::{PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse},
+    },
+};
+use quipu_records::{Batch, BatchBuilder, NewRecord};
+use quipu_sim::{NodeConfig, Sim, SimConfig, SimEnv, World};
+
+use crate::suite;
+
+const PORT: u16 = 9092;
+const ID: TopicId = TopicId([7; 16]);
+
+/// What the broker does with a request.
+enum Answer {
+    Reply(Response),
+    /// Never anything.
+    Silence,
+    /// The connection ends.
+    Close,
+}
+
+type Handler = Box<dyn FnMut(Request) -> Answer + Send>;
+
+/// Runs `test` against a broker that answers by `handler`; ApiVersions and, where the handler leaves it, nothing else by itself.
+fn run<F>(handler: impl FnMut(Request) -> Answer + Send + 'static, test: impl FnOnce(Client<SimEnv>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let scenario = move |world: World| async move {
+        let broker = world.node("broker", NodeConfig::default());
+        let clients = world.node("clients", NodeConfig::default());
+        let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(Box::new(handler)));
+        let _broker = broker.start(move |env| listen(env, handler));
+        let work = clients.start(|env| async move {
+            let config = ClientConfig {
+                bootstrap: vec![BrokerAddress::new("broker", PORT)],
+                request_timeout: Duration::from_secs(2),
+                ..Default::default()
+            };
+            test(Client::new(env, config).unwrap()).await;
+        });
+        work.join().await.expect("nobody ends the clients");
+    };
+    drop(Sim::new(1, SimConfig::default()).run(scenario));
+}
+
+async fn listen(env: SimEnv, handler: Arc<Mutex<Handler>>) {
+    use quipu_env::Env as _;
+    let mut listener = env.net().bind(format!("0.0.0.0:{PORT}").parse().unwrap()).await.unwrap();
+    while let Ok((reader, writer, _)) = listener.accept().await {
+        drop(env.spawn(ShardId(0), "connection", serve(reader, writer, Arc::clone(&handler))));
+    }
+}
+
+async fn serve<R: NetReader, W: NetWriter>(mut reader: R, mut writer: W, handler: Arc<Mutex<Handler>>) {
+    let mut buffer = BytesMut::new();
+    loop {
+        while buffer.len() >= 4 && buffer.len() - 4 >= (&buffer[..4]).get_u32() as usize {
+            let length = buffer.get_u32() as usize;
+            let frame = buffer.split_to(length).freeze();
+            let (version, id, response) = match frame::decode_request(frame) {
+                Ok((header, Request::ApiVersions(_))) => (header.version, header.correlation_id, Some(versions(0, 4))),
+                Ok((header, request)) => {
+                    let answer = handler.lock().unwrap()(request);
+                    match answer {
+                        Answer::Reply(response) => (header.version, header.correlation_id, Some(response)),
+                        Answer::Silence => (0, 0, None),
+                        Answer::Close => return,
+                    }
+                }
+                Err(RequestError::ApiVersions { correlation_id, .. }) => (0, correlation_id, Some(versions(35, 4))),
+                Err(error) => panic!("{error}"),
+            };
+            let Some(response) = response else { continue };
+            let mut queue = WriteQueue::new();
+            for chunk in frame::encode_response(&mut BytesMut::new(), version, id, &response).unwrap() {
+                let Chunk::Bytes(bytes) = chunk else { panic!("no holes") };
+                queue.push(Segment::Bytes(bytes));
+            }
+            while !queue.is_empty() {
+                if writer.write(&mut queue).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if !matches!(reader.read_buf(&mut buffer).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+fn versions(error_code: i16, max: i16) -> Response {
+    let api = |api: &ApiKey| {
+        let (min_version, max_version) = (api.served().min, api.served().max);
+        let max_version = if *api == ApiKey::ApiVersions { max } else { max_version };
+        ApiVersion { api_key: api.to_wire(), min_version, max_version }
+    };
+    ApiVersionsResponse { error_code, api_keys: ApiKey::ALL.iter().map(api).collect(), ..Default::default() }.into()
+}
+
+fn metadata(leader_epoch: i32) -> Answer {
+    let partition = MetadataResponsePartition { leader_id: 1, leader_epoch, ..Default::default() };
+    let topic = MetadataResponseTopic {
+        name: Some("knots".into()),
+        topic_id: ID,
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let broker = MetadataResponseBroker { node_id: 1, host: "broker".into(), port: i32::from(PORT), rack: None };
+    Answer::Reply(MetadataResponse { brokers: vec![broker], topics: vec![topic], ..Default::default() }.into())
+}
+
+fn producer_id() -> Answer {
+    Answer::Reply(InitProducerIdResponse { producer_id: 9, producer_epoch: 0, ..Default::default() }.into())
+}
+
+fn produced(code: ErrorCode, base_offset: i64) -> Answer {
+    let answer = PartitionProduceResponse { error_code: code.code(), base_offset, ..Default::default() };
+    let topic = TopicProduceResponse { topic_id: ID, name: "knots".into(), partition_responses: vec![answer] };
+    Answer::Reply(ProduceResponse { responses: vec![topic], ..Default::default() }.into())
+}
+
+/// Epoch, first sequence and number of records of the only batch.
+fn batch_of(request: ProduceRequest) -> (i16, i32, u32) {
+    let data = request.topic_data.into_iter().next().unwrap().partition_data.into_iter().next().unwrap();
+    let batch = Batch::parse_checked(data.records.unwrap().into_bytes().unwrap()).unwrap();
+    let header = batch.header();
+    assert_eq!(header.producer_id, ProducerId(9));
+    (header.producer_epoch.0, header.base_sequence.0, u32::try_from(header.record_count).unwrap())
+}
+
+/// Answers produce requests one after the other, each as told; notes what was sent.
+fn producing(answers: Vec<Answer>) -> (Arc<Mutex<Vec<(i16, i32, u32)>>>, impl FnMut(Request) -> Answer + Send) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut answers = answers.into_iter();
+    let notes = Arc::clone(&seen);
+    let handler = move |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::InitProducerId(_) => producer_id(),
+        Request::Produce(request) => {
+            notes.lock().unwrap().push(batch_of(request));
+            answers.next().expect("as many answers as batches")
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    (seen, handler)
+}
+
+async fn send(producer: &Producer<SimEnv>, value: &'static str) -> Result<RecordMetadata, ProducerError> {
+    producer.send_and_wait(ProducerRecord::new("knots", value)).await
+}
+
+#[test]
+fn whatever_happens_to_a_batch_it_is_sent_again_as_it_was() {
+    let (seen, handler) = producing(vec![
+        produced(ErrorCode::NotLeaderOrFollower, -1),
+        Answer::Close,
+        Answer::Silence,
+        produced(ErrorCode::NotEnoughReplicas, -1),
+        produced(ErrorCode::DuplicateSequenceNumber, 40),
+        produced(ErrorCode::None, 41),
+    ]);
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        assert_eq!(send(&producer, "a").await.unwrap().offset, Some(Offset(40)));
+        assert_eq!(send(&producer, "b").await.unwrap().offset, Some(Offset(41)));
+        producer.close().await;
+    });
+    let again = [(0, 0, 1); 5];
+    assert_eq!(*seen.lock().unwrap(), [&again[..], &[(0, 1, 1)]].concat());
+}
+
+#[test]
+fn a_broker_that_forgot_the_producer_sees_a_new_epoch() {
+    let (seen, handler) = producing(vec![
+        produced(ErrorCode::None, 0),
+        produced(ErrorCode::OutOfOrderSequenceNumber, -1),
+        produced(ErrorCode::None, 1),
+        produced(ErrorCode::UnknownProducerId, -1),
+        produced(ErrorCode::None, 2),
+    ]);
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        for offset in 0..3 {
+            assert_eq!(send(&producer, "x").await.unwrap().offset, Some(Offset(offset)));
+        }
+        producer.close().await;
+    });
+    assert_eq!(*seen.lock().unwrap(), [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1), (2, 0, 1)]);
+}
+
+#[test]
+fn what_may_be_there_is_not_sent_under_another_epoch() {
+    let (seen, handler) = producing(vec![
+        produced(ErrorCode::None, 0),
+        Answer::Close,
+        produced(ErrorCode::OutOfOrderSequenceNumber, -1),
+        produced(ErrorCode::None, 1),
+    ]);
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        send(&producer, "a").await.unwrap();
+        let error = send(&producer, "b").await.unwrap_err();
+        assert_eq!((error.written, error.cause.code()), (Written::Unknown, Some(ErrorCode::OutOfOrderSequenceNumber)));
+        send(&producer, "c").await.unwrap();
+        producer.close().await;
+    });
+    assert_eq!(*seen.lock().unwrap(), [(0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1)]);
+}
+
+#[test]
+fn rejections_are_told_as_such_and_rights_that_are_missing_end_the_producer() {
+    let (_, handler) = producing(vec![produced(ErrorCode::InvalidRecord, -1), produced(ErrorCode::None, 0)]);
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let error = send(&producer, "a").await.unwrap_err();
+        assert_eq!((error.written, error.kind()), (Written::No, ErrorKind::Caller), "{error}");
+        assert!(error.to_string().contains("knots-0"), "{error}");
+        send(&producer, "b").await.unwrap();
+    });
+    let refusing = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::InitProducerId(_) => {
+            let error_code = ErrorCode::ClusterAuthorizationFailed.code();
+            Answer::Reply(InitProducerIdResponse { error_code, ..Default::default() }.into())
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(refusing, |client| async move {
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let error = send(&producer, "a").await.unwrap_err();
+        assert_eq!((error.written, error.kind()), (Written::No, ErrorKind::Fatal), "{error}");
+        let error = send(&producer, "b").await.unwrap_err();
+        assert_eq!(error.cause.code(), Some(ErrorCode::ClusterAuthorizationFailed));
+        producer.close().await;
+    });
+}
+
+#[test]
+fn a_producer_that_is_dropped_says_what_is_not_known() {
+    let (_, handler) = producing(vec![Answer::Silence]);
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig { linger: Duration::ZERO, ..Default::default() }).unwrap();
+        let sent = producer.send(ProducerRecord::new("knots", "a")).await.unwrap();
+        client.env().clock().sleep(Duration::from_millis(500)).await;
+        let kept = producer.send(ProducerRecord::new("knots", "b")).await.unwrap();
+        drop(producer);
+        let (sent, kept) = (sent.await.unwrap_err(), kept.await.unwrap_err());
+        assert_eq!((sent.written, kept.written), (Written::Unknown, Written::No));
+        assert_eq!(kept.cause, ClientError::Closed);
+    });
+}
+
+fn batch(base_offset: i64, leader_epoch: i32, value: &str) -> BatchBuilder {
+    let mut builder = BatchBuilder::new().base_offset(Offset(base_offset)).leader_epoch(LeaderEpoch(leader_epoch));
+    let value = Some(value.as_bytes());
+    builder.push(&NewRecord { timestamp: Timestamp(1), key: None, value, headers: &[] }).unwrap();
+    builder
+}
+
+fn fetched(request: &FetchRequest, data: PartitionData) -> Answer {
+    let topic = FetchableTopicResponse {
+        topic_id: request.topics[0].topic_id,
+        topic: request.topics[0].topic.clone(),
+        partitions: vec![data],
+    };
+    Answer::Reply(FetchResponse { responses: vec![topic], ..Default::default() }.into())
+}
+
+fn records(bytes: Bytes) -> PartitionData {
+    PartitionData {
+        high_watermark: 100,
+        last_stable_offset: 100,
+        aborted_transactions: None,
+        records: Some(Records::from(bytes)),
+        ..Default::default()
+    }
+}
+
+/// A log that loses its end: led under epoch 3 up to offset 1, then under epoch 4 by a leader that has epoch 3 only up to `end`.
+fn truncating(end: i64) -> impl FnMut(Request) -> Answer + Send {
+    let mut epoch = 3;
+    move |request| match request {
+        Request::Metadata(_) => metadata(epoch),
+        Request::Fetch(request) => {
+            let wanted = &request.topics[0].partitions[0];
+            if wanted.current_leader_epoch < epoch || wanted.fetch_offset > 1 && epoch == 3 {
+                epoch = 4;
+                let error_code = ErrorCode::FencedLeaderEpoch.code();
+                return fetched(&request, PartitionData { error_code, ..Default::default() });
+            }
+            let bytes = match (wanted.fetch_offset, epoch) {
+                (offset @ 0..=1, 3) => batch(offset, 3, "old").build().unwrap().into_bytes(),
+                (offset, _) => batch(offset, 4, "new").build().unwrap().into_bytes(),
+            };
+            fetched(&request, records(bytes))
+        }
+        Request::OffsetForLeaderEpoch(request) => {
+            let wanted = &request.topics[0].partitions[0];
+            assert_eq!((wanted.leader_epoch, wanted.current_leader_epoch), (3, 4));
+            let found = EpochEndOffset { leader_epoch: 3, end_offset: end, ..Default::default() };
+            let topic = OffsetForLeaderTopicResult { topic: "knots".into(), partitions: vec![found] };
+            Answer::Reply(OffsetForLeaderEpochResponse { topics: vec![topic], ..Default::default() }.into())
+        }
+        other => panic!("unexpected {}", other.api()),
+    }
+}
+
+fn consumer(client: &Client<SimEnv>, config: ConsumerConfig) -> (Consumer<SimEnv>, TopicPartition) {
+    let own = suite::partition("knots", 0);
+    let mut consumer = client.consumer(config).unwrap();
+    consumer.assign([(own.clone(), Position::Offset(Offset(0)))]);
+    (consumer, own)
+}
+
+/// Values with their offsets, until there are `count`.
+async fn values(consumer: &mut Consumer<SimEnv>, count: usize) -> Vec<(i64, Bytes)> {
+    let mut found = Vec::new();
+    while found.len() < count {
+        let records = consumer.poll(Duration::from_secs(5)).await.unwrap();
+        assert!(!records.is_empty(), "{found:?}");
+        found.extend(records.into_iter().map(|record| (record.offset.0, record.value.unwrap())));
+    }
+    found.truncate(count);
+    found
+}
+
+#[test]
+fn a_log_that_was_truncated_is_told_with_the_place() {
+    let config = || ConsumerConfig { poll_records_max: 1, prefetch_bytes: 0, ..Default::default() };
+    run(truncating(1), move |client| async move {
+        let (mut consumer, own) = consumer(&client, config());
+        assert_eq!(values(&mut consumer, 2).await, [(0, "old".into()), (1, "old".into())]);
+        let error = consumer.poll(Duration::from_secs(5)).await.unwrap_err();
+        let diverging = Some(Offset(1));
+        let expected = ConsumerError::TruncationDetected { partition: own.clone(), position: Offset(2), diverging };
+        assert_eq!((error.kind(), &error), (ErrorKind::Caller, &expected));
+        consumer.seek(&own, Position::Offset(Offset(1))).unwrap();
+        assert_eq!(values(&mut consumer, 2).await, [(1, "new".into()), (2, "new".into())]);
+    });
+    run(truncating(1), move |client| async move {
+        let (mut consumer, _) = consumer(&client, ConsumerConfig { offset_reset: OffsetReset::Start, ..config() });
+        let expected = [(0, "old".into()), (1, "old".into()), (1, "new".into())];
+        assert_eq!(values(&mut consumer, 3).await, expected);
+    });
+}
+
+#[test]
+fn a_new_leader_with_the_same_log_is_followed() {
+    run(truncating(2), |client| async move {
+        let (mut consumer, _) = consumer(&client, ConsumerConfig::default());
+        assert_eq!(values(&mut consumer, 3).await, [(0, "old".into()), (1, "old".into()), (2, "new".into())]);
+    });
+}
+
+#[test]
+fn a_fetch_that_parts_is_truncation_as_well() {
+    let handler = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::Fetch(request) => {
+            let wanted = &request.topics[0].partitions[0];
+            let mut data = records(Bytes::new());
+            match wanted.last_fetched_epoch {
+                -1 => data.records = Some(Records::from(batch(0, 3, "old").build().unwrap().into_bytes())),
+                _ => {
+                    data.diverging_epoch.epoch = 2;
+                    data.diverging_epoch.end_offset = 0;
+                }
+            }
+            fetched(&request, data)
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let (mut consumer, own) = consumer(&client, ConsumerConfig::default());
+        assert_eq!(values(&mut consumer, 1).await, [(0, "old".into())]);
+        let error = consumer.poll(Duration::from_secs(5)).await.unwrap_err();
+        let diverging = Some(Offset(0));
+        assert_eq!(error, ConsumerError::TruncationDetected { partition: own, position: Offset(1), diverging });
+    });
+}
+
+#[test]
+fn a_reader_of_committed_records_does_not_see_aborted_ones() {
+    let handler = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::Fetch(request) => {
+            assert_eq!(request.isolation_level, 1);
+            if request.topics[0].partitions[0].fetch_offset > 0 {
+                return Answer::Silence;
+            }
+            let own = |builder: BatchBuilder| {
+                let builder = builder.producer(ProducerId(5), ProducerEpoch(0), Sequence(0)).transactional();
+                builder.build().unwrap().into_bytes()
+            };
+            let bytes = [own(batch(0, 3, "aborted")), batch(1, 3, "plain").build().unwrap().into_bytes()].concat();
+            let aborted = AbortedTransaction { producer_id: 5, first_offset: 0 };
+            fetched(&request, PartitionData { aborted_transactions: Some(vec![aborted]), ..records(bytes.into()) })
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let config = ConsumerConfig { isolation: Isolation::ReadCommitted, ..Default::default() };
+        let (mut consumer, own) = consumer(&client, config);
+        assert_eq!(values(&mut consumer, 1).await, [(1, "plain".into())]);
+        assert_eq!(consumer.position(&own), Ok(Some(Offset(2))));
+    });
+}
+
+#[test]
+fn a_damaged_batch_is_told_with_its_place_until_somebody_seeks() {
+    let handler = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::Fetch(request) => {
+            let offset = request.topics[0].partitions[0].fetch_offset;
+            let mut bytes = batch(offset, 3, "value").build().unwrap().into_bytes().to_vec();
+            if offset == 1 {
+                *bytes.last_mut().unwrap() ^= 1;
+            }
+            fetched(&request, records(bytes.into()))
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let (mut consumer, own) = consumer(&client, ConsumerConfig::default());
+        assert_eq!(values(&mut consumer, 1).await, [(0, "value".into())]);
+        let error = consumer.poll(Duration::from_secs(5)).await.unwrap_err();
+        assert!(matches!(error, ConsumerError::Corrupt { position: Offset(1), .. }), "{error}");
+        consumer.seek(&own, Position::Offset(Offset(2))).unwrap();
+        assert_eq!(values(&mut consumer, 1).await, [(2, "value".into())]);
+    });
+}
