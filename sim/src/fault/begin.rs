@@ -405,9 +405,6 @@ fn storm_on(world: &World, storm: &Arc<Storm>) {
     }
     if let Some(id) = connect(world, storm) {
         world.schedule(world.after(storm.hold), move |world| {
-            if world.with_net(|net| net.is_open(id)) {
-                world.fault_happened("connection-storm");
-            }
             world.with_net(|net| {
                 net.drop_reader(id);
                 net.drop_writer(id);
@@ -425,6 +422,6 @@ fn storm_on(world: &World, storm: &Arc<Storm>) {
 fn connect(world: &World, storm: &Storm) -> Option<EndpointId> {
     world.with_net(|net| {
         let port = *net.ports(storm.to.number).first()?;
-        net.connect(storm.from, SocketAddr::new(storm.to.ip, port)).ok()
+        net.connect_for_storm(storm.from, SocketAddr::new(storm.to.ip, port))
     })
 }

@@ -117,7 +117,7 @@ impl Draw<'_> {
         let (short, long) = (one.min(other), one.max(other));
         match self.rng.random_range(0..3) {
             0 => Latency::Uniform { min: short, max: long },
-            1 => Latency::Exponential { min: short, mean: long / 4 },
+            1 => Latency::Exponential { min: short, mean: long },
             _ => Latency::Bimodal { usual: short, slow: long, one_in: self.rng.random_range(2..100) },
         }
     }

@@ -100,6 +100,8 @@ pub(super) struct Endpoint {
     pub(super) writer: Option<Waker>,
     pub(super) writer_dropped: bool,
 
+    /// A fault has made the connection: no process owns this end.
+    pub(super) is_storm: bool,
     /// Nothing that this end sends arrives any more.
     pub(super) is_dead: bool,
     /// Somebody on the way has closed the connection.
@@ -137,6 +139,7 @@ impl Endpoint {
             finished: false,
             writer: None,
             writer_dropped: false,
+            is_storm: false,
             is_dead: false,
             is_severed: false,
             held_until: 0,

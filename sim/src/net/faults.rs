@@ -18,6 +18,9 @@ use super::{
 /// More segments than this are not made of one piece of data, however small they should be.
 const SEGMENTS_MAX: usize = 256;
 
+/// Nanoseconds between tiny segments.
+const SEGMENT_GAPS: core::ops::Range<u64> = 1_000..20_000;
+
 /// Something wrong with one way.
 #[derive(Clone, Debug)]
 pub(crate) enum LinkFault {
@@ -206,6 +209,14 @@ impl NetModel {
         segments
     }
 
+    /// What an endpoint sends next comes a little after what it has sent, so that a reader sees each by itself.
+    pub(super) fn space_out(&mut self, id: EndpointId) {
+        let gap = self.fault_rng.random_range(SEGMENT_GAPS);
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.last_arrival = endpoint.last_arrival.max(self.now).saturating_add(gap);
+        }
+    }
+
     /// Whether the other side's window stays shut.
     pub(super) fn is_window_shut(&mut self, id: EndpointId) -> bool {
         if self.troubles.is_empty() {
@@ -333,8 +344,9 @@ impl NetModel {
     pub(crate) fn descriptor_count(&self, host: usize) -> u64 {
         let listeners = &self.hosts[host].listeners;
         let waiting: usize = listeners.values().map(|queue| queue.ready.len()).sum();
-        let ends = self.endpoints.values().filter(|end| end.host == host && end.state != State::Closed).count();
-        (listeners.len() + ends).saturating_sub(waiting) as u64
+        let ends =
+            self.endpoints.values().filter(|end| end.host == host && end.state != State::Closed && !end.is_storm);
+        (listeners.len() + ends.count()).saturating_sub(waiting) as u64
     }
 
     /// Ports at which a machine listens.
@@ -342,8 +354,10 @@ impl NetModel {
         self.hosts[host].listeners.keys().map(std::net::SocketAddr::port).collect()
     }
 
-    /// Whether a connection is made, as its first end knows.
-    pub(crate) fn is_open(&self, id: EndpointId) -> bool {
-        self.endpoints.get(&id).is_some_and(|end| end.state == State::Open && end.failure.is_none())
+    /// Begins a connection that belongs to no process.
+    pub(crate) fn connect_for_storm(&mut self, host: usize, remote: std::net::SocketAddr) -> Option<EndpointId> {
+        let id = self.connect(host, remote).ok()?;
+        self.endpoints.get_mut(&id)?.is_storm = true;
+        Some(id)
     }
 }

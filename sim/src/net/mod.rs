@@ -28,8 +28,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use endpoint::Endpoint;
 pub(crate) use endpoint::EndpointId;
+use endpoint::{Endpoint, State};
 use faults::Trouble;
 pub(crate) use faults::{DoorFault, LinkFault};
 pub use link::{Latency, LinkSettings};
@@ -187,7 +187,10 @@ impl NetModel {
             self.close_listener_at(host, address);
         }
         for id in self.endpoints_of(host) {
-            self.close(id);
+            // What the process had closed itself goes on to its end.
+            if self.endpoints.get(&id).is_some_and(|end| end.state != State::Closed && !end.is_storm) {
+                self.close(id);
+            }
         }
     }
 

@@ -91,6 +91,7 @@ impl NetModel {
         }
         for segment in self.tiny_segments(id, &mut whole) {
             self.send_packet(id, Packet::Data(segment));
+            self.space_out(id);
         }
         while !whole.is_empty() {
             let most = whole.len().min(PACKET_BYTES_MAX);
@@ -216,7 +217,12 @@ impl NetModel {
             return;
         };
         match packet {
-            Packet::Accepted => peer.state = State::Open,
+            Packet::Accepted => {
+                peer.state = State::Open;
+                if peer.is_storm {
+                    self.effects.faults.push("connection-storm");
+                }
+            }
             Packet::Data(_) if peer.state == State::Closed => {
                 self.send_reset(to_host, from, false);
                 return self.forget(to);
