@@ -29,7 +29,7 @@ use crate::{
     condition::Condition,
     config::{NodeConfig, PowerCut},
     crashes::{Chain, Crashes},
-    disk::{Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
+    disk::{Choice, Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
     env::{SimEnv, Tasks},
     seed::stream,
     trace::Happening,
@@ -38,6 +38,29 @@ use crate::{
 
 /// The number of what no fault has begun.
 const BY_HAND: u64 = u64::MAX;
+
+/// Chance that is made only when it is asked: most operations of a disk leave nothing to it.
+struct LateChoices {
+    seed: u64,
+    choices: Option<RandomChoices>,
+}
+
+impl LateChoices {
+    fn choices(&mut self) -> &mut RandomChoices {
+        let seed = self.seed;
+        self.choices.get_or_insert_with(|| RandomChoices::new(stream(seed, "choices", &[])))
+    }
+}
+
+impl Choices for LateChoices {
+    fn choose(&mut self, what: Choice, count: u64) -> u64 {
+        self.choices().choose(what, count)
+    }
+
+    fn garbage(&mut self) -> u8 {
+        self.choices().garbage()
+    }
+}
 
 /// Why a process ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -378,8 +401,8 @@ impl NodeShared {
         world.with_trace(|trace| trace.lost(counted.losses()));
     }
 
-    fn random_choices(&self) -> RandomChoices {
-        RandomChoices::new(stream(lock(&self.disk_rng).next_u64(), "choices", &[]))
+    fn random_choices(&self) -> LateChoices {
+        LateChoices { seed: lock(&self.disk_rng).next_u64(), choices: None }
     }
 
     /// Whether the process must end at this crash point now, and how; and what kind of fault that is.
