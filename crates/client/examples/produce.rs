@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count: u32 = args().nth(3).map_or(Ok(10), |count| count.parse())?;
     let runtime = TokioEnv::start(Options { shards: 1 })?;
     let env = runtime.env();
-    runtime.block_on(async move { produce(env, &bootstrap, &topic, count).await.map_err(|error| error.to_string()) })?;
+    runtime
+        .block_on(async move { produce(env, &bootstrap, &topic, count).await.map_err(|error| error.to_string()) })?;
     Ok(())
 }
 

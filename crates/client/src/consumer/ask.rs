@@ -8,7 +8,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicId};
 use quipu_env::{Env, Instant};
 use quipu_protocol::{
@@ -86,10 +85,9 @@ impl<E: Env> Consumer<E> {
             let about = |offset| About { partition: partition.clone(), generation, offset };
             match need {
                 Need::Records { offset, last_epoch } => {
-                    let is_wanted = assigned.buffered_bytes <= self.config.prefetch_bytes
-                        && (self.config.prefetch_bytes > 0 || assigned.is_empty())
-                        && !(assigned.is_paused && !assigned.is_empty());
-                    if !self.fetching.contains(&leader) && is_wanted {
+                    let has_room = assigned.is_empty()
+                        || !assigned.is_paused && assigned.buffered_bytes < self.config.prefetch_bytes;
+                    if !self.fetching.contains(&leader) && has_room {
                         let wanted = FetchPartition {
                             partition: partition.partition.0,
                             current_leader_epoch: leader_epoch.0,
@@ -310,7 +308,7 @@ impl<E: Env> Consumer<E> {
             assigned.discard();
             return assigned.cursor.handle_epoch_end(LeaderEpoch(parting.epoch), Offset(parting.end_offset));
         }
-        let bytes = data.records.clone().and_then(quipu_protocol::Records::into_bytes).unwrap_or_else(Bytes::new);
+        let bytes = data.records.clone().and_then(quipu_protocol::Records::into_bytes).unwrap_or_default();
         let aborted = match isolation {
             Isolation::ReadCommitted => Some(data.aborted_transactions.as_deref().unwrap_or_default()),
             Isolation::ReadUncommitted => None,

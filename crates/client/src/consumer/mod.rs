@@ -316,30 +316,17 @@ impl<E: Env> Consumer<E> {
         None
     }
 
-    /// Records that lie here, of one partition after the other.
+    /// Records that lie here, of one partition after the other; another one is the first each time.
     fn take_records(&mut self) -> Vec<ConsumerRecord> {
         let mut out = Vec::new();
-        let count = self.partitions.len();
-        let first = self.turn.checked_rem(count).unwrap_or(0);
+        let first = self.turn.checked_rem(self.partitions.len()).unwrap_or(0);
         self.turn = self.turn.wrapping_add(1);
-        let rules = self.rules();
-        let limit = self.config.poll_records_max;
-        let keys: Vec<TopicPartition> = if count > 1 { self.partitions.keys().cloned().collect() } else { Vec::new() };
-        if count <= 1 {
-            if let Some((partition, assigned)) = self.partitions.first_key_value() {
-                let (partition, is_paused) = (partition.clone(), assigned.is_paused);
-                if !is_paused && let Some(assigned) = self.partitions.get_mut(&partition) {
-                    assigned.take(&partition, limit, rules, &mut out);
+        let (rules, limit) = (self.rules(), self.config.poll_records_max);
+        for is_second_half in [true, false] {
+            for (place, (partition, assigned)) in self.partitions.iter_mut().enumerate() {
+                if (place >= first) == is_second_half && !assigned.is_paused && out.len() < limit {
+                    assigned.take(partition, limit, rules, &mut out);
                 }
-            }
-            return out;
-        }
-        for partition in keys[first..].iter().chain(&keys[..first]) {
-            if let Some(assigned) = self.partitions.get_mut(partition)
-                && !assigned.is_paused
-                && out.len() < limit
-            {
-                assigned.take(partition, limit, rules, &mut out);
             }
         }
         out

@@ -220,11 +220,11 @@ impl<B> Pipeline<B> {
         self.entries.iter().position(|entry| entry.number == number)
     }
 
-    /// The batch is in the log. None if its failure was told before: too late.
+    /// The batch is in the log, even if it was told before that nobody knows.
     pub(crate) fn handle_success(&mut self, number: BatchNumber) -> Option<B> {
         let entry = self.entries.remove(self.place(number)?)?;
         self.has_acknowledged = true;
-        (!entry.is_told).then_some(entry.batch)
+        Some(entry.batch)
     }
 
     /// The attempt failed. The batch is sent again at `again_at` at the earliest, if it is.

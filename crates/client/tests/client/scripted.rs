@@ -13,9 +13,7 @@ use quipu_protocol::{
         api_versions::{ApiVersion, ApiVersionsResponse},
         fetch::{AbortedTransaction, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData},
         init_producer_id::InitProducerIdResponse,
-        metadata::{
-            MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-        },
+        metadata::{MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
         offset_for_leader_epoch::{EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult},
         produce::{PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse},
     },
@@ -40,8 +38,10 @@ enum Answer {
 type Handler = Box<dyn FnMut(Request) -> Answer + Send>;
 
 /// Runs `test` against a broker that answers by `handler`; ApiVersions and, where the handler leaves it, nothing else by itself.
-fn run<F>(handler: impl FnMut(Request) -> Answer + Send + 'static, test: impl FnOnce(Client<SimEnv>) -> F + Send + 'static)
-where
+fn run<F>(
+    handler: impl FnMut(Request) -> Answer + Send + 'static,
+    test: impl FnOnce(Client<SimEnv>) -> F + Send + 'static,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let scenario = move |world: World| async move {
@@ -147,8 +147,11 @@ fn batch_of(request: ProduceRequest) -> (i16, i32, u32) {
     (header.producer_epoch.0, header.base_sequence.0, u32::try_from(header.record_count).unwrap())
 }
 
+/// Epoch, first sequence and number of records of each batch that came.
+type Seen = Arc<Mutex<Vec<(i16, i32, u32)>>>;
+
 /// Answers produce requests one after the other, each as told; notes what was sent.
-fn producing(answers: Vec<Answer>) -> (Arc<Mutex<Vec<(i16, i32, u32)>>>, impl FnMut(Request) -> Answer + Send) {
+fn producing(answers: Vec<Answer>) -> (Seen, impl FnMut(Request) -> Answer + Send) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let mut answers = answers.into_iter();
     let notes = Arc::clone(&seen);

@@ -49,7 +49,8 @@ pub(crate) async fn every_codec<E: Env>(client: &Client<E>) {
             let key = format!("key {}", number % 17);
             let mut record = ProducerRecord::new(&*topic, format!("value {number} {}", "x".repeat(number % 50)));
             record.key = Some(key.into());
-            record.headers = vec![Header::new("number", number.to_string()), Header { key: "none".into(), value: None }];
+            record.headers =
+                vec![Header::new("number", number.to_string()), Header { key: "none".into(), value: None }];
             record.timestamp = Some(Timestamp(1_700_000_000_000 + i64::try_from(number).unwrap()));
             deliveries.push(producer.send(record).await.unwrap());
         }

@@ -27,9 +27,7 @@ fn reading(policy: OffsetReset) -> Cursor {
 
 #[test]
 fn it_finds_out_where_to_begin() {
-    for (position, timestamp) in
-        [(Position::Start, -2), (Position::End, -1), (Position::Timestamp(Timestamp(7)), 7)]
-    {
+    for (position, timestamp) in [(Position::Start, -2), (Position::End, -1), (Position::Timestamp(Timestamp(7)), 7)] {
         let mut cursor = Cursor::new(position, OffsetReset::Error);
         assert_eq!((cursor.need(), cursor.position()), (Some(Need::List { timestamp }), None));
         cursor.handle_listed(Offset(4));

@@ -200,7 +200,7 @@ fn what_is_late_under_way_is_told_once_and_the_next_finds_out() {
     script.push("a").send().expire().expire().push("b").send();
     script.expect(&["send a e0 s2", "late under way a", "send b e0 s4"]);
     // It was there after all.
-    script.ok("a").ok("b").expect(&["ok nobody", "ok b"]);
+    script.ok("a").ok("b").expect(&["ok a", "ok b"]);
     let mut script = warm();
     script.push("a").send().expire().push("b").send().fail("a", Failure::Lost).fail("b", Failure::OutOfOrder);
     script.wait().send().fail("b", Failure::OutOfOrder).epoch().wait().send();
