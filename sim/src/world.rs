@@ -170,6 +170,7 @@ impl Sim {
                 trace: Mutex::new(Trace::new(seed, keep)),
                 nodes: Mutex::default(),
                 faults: Mutex::default(),
+                witness: Mutex::default(),
                 config: self.config,
             }));
             madsim::task::spawn_local(Driver { world: world.clone() });
@@ -194,7 +195,11 @@ pub(crate) struct WorldShared {
     trace: Mutex<Trace>,
     nodes: Mutex<Vec<Arc<NodeShared>>>,
     pub(crate) faults: Mutex<Faults>,
+    witness: Mutex<Option<Witness>>,
 }
+
+/// See [`World::on_event`].
+type Witness = Box<dyn FnMut(&ProbeEvent) + Send>;
 
 /// A run under way, as its scenario sees it. A clone is the same world.
 #[derive(Clone)]
@@ -205,6 +210,20 @@ impl World {
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.0.seed
+    }
+
+    /// Lets somebody see each event that product code tells its probes, at that moment. It may look at disks, and must not wait or
+    /// begin anything. The events are then kept for the report only along with the trace.
+    pub fn on_event(&self, witness: impl FnMut(&ProbeEvent) + Send + 'static) {
+        *lock(&self.0.witness) = Some(Box::new(witness));
+    }
+
+    /// An event of product code: seen by the witness, kept for the report.
+    pub(crate) fn probe_event(&self, event: ProbeEvent) {
+        let is_seen = lock(&self.0.witness).as_mut().map(|witness| witness(&event)).is_some();
+        if !is_seen || self.0.config.keep_trace {
+            self.with_trace(|trace| trace.probe_events.push(event));
+        }
     }
 
     /// A new machine, switched on, on which no process runs yet. Its name can be resolved.

@@ -98,6 +98,13 @@ id! {
 impl TopicId {
     /// The metadata log's topic (KIP-595 reserves this id): 00000000-0000-0000-0000-000000000001.
     pub const METADATA: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+    /// Its last eight bytes as a number: tells topics apart where only a number fits.
+    #[must_use]
+    pub const fn low(self) -> i64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 /// One partition of one topic, whatever the topic is called. Written `<topic id>-<partition>`.

@@ -158,7 +158,16 @@ impl<E: Env> Shard<E> {
             let parked = self.parked.pop_front().expect("it was just seen");
             for partition in &parked.grown {
                 partition.advance_high_watermark();
+                self.env.probe().event(
+                    "broker.committed",
+                    &[
+                        ("topic", partition.id.topic_id.low()),
+                        ("partition", i64::from(partition.id.partition.0)),
+                        ("high-watermark", partition.high_watermark().0),
+                    ],
+                );
             }
+            self.env.probe().event("broker.released", &[("ticket", parked.ticket.0.cast_signed())]);
             self.env.probe().sometimes("broker.shard.released");
             parked.release.send();
         }

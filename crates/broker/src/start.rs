@@ -16,7 +16,7 @@ use std::{io, sync::Arc};
 
 use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch};
 use quipu_controller::{Bootstrap, RegisterBroker, StartEpoch, UnfenceBroker};
-use quipu_env::{Clock, Env, Listener as _, Net, ShardId, Task, watch};
+use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
 use quipu_metadata::{
     config::ConfigLayers,
     record::{Listener, Registration, StartId},
@@ -146,6 +146,7 @@ impl<E: Env> Broker<E> {
         let options = store_options(&config);
         let (store, report) = Store::open(env.clone(), options).await.map_err(StartError::Open)?;
         tell(&report);
+        tell_probe(&env, &store);
         match Self::start_on(config, env, store.clone(), listener, bound).await {
             Ok(broker) => Ok(broker),
             Err(error) => {
@@ -252,6 +253,23 @@ fn tell(report: &OpenReport) {
         tracing::error!(?damage, "the write-ahead log is damaged; the partitions named are offline");
     }
     tracing::info!(recovered_bytes = report.recovered_bytes, duration = ?report.duration, "the data directory is open");
+}
+
+/// Tells the simulator's checkers where each log begins and ends after recovery.
+fn tell_probe<E: Env>(env: &E, store: &Store<E>) {
+    env.probe().event("store.opened", &[]);
+    for id in store.partitions() {
+        let offsets = store.log(id).offsets();
+        env.probe().event(
+            "log.opened",
+            &[
+                ("topic", id.topic_id.low()),
+                ("partition", i64::from(id.partition.0)),
+                ("start", offsets.log_start.0),
+                ("end", offsets.log_end.0),
+            ],
+        );
+    }
 }
 
 async fn bind<E: Env>(config: &Config, env: &E) -> Result<<E::Net as Net>::Listener, StartError> {

@@ -206,6 +206,8 @@ pub struct History {
     pub logs: Vec<LogName>,
     /// The operations.
     pub ops: Vec<Op>,
+    /// From this moment on nothing was wrong with machines, disks or network; none if there was no such moment.
+    pub quiet_from: Option<u64>,
 }
 
 impl History {
@@ -326,6 +328,17 @@ impl Recorder {
     #[must_use]
     pub fn last<T>(&self, matches: impl Fn(&Op) -> Option<T>) -> Option<T> {
         self.with(|history| history.ops.iter().rev().find_map(matches))
+    }
+
+    /// Notes that nothing is wrong from that moment on.
+    pub fn quiet(&self, from: u64) {
+        self.with(|history| history.quiet_from = Some(from));
+    }
+
+    /// Whether something may be wrong at that moment.
+    #[must_use]
+    pub fn is_quiet(&self, now: u64) -> bool {
+        self.with(|history| history.quiet_from.is_some_and(|from| from <= now))
     }
 
     /// The history so far.

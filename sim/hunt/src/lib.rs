@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod history;
+mod inside;
 mod panics;
 pub mod plan;
 pub mod run;

@@ -36,7 +36,7 @@ impl Probe for SimProbe {
         let world = &self.context.world;
         let (at, node) = (world.now(), self.context.node.number as u64);
         world.tell(|at| Happening::Probe { at, node, name, fields: fields.to_vec() });
-        world.with_trace(|trace| trace.probe_events.push(ProbeEvent { at, node, name, fields: fields.to_vec() }));
+        world.probe_event(ProbeEvent { at, node, name, fields: fields.to_vec() });
     }
 
     fn sometimes(&self, name: &'static str) {

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, Timestamp};
-use quipu_env::Env;
+use quipu_env::{Env, Probe};
 use quipu_records::{BatchHeader, HEADER_BYTES};
 
 use super::{Appended, Log, LogState, Reservation, check_appendable};
@@ -62,6 +62,16 @@ impl<E: Env> Log<E> {
         reservation.tail.into_frame(frame_cost(batch.len()));
         let ticket = self.store.wal().submit(frame);
         state.last_ticket = ticket;
+        self.store.env.probe().event(
+            "log.appended",
+            &[
+                ("topic", self.log.partition.topic_id.low()),
+                ("partition", i64::from(self.log.partition.partition.0)),
+                ("base", base_offset.0),
+                ("end", end),
+                ("ticket", ticket.0.cast_signed()),
+            ],
+        );
         drop(state);
         // Promised space is given back only now that the frame itself counts.
         drop(reservation.wal);

@@ -17,7 +17,7 @@ use quipu_base::{
     LeaderEpoch, Offset, Timestamp, TopicIdPartition,
     limits::{SEGMENT_BYTES, SEGMENT_MS},
 };
-use quipu_env::{Env, Segment};
+use quipu_env::{Env, Probe, Segment};
 
 pub(crate) use state::{Cut, LogShared, LogState};
 pub(crate) use truncate::{cut_state, producers_at};
@@ -249,6 +249,15 @@ impl<E: Env> Log<E> {
             return Ok(state.last_ticket);
         }
         state.move_log_start(offset);
+        self.store.env.probe().event(
+            "log.start",
+            &[
+                ("topic", self.log.partition.topic_id.low()),
+                ("partition", i64::from(self.log.partition.partition.0)),
+                ("start", offset.0),
+                ("end", state.log_end.0),
+            ],
+        );
         Ok(self.submit(&mut state, reservation, FrameKind::LogStart, offset, bytes::Bytes::new()))
     }
 

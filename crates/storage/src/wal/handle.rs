@@ -320,7 +320,13 @@ async fn prepare<E: Env>(
 ) -> Result<(Space, BTreeMap<u32, FileOf<E>>), StartError> {
     let disk = env.disk();
     let wal_dir = options.wal_dir();
-    disk.create_dir_all(&wal_dir).await.map_err(|source| StartError::Io { path: wal_dir, source })?;
+    let failed = |source| StartError::Io { path: wal_dir.clone(), source };
+    if disk.list(&wal_dir).await.is_ok_and(|names| names.is_empty()) {
+        // From a start that ended before this directory's name was durable, perhaps by a sync that failed: then no later sync
+        // brings the name to the device. Only a new one is sure to get there.
+        disk.remove_dir(&wal_dir).await.map_err(failed)?;
+    }
+    disk.create_dir_all(&wal_dir).await.map_err(failed)?;
     disk.sync_dir(&options.dir).await.map_err(StartError::Sync)?;
 
     let mut space = Space::new(options.limits());

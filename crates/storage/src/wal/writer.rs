@@ -352,6 +352,15 @@ impl<E: Env> Writer<E> {
             self.synced = group.sequence;
             self.proven = self.proven.max(group.synced_up_to);
             let last = group.frames.last().map(|frame| frame.ticket);
+            self.shared.env.probe().event(
+                "wal.durable",
+                &[
+                    ("ticket", last.map_or(0, |ticket| ticket.0.cast_signed())),
+                    ("file", i64::from(group.file)),
+                    ("position", group.position.cast_signed()),
+                    ("length", i64::try_from(group.length).unwrap_or(i64::MAX)),
+                ],
+            );
             self.sink.on_durable(group.sequence, group.length, group.frames);
             if let Some(ticket) = last {
                 self.shared.durable.send_replace(ticket);

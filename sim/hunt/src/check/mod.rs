@@ -17,8 +17,9 @@
 //! | `real-time` | what was acknowledged before another send began has the higher offset |
 //! | `stale-watermark` | an answer knows less of the log than somebody was told before the question |
 //! | `deleted-read` | records that were deleted are served |
+//! | `late-poll` | nothing was wrong, and records that were there came late |
 //! | `bounds` | a log start above the high watermark |
-//! | `corrupt-read`, `broken-promise`, `unexpected-error` | noted by the clients themselves |
+//! | `corrupt-read`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
 //!
 //! Invariants
 //! - Each is a pure function of the history, and knows nothing of any bug.
@@ -95,6 +96,7 @@ const CHECKERS: &[Checker] = &[
     sends::skips,
     times::real_time,
     times::stale_watermarks,
+    times::late_polls,
     deleted::reads,
 ];
 

@@ -299,3 +299,17 @@ fn histories_are_told_apart_and_exported() {
     assert_eq!(serde_json::from_str::<History>(&json).unwrap(), story.history);
     assert!(story.history.tell(0).contains("client 1 send knots-0 1#0..1#1 (2 records) at 0"));
 }
+
+#[test]
+fn polls_that_wait_for_what_is_there() {
+    let late = |quiet_from| {
+        let mut story = Story::new();
+        story.history.quiet_from = quiet_from;
+        story.at(2, 1, Some(9_000_000_000), Outcome::Ok, poll(0, &whole(1, 1), 1));
+        story.at(1, 2, Some(3), Outcome::Ok, send(1, 0, 1, Some(0)));
+        story.flagged(Loss::None)
+    };
+    assert_eq!(late(Some(0)), ["late-poll"]);
+    assert_eq!(late(Some(2)), CLEAN, "something was wrong when it began");
+    assert_eq!(late(None), CLEAN);
+}

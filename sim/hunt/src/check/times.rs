@@ -82,3 +82,23 @@ pub(super) fn stale_watermarks(facts: &Facts<'_>) -> Vec<Violation> {
     }
     violations
 }
+
+/// When nothing is wrong, a record that is acknowledged reaches whoever waits for it within this time, nanoseconds.
+const LATE: u64 = 2_000_000_000;
+
+/// A poll that waited though there was something for it.
+pub(super) fn late_polls(facts: &Facts<'_>) -> Vec<Violation> {
+    let Some(quiet_from) = facts.history.quiet_from else { return Vec::new() };
+    let mut violations = Vec::new();
+    for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
+        let (What::Poll { log, records, .. }, Some(completed)) = (&op.what, op.completed) else { continue };
+        let Some(first) = records.first().and_then(|first| facts.known.get(&(*log, first.offset))) else { continue };
+        let there = first.at.max(op.invoked);
+        if op.invoked >= quiet_from && completed.saturating_sub(there) > LATE {
+            let millis = (completed - there) / 1_000_000;
+            let message = format!("{} was there, and a poll got it after {millis} ms", facts.show(first));
+            violations.push(Violation::of("late-poll", *log, &[first.op, index], message));
+        }
+    }
+    violations
+}

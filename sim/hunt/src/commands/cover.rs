@@ -74,7 +74,7 @@ fn holes(sum: &Sum) -> Result<Vec<Holes>, Failed> {
     };
     let marks = missing(catalogue.of("sometimes"), &|name| sum.marks.contains_key(name));
     let points = missing(catalogue.of("crash_point"), &|name| sum.crash_points.contains_key(name));
-    let unusual = missing(catalogue.of("buggify"), &|name| sum.marks.contains_key(&format!("buggify {name}")));
+    let unusual = missing(catalogue.of("buggify"), &|name| sum.buggified.contains_key(name));
     let kinds: BTreeSet<String> = Fault::KINDS.iter().map(|kind| (*kind).to_owned()).collect();
     let happened = |name: &str| {
         // An orderly stop is the run's own doing, and always happens.

@@ -65,6 +65,7 @@ pub(super) struct Sum {
     pub(super) acknowledged: u64,
     pub(super) marks: BTreeMap<String, u64>,
     pub(super) crash_points: BTreeMap<String, u64>,
+    pub(super) buggified: BTreeMap<String, u64>,
     pub(super) faults: BTreeMap<String, (u64, u64)>,
     pub(super) codes: BTreeMap<i16, u64>,
     pub(super) apis: BTreeMap<i16, u64>,
@@ -81,6 +82,7 @@ impl Sum {
         self.acknowledged += answer.acknowledged;
         merge(&mut self.marks, &answer.marks);
         merge(&mut self.crash_points, &answer.crash_points);
+        merge(&mut self.buggified, &answer.buggified);
         merge(&mut self.codes, &answer.codes);
         merge(&mut self.apis, &answer.apis);
         for (kind, (begun, happened)) in &answer.faults {

@@ -45,7 +45,9 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         write(file, &json)?;
     }
     if let Some(file) = &arguments.trace {
-        write(file, &trace_text(&outcome))?;
+        let happenings = outcome.happenings.iter().flatten();
+        let lines: Vec<String> = happenings.map(|happening| format!("{happening:?}\n")).collect();
+        write(file, &lines.concat())?;
     }
     print!("{}", counts(&outcome));
     let verdict = match outcome.violations.first() {
@@ -115,7 +117,7 @@ fn operations(outcome: &Outcome, violation: &Violation) -> Vec<String> {
     violation.ops.iter().take(OPERATIONS_MAX).map(|index| outcome.history.tell(*index)).collect()
 }
 
-/// Every event, one a line.
+/// Every event as the hash has it, one a line.
 pub(super) fn trace_text(outcome: &Outcome) -> String {
     let events = outcome.trace.iter().flatten();
     events.fold(String::new(), |mut text, event| {

@@ -51,6 +51,7 @@ pub(super) struct Answer {
     pub(super) acknowledged: u64,
     pub(super) marks: BTreeMap<String, u64>,
     pub(super) crash_points: BTreeMap<String, u64>,
+    pub(super) buggified: BTreeMap<String, u64>,
     /// By kind: begun, happened.
     pub(super) faults: BTreeMap<String, (u64, u64)>,
     /// Kafka's error codes that clients met.
@@ -113,6 +114,7 @@ impl Answer {
             acknowledged: outcome.tally.acknowledged,
             marks: names(&outcome.marks),
             crash_points: names(&outcome.crash_points),
+            buggified: names(&outcome.buggified),
             faults: outcome.faults.iter().map(counts).collect(),
             codes: outcome.tally.codes.clone(),
             apis: outcome.tally.apis.clone(),

@@ -21,6 +21,7 @@
 pub mod operation;
 mod text;
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use quipu_sim::{PowerCut, fault::Fault};
@@ -252,6 +253,20 @@ impl Plan {
     #[must_use]
     pub fn operation_count(&self) -> usize {
         self.workload.clients.iter().map(|client| client.operations.len()).sum()
+    }
+
+    /// The longest time that a client does nothing, as its plan has it.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        let rests = |client: &Client| {
+            let paces = client.pace_ms.saturating_mul(client.operations.len() as u64);
+            let sleeps = client.operations.iter().map(|operation| match operation {
+                Operation::Sleep { ms } => *ms,
+                _ => 0,
+            });
+            paces.saturating_add(sleeps.sum())
+        };
+        Duration::from_millis(self.workload.clients.iter().map(rests).max().unwrap_or(0))
     }
 
     /// Whether any client deletes this topic.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use quipu_sim::{ProbeEvent, Report, TraceEvent, fault::FaultCount};
+use quipu_sim::{Happening, ProbeEvent, Report, TraceEvent, fault::FaultCount};
 use serde::{Deserialize, Serialize};
 
 use crate::{check::Violation, history::History};
@@ -46,12 +46,18 @@ pub struct Outcome {
     pub marks: BTreeMap<&'static str, u64>,
     /// How often a process ended at each crash point.
     pub crash_points: BTreeMap<&'static str, u64>,
+    /// How often a process came to each crash point.
+    pub crash_points_passed: BTreeMap<&'static str, u64>,
+    /// How often each unusual branch was taken on purpose.
+    pub buggified: BTreeMap<&'static str, u64>,
     /// How often each kind of fault was begun and happened.
     pub faults: BTreeMap<&'static str, FaultCount>,
     /// What product code told its probes.
     pub probe_events: Vec<ProbeEvent>,
     /// Every event, if asked for.
     pub trace: Option<Vec<TraceEvent>>,
+    /// The same for people.
+    pub happenings: Option<Vec<Happening>>,
 }
 
 impl Outcome {
@@ -65,9 +71,12 @@ impl Outcome {
             tally,
             marks: report.marks,
             crash_points: report.crash_points,
+            crash_points_passed: report.crash_points_passed,
+            buggified: report.buggified,
             faults: report.faults,
             probe_events: report.probe_events,
             trace: report.trace,
+            happenings: report.happenings,
         }
     }
 
@@ -86,9 +95,12 @@ impl Outcome {
             tally: Tally::default(),
             marks: BTreeMap::new(),
             crash_points: BTreeMap::new(),
+            crash_points_passed: BTreeMap::new(),
+            buggified: BTreeMap::new(),
             faults: BTreeMap::new(),
             probe_events: Vec::new(),
             trace: None,
+            happenings: None,
         }
     }
 

@@ -17,12 +17,15 @@ use super::{
 use crate::{
     check::Violation,
     history::{History, What},
+    inside::{self, Findings},
     plan::{DATA_DIR, Loss, Plan, operation::Operation},
     workload::{self, Scene},
 };
 
 /// How long a machine stays down when nothing else is said.
 const DOWN: Duration = Duration::from_millis(20);
+/// How long after healing everything goes its usual way again.
+const SETTLED: Duration = Duration::from_secs(30);
 /// How long the broker rests after a start that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
 
@@ -56,6 +59,7 @@ pub(super) struct Stage {
     world: World,
     scene: Scene,
     server: Server,
+    inside: Findings,
     auditor: Node,
     clients: Vec<Node>,
     state: Arc<Mutex<State>>,
@@ -77,7 +81,9 @@ impl Stage {
             is_last_begun: plan.faults.is_empty(),
             is_healed: false,
         };
+        let inside = inside::watch(world, &server.node);
         Self {
+            inside,
             plan: Arc::clone(plan),
             world: world.clone(),
             scene: Scene::new(world, plan),
@@ -96,8 +102,16 @@ impl Stage {
         self.state().violations.push(Violation::new(checker, message));
     }
 
+    /// Nothing goes wrong but the wall clock, by which nothing may be timed.
+    fn is_gentle(&self) -> bool {
+        self.plan.faults.iter().all(|timed| ["clock-step", "clock-skew", "clock-freeze"].contains(&timed.fault.kind()))
+    }
+
     /// All of it.
     pub(super) async fn play(self) -> Played {
+        if self.is_gentle() {
+            self.scene.recorder.quiet(0);
+        }
         let turbulent = async {
             tokio::select! { biased;
                 () = self.operate() => unreachable!("the operator never leaves"),
@@ -123,7 +137,11 @@ impl Stage {
         let sends = history.ops.iter().filter(|op| op.is_ok() && matches!(op.what, What::Send { .. }));
         tally.acknowledged = sends.count() as u64;
         (tally.codes, tally.apis) = (codes, apis);
-        Played { history, violations: core::mem::take(&mut state.violations), tally }
+        let mut violations = core::mem::take(&mut state.violations);
+        if self.plan.budget.loss == Loss::None {
+            violations.extend(self.inside.take());
+        }
+        Played { history, violations, tally }
     }
 
     /// Clients work while faults happen; then everything heals, and they finish.
@@ -190,11 +208,14 @@ impl Stage {
     fn heal(&self) {
         self.world.heal();
         self.state().is_healed = true;
+        if !self.is_gentle() {
+            self.scene.recorder.quiet(nanos(self.world.elapsed() + SETTLED));
+        }
     }
 
     /// Waits, but no longer than the budget has it.
     async fn within<T>(&self, what: &str, wait: impl Future<Output = T>) -> Result<T, Late> {
-        let limit = Duration::from_millis(self.plan.budget.liveness_ms);
+        let limit = Duration::from_millis(self.plan.budget.liveness_ms) + self.plan.rest();
         tokio::select! { biased;
             value = wait => Ok(value),
             () = self.world.sleep(limit) => {
@@ -249,6 +270,10 @@ impl Stage {
         self.verify().await?;
         self.state().tally.starts += 1;
         self.server.start();
+        if self.plan.budget.loss == Loss::None {
+            let scene = self.scene.clone();
+            self.within("the echo", self.auditor.start(|env| workload::echo(env, scene)).join()).await?.ok();
+        }
         self.audit("the audit after a cold start").await
     }
 
@@ -305,7 +330,8 @@ impl Stage {
             End::StoppedBadly(_) => disk,
             End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
-            End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
+            // A directory is opened to be synced.
+            End::Down(Down::Halted { why: Fatal::WalSync, .. }) => files,
             End::Down(_) => false,
         };
         (!is_excused).then(|| ("end", format!("the broker ended by itself: {end}")))
@@ -353,6 +379,10 @@ const HURTS_DISK: &[&str] = &[
     "wiped-disk",
     "stale-snapshot",
 ];
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Whether a client goes on until the workload is over.
 fn follows(plan: &Plan, number: usize) -> bool {

@@ -16,6 +16,13 @@ use crate::{
     plan::{self, BROKER},
 };
 
+/// When nothing is wrong, every answer comes within this time.
+const LATE: Duration = Duration::from_secs(2);
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A topic as a client knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Known {
@@ -127,6 +134,11 @@ impl Client {
     pub(super) async fn failed(&mut self, error: &CallError) {
         if error.is_broken_promise() {
             self.strange("broken-promise", error.to_string());
+        }
+        let is_late = matches!(error, CallError::TimedOut) && self.patience() >= LATE;
+        let since = self.scene.now().saturating_sub(nanos(self.patience()));
+        if is_late && self.scene.recorder.is_quiet(since) {
+            self.strange("late-answer", format!("nothing is wrong, and no answer came in {:?}", self.patience()));
         }
         self.connection = None;
         self.pause().await;

@@ -11,6 +11,7 @@ mod admin;
 mod audit;
 mod client;
 mod consume;
+mod echo;
 mod hostile;
 mod produce;
 pub mod record;
@@ -27,10 +28,10 @@ use std::{
 use quipu_protocol::{ErrorCode, Response};
 use quipu_sim::{SimEnv, World};
 
-pub use self::audit::audit;
-use self::client::Client;
+pub use self::{audit::audit, echo::echo};
+use self::{client::Client, echo::Last};
 use crate::{
-    history::{Recorder, What},
+    history::{LogIndex, Recorder, What},
     plan::{Plan, operation::Operation},
 };
 
@@ -56,6 +57,8 @@ pub struct Scene {
     pub codes: Arc<Mutex<BTreeMap<i16, u64>>>,
     /// Requests that had an answer, by Kafka's number, and how often.
     pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
+    /// The last acknowledged batch of each producer in each log.
+    last: Arc<Mutex<BTreeMap<(u32, LogIndex), Last>>>,
 }
 
 impl Scene {
@@ -70,6 +73,7 @@ impl Scene {
             done: Arc::default(),
             codes: Arc::default(),
             apis: Arc::default(),
+            last: Arc::default(),
         }
     }
 

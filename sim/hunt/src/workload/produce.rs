@@ -20,6 +20,7 @@ use quipu_wire_client::{
 
 use super::{
     client::{Client, text},
+    echo::Last,
     record, topics,
 };
 use crate::{
@@ -220,10 +221,18 @@ impl Producer {
         let Some(place) = self.pending[index].parts.iter().position(asked) else { return };
         let log = self.pending[index].parts[place].log;
         let is_first = !self.pending.iter().take(index).flat_map(|p| &p.parts).any(|p| p.log == log && !p.done);
-        let part = &mut self.pending[index].parts[place];
+        let Pending { topic, parts } = &mut self.pending[index];
+        let part = &mut parts[place];
         let code = client.code(answer.error_code);
         match code {
-            ErrorCode::None => part.end(client, Outcome::Ok, Some(answer.base_offset)),
+            ErrorCode::None => {
+                part.end(client, Outcome::Ok, Some(answer.base_offset));
+                if is_idempotent(client) {
+                    let (partition, bytes) = (part.partition, part.bytes.clone());
+                    let last = Last { topic: topic.clone(), partition, bytes, base_offset: answer.base_offset };
+                    client.scene.note_last(client.number, log, last);
+                }
+            }
             // It is in the log, or it may be.
             ErrorCode::RequestTimedOut if is_idempotent(client) => {}
             ErrorCode::RequestTimedOut => part.end(client, Outcome::Info, None),

@@ -1,0 +1,224 @@
+//! Checks of the broker's inside, at each event that product code tells its probes. Each takes constant time.
+//!
+//! | event | what is checked |
+//! |---|---|
+//! | `store.opened` | - (another life of the broker begins: what only memory held is gone) |
+//! | `log.opened` | `log-end`: a log holds at least what was released; `bounds`: it begins nowhere behind its end |
+//! | `log.appended` | `dense-offsets`: a batch begins where the log ends, and where nothing was released before; tickets rise |
+//! | `log.start` | `bounds`: a log starts nowhere behind its end |
+//! | `wal.durable` | `durable`: the disk keeps that group whatever becomes of the power |
+//! | `broker.released` | `durable-acknowledgement`: what a reply tells of is durable when it leaves |
+//! | `broker.committed` | `high-watermark`: it never goes back, lies within the log, and only durable batches are below it |
+//!
+//! Invariant: nothing here is told of any bug that is switched on, and nothing in the product asks what came of it.
+//!
+//! Not here: what clients saw ([`crate::check`]).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use quipu_sim::{Node, ProbeEvent, World};
+
+use crate::{check::Violation, plan::DATA_DIR};
+
+/// Violations of one kind that are kept: one bug is told a thousand times.
+const KEPT_MAX: usize = 20;
+
+/// A partition, by the end of its topic's id and its number.
+type LogId = (i64, i64);
+
+/// What is known of a log.
+#[derive(Default)]
+struct Log {
+    end: i64,
+    high_watermark: i64,
+    /// Durable up to here, by acknowledged groups.
+    durable_end: i64,
+    /// Ends of batches that are not durable yet, with their tickets.
+    pending: VecDeque<(i64, i64)>,
+    /// Below this everything was released by some life: no later one may have less.
+    released_end: i64,
+}
+
+impl Log {
+    fn become_durable(&mut self, ticket: i64) {
+        while let Some((first, end)) = self.pending.front().copied() {
+            if first > ticket {
+                break;
+            }
+            self.durable_end = end;
+            self.pending.pop_front();
+        }
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+struct Inside {
+    logs: BTreeMap<LogId, Log>,
+    /// The last ticket given, and the last durable one.
+    last_ticket: i64,
+    durable_ticket: i64,
+    violations: Vec<Violation>,
+}
+
+/// What the checks found. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct Findings(Arc<Mutex<Inside>>);
+
+impl Findings {
+    /// What was found, first first.
+    pub(crate) fn take(&self) -> Vec<Violation> {
+        core::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).violations)
+    }
+}
+
+/// Checks every event of a world's broker from now on.
+pub(crate) fn watch(world: &World, broker: &Node) -> Findings {
+    let findings = Findings(Arc::default());
+    let (inside, broker) = (Arc::clone(&findings.0), broker.clone());
+    world.on_event(move |event| {
+        inside.lock().unwrap_or_else(PoisonError::into_inner).see(event, &broker);
+    });
+    findings
+}
+
+fn field(event: &ProbeEvent, name: &str) -> i64 {
+    let found = event.fields.iter().find(|(field, _)| *field == name);
+    found.unwrap_or_else(|| panic!("the event {} has no field {name}", event.name)).1
+}
+
+fn log_id(event: &ProbeEvent) -> LogId {
+    (field(event, "topic"), field(event, "partition"))
+}
+
+impl Inside {
+    fn see(&mut self, event: &ProbeEvent, broker: &Node) {
+        match event.name {
+            "store.opened" => self.opened(),
+            "log.opened" => self.log_opened(event),
+            "log.appended" => self.appended(event),
+            "log.start" => self.start_moved(event),
+            "wal.durable" => self.durable(event, broker),
+            "broker.released" => self.released(event),
+            "broker.committed" => self.committed(event),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, event: &ProbeEvent, checker: &str, message: String) {
+        if self.violations.len() < KEPT_MAX {
+            let seconds = event.at as f64 / 1e9;
+            self.violations.push(Violation::new(checker, format!("at {seconds:.6} s: {message}")));
+        }
+    }
+
+    fn opened(&mut self) {
+        (self.last_ticket, self.durable_ticket) = (0, 0);
+        // A log that is not found again is empty; what it must have is told when something is appended to it, or by clients.
+        for log in self.logs.values_mut() {
+            let released_end = log.released_end;
+            *log = Log { released_end, ..Log::default() };
+        }
+    }
+
+    fn log_opened(&mut self, event: &ProbeEvent) {
+        let (start, end) = (field(event, "start"), field(event, "end"));
+        let id = log_id(event);
+        let log = self.logs.entry(id).or_default();
+        let released_end = log.released_end;
+        *log = Log {
+            end,
+            high_watermark: end,
+            durable_end: end,
+            pending: VecDeque::new(),
+            released_end: released_end.max(end),
+        };
+        if end < released_end {
+            self.fail(event, "log-end", format!("log {id:x?} ends at {end}, and {released_end} was released before"));
+        }
+        if start > end {
+            self.fail(event, "bounds", format!("log {id:x?} is {start}..{end}"));
+        }
+    }
+
+    fn appended(&mut self, event: &ProbeEvent) {
+        let (base, end, ticket) = (field(event, "base"), field(event, "end"), field(event, "ticket"));
+        let id = log_id(event);
+        let log = self.logs.entry(id).or_default();
+        let (expected, released_end) = (log.end, log.released_end);
+        log.end = end;
+        log.pending.push_back((ticket, end));
+        let last = core::mem::replace(&mut self.last_ticket, ticket);
+        if base != expected || end <= base {
+            self.fail(event, "dense-offsets", format!("log {id:x?} ends at {expected}, and {base}..{end} is appended"));
+        }
+        if base < released_end {
+            self.fail(
+                event,
+                "dense-offsets",
+                format!("log {id:x?}: {base} is given again, {released_end} was released"),
+            );
+        }
+        if ticket <= last {
+            self.fail(event, "dense-offsets", format!("log {id:x?}: ticket {ticket} follows {last}"));
+        }
+    }
+
+    fn start_moved(&mut self, event: &ProbeEvent) {
+        let (start, end) = (field(event, "start"), field(event, "end"));
+        let id = log_id(event);
+        let log = self.logs.entry(id).or_default();
+        let high_watermark = log.high_watermark;
+        // Not durable yet: after a crash it may be where it was.
+        if start > high_watermark || start > end {
+            self.fail(
+                event,
+                "bounds",
+                format!("log {id:x?} starts at {start} with {high_watermark} committed of {end}"),
+            );
+        }
+    }
+
+    fn durable(&mut self, event: &ProbeEvent, broker: &Node) {
+        let [file, position, length] = ["file", "position", "length"].map(|name| field(event, name));
+        let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
+        let range = position.unsigned_abs()..(position + length).unsigned_abs();
+        self.durable_ticket = self.durable_ticket.max(field(event, "ticket"));
+        let ticket = self.durable_ticket;
+        self.logs.values_mut().for_each(|log| log.become_durable(ticket));
+        if !broker.is_durable(&path, range) {
+            let message = format!("a group was called durable, and {position}+{length} of {} is not", path.display());
+            self.fail(event, "durable", message);
+        }
+    }
+
+    fn released(&mut self, event: &ProbeEvent) {
+        let ticket = field(event, "ticket");
+        let durable = self.durable_ticket;
+        if ticket > durable {
+            let message = format!("a reply leaves that tells of ticket {ticket}, and only {durable} is durable");
+            self.fail(event, "durable-acknowledgement", message);
+        }
+        for log in self.logs.values_mut() {
+            log.released_end = log.released_end.max(log.durable_end);
+        }
+    }
+
+    fn committed(&mut self, event: &ProbeEvent) {
+        let high_watermark = field(event, "high-watermark");
+        let id = log_id(event);
+        let log = self.logs.entry(id).or_default();
+        let (before, durable_end) = (log.high_watermark, log.durable_end);
+        log.high_watermark = high_watermark;
+        if high_watermark < before || high_watermark > durable_end {
+            let message = format!(
+                "log {id:x?}: the high watermark is {high_watermark}, was {before}, and {durable_end} is durable"
+            );
+            self.fail(event, "high-watermark", message);
+        }
+    }
+}
