@@ -210,7 +210,7 @@ pub(crate) fn post<E: Env>(
     let (api, deadline) = (request.api(), shared.env.clock().now() + shared.config.request_timeout);
     // An error means that nobody waits any more.
     let reply = ReplyTo::new(move |outcome| drop(done.send(outcome)));
-    let call = Call { request, versions, deadline, has_reply: true, reply };
+    let call = Call { request, versions, patience: shared.config.request_timeout, has_reply: true, reply };
     pool.lock().unwrap_or_else(PoisonError::into_inner).call(target, call);
     Pending { api, outcome, deadline }
 }

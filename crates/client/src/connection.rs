@@ -78,8 +78,8 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     /// The versions that can carry it; the highest of them that the broker serves is used.
     pub(crate) versions: RangeInclusive<i16>,
-    /// By when the reply must be there, or the connection is given up.
-    pub(crate) deadline: Instant,
+    /// How long after it was sent the reply must be there, or the connection is given up.
+    pub(crate) patience: Duration,
     /// Whether there is a reply at all: not to a produce with acks=0.
     pub(crate) has_reply: bool,
     pub(crate) reply: ReplyTo,
@@ -328,7 +328,7 @@ impl<E: Env> Link<E> {
 
     /// Queues a call's request; a call that can't be sent has its answer at once.
     fn begin(&mut self, call: Call) {
-        let Call { request, versions, deadline, has_reply, reply } = call;
+        let Call { request, versions, patience, has_reply, reply } = call;
         let api = request.api();
         let version = match self.version(api, &versions) {
             Ok(version) => version,
@@ -339,6 +339,7 @@ impl<E: Env> Link<E> {
             Err(error) => reply.send(Err(error)),
             Ok(_) if !has_reply => self.unanswered.push_back((self.queued_bytes, reply)),
             Ok(correlation_id) => {
+                let deadline = self.env.clock().now() + patience;
                 self.in_flight.push_back(InFlight { api, version, correlation_id, deadline, begins_at, reply });
             }
         }

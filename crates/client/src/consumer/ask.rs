@@ -6,6 +6,7 @@
 //!
 //! Not here: what the answers mean (`position`, `fetched`).
 
+use core::time::Duration;
 use std::{collections::BTreeMap, sync::Arc};
 
 use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicId};
@@ -115,14 +116,14 @@ impl<E: Env> Consumer<E> {
             }
         }
         for (leader, about, request) in others {
-            self.post_question(now, leader, request, i16::MAX, Asked::Other(about));
+            self.post_question(leader, request, i16::MAX, Asked::Other(about));
         }
         for (broker, wanted) in fetches {
-            self.fetch(now, broker, wanted);
+            self.fetch(broker, wanted);
         }
     }
 
-    fn fetch(&mut self, now: Instant, broker: BrokerId, mut wanted: Vec<(About, TopicId, FetchPartition)>) {
+    fn fetch(&mut self, broker: BrokerId, mut wanted: Vec<(About, TopicId, FetchPartition)>) {
         // The first partition of a fetch is served first: they take turns.
         let first = self.turn % wanted.len().max(1);
         wanted.rotate_left(first);
@@ -146,21 +147,13 @@ impl<E: Env> Consumer<E> {
             ..Default::default()
         };
         self.fetching.insert(broker);
-        let deadline = now + self.config.fetch_wait_max;
         let version_max = if has_ids { i16::MAX } else { 12 };
-        self.post_question(deadline, broker, request, version_max, Asked::Fetch { broker, about });
+        self.post_question(broker, request, version_max, Asked::Fetch { broker, about });
     }
 
     /// Hands a question over: a fetch on the consumer's own connection, where it may wait for records; any other on the client's,
     /// where it does not wait behind a fetch.
-    fn post_question(
-        &mut self,
-        from: Instant,
-        broker: BrokerId,
-        request: impl Into<Request>,
-        version_max: i16,
-        asked: Asked,
-    ) {
+    fn post_question(&mut self, broker: BrokerId, request: impl Into<Request>, version_max: i16, asked: Asked) {
         let number = self.next_question;
         self.next_question += 1;
         let is_fetch = matches!(asked, Asked::Fetch { .. });
@@ -168,8 +161,9 @@ impl<E: Env> Consumer<E> {
         let post = self.post.clone();
         // An error means that the consumer is gone.
         let reply = ReplyTo::new(move |outcome| drop(post.send(Event::Answer(number, outcome))));
-        let deadline = from + self.client.config().request_timeout;
-        let call = Call { request: request.into(), versions: 0..=version_max, deadline, has_reply: true, reply };
+        let patience =
+            self.client.config().request_timeout + if is_fetch { self.config.fetch_wait_max } else { Duration::ZERO };
+        let call = Call { request: request.into(), versions: 0..=version_max, patience, has_reply: true, reply };
         if is_fetch {
             self.pool.call(Target::Broker(broker), call);
         } else {

@@ -104,6 +104,12 @@ impl Cursor {
         self.failures = 0;
         match position {
             Position::Offset(offset) => self.become_fetching(offset, LeaderEpoch::NONE),
+            Position::OffsetAndEpoch(offset, epoch) => {
+                self.become_fetching(offset, epoch);
+                if epoch != LeaderEpoch::NONE {
+                    self.phase = Phase::Validating { epoch };
+                }
+            }
             other => self.phase = Phase::Seeking(other),
         }
     }
@@ -143,8 +149,8 @@ impl Cursor {
     pub(crate) fn need(&self) -> Option<Need> {
         Some(match &self.phase {
             Phase::Seeking(Position::Start) => Need::List { timestamp: EARLIEST },
-            Phase::Seeking(Position::End | Position::Offset(_)) => Need::List { timestamp: LATEST },
             Phase::Seeking(Position::Timestamp(timestamp)) => Need::List { timestamp: timestamp.0.max(0) },
+            Phase::Seeking(_) => Need::List { timestamp: LATEST },
             Phase::Validating { epoch } => Need::EpochEnd { epoch: *epoch },
             Phase::Fetching => Need::Records { offset: self.fetch_offset, last_epoch: self.fetch_epoch },
             Phase::Stopped(_) => return None,

@@ -42,6 +42,9 @@ pub enum Position {
     End,
     /// At this offset.
     Offset(Offset),
+    /// At this offset, behind a record of this leader epoch: what was kept of [`ConsumerRecord::offset`] (the one after it) and
+    /// [`ConsumerRecord::leader_epoch`]. If the log has lost that record since, that is found out before anything is read.
+    OffsetAndEpoch(Offset, LeaderEpoch),
     /// At the first record from this time on, or, if there is none, with what comes next. Milliseconds since 1970.
     Timestamp(Timestamp),
 }

@@ -316,7 +316,7 @@ impl<E: Env> Sender<E> {
             timeout_ms: i32::try_from(self.config.broker_timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data,
         };
-        self.post_request(now, broker, request, if has_ids { i16::MAX } else { 12 }, batches);
+        self.post_request(broker, request, if has_ids { i16::MAX } else { 12 }, batches);
         true
     }
 
@@ -339,7 +339,6 @@ impl<E: Env> Sender<E> {
 
     fn post_request(
         &mut self,
-        now: Instant,
         broker: BrokerId,
         request: ProduceRequest,
         version_max: i16,
@@ -355,7 +354,7 @@ impl<E: Env> Sender<E> {
         let call = Call {
             request: request.into(),
             versions: 3..=version_max,
-            deadline: now + self.client.config().request_timeout,
+            patience: self.client.config().request_timeout,
             has_reply: self.config.acks != Acks::None,
             reply,
         };
@@ -432,8 +431,8 @@ impl<E: Env> Sender<E> {
         let reply = ReplyTo::new(move |outcome| drop(post.send(Event::ProducerId(outcome))));
         let request =
             InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
-        let deadline = now + self.client.config().request_timeout;
-        let call = Call { request: request.into(), versions: 0..=i16::MAX, deadline, has_reply: true, reply };
+        let patience = self.client.config().request_timeout;
+        let call = Call { request: request.into(), versions: 0..=i16::MAX, patience, has_reply: true, reply };
         self.pool.call(Target::Broker(brokers[turn]), call);
     }
 

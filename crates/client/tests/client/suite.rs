@@ -122,6 +122,9 @@ pub(crate) async fn positions<E: Env>(client: &Client<E>) {
     assert_eq!((first.len(), first[0].offset), (7, Offset(40)));
     assert_eq!(consumer.position(&own), Ok(Some(Offset(47))));
     assert_eq!(consumer.lag(&own), Ok(Some(53)));
+    let epoch = first[6].leader_epoch.unwrap();
+    consumer.seek(&own, Position::OffsetAndEpoch(Offset(47), epoch)).unwrap();
+    assert_eq!(consumer.poll(PATIENCE).await.unwrap()[0].offset, Offset(47));
     for (position, offset) in [
         (Position::Start, 0),
         (Position::Timestamp(Timestamp(1_700_000_000_000 + 63_500)), 64),

@@ -271,12 +271,19 @@ async fn turbulence(world: World, delivery_timeout: Duration) -> Tally {
     Tally { crashes: *crashes.lock().unwrap(), ..tally }
 }
 
-/// The seeds to run: these, or, if the environment variable `SIM_SEED` is set, that one alone.
+/// The seeds to run: these, or what the environment variable `SIM_SEED` says: a number, or a range such as `5000..6000`.
 fn seeds(all: core::ops::Range<u64>) -> Vec<u64> {
-    match std::env::var("SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
-        Err(_) => all.collect(),
+    let Ok(wanted) = std::env::var("SIM_SEED") else { return all.collect() };
+    let number = |text: &str| -> u64 { text.parse().expect("SIM_SEED is a number or a range") };
+    match wanted.split_once("..") {
+        Some((from, to)) => (number(from)..number(to)).collect(),
+        None => vec![number(&wanted)],
     }
+}
+
+/// Sums must be as large as said only for the seeds that a test has by itself.
+fn is_enough(enough: bool) -> bool {
+    enough || std::env::var("SIM_SEED").is_ok()
 }
 
 fn run(seeds: &[u64], threads: usize, delivery_timeout: Duration) -> Vec<Report<Tally>> {
@@ -299,14 +306,15 @@ fn with_time_enough_everything_is_acknowledged_once_and_in_order() {
     let reports = run(&seeds(1..80), 2, Duration::from_secs(600));
     let tally = sum(&reports);
     assert_eq!((tally.not_written, tally.unknown), (0, 0), "{tally:?}");
-    assert!(tally.acknowledged > 5000 && tally.read > 2000 && tally.crashes > 40, "{tally:?}");
+    assert!(is_enough(tally.acknowledged > 5000 && tally.read > 2000 && tally.crashes > 40), "{tally:?}");
 }
 
 #[test]
 fn with_little_time_what_is_told_is_true() {
     let reports = run(&seeds(1000..1080), 2, Duration::from_millis(400));
     let tally = sum(&reports);
-    assert!(tally.not_written > 100 && tally.unknown > 100 && tally.acknowledged > 1000, "{tally:?}");
+    let enough = tally.not_written > 100 && tally.unknown > 100 && tally.acknowledged > 1000;
+    assert!(is_enough(enough), "{tally:?}");
 }
 
 #[test]

@@ -145,3 +145,19 @@ fn trouble_pauses_and_a_seek_ends_the_pause() {
     cursor.seek(Position::Start);
     assert_eq!((cursor.failures, cursor.not_before()), (0, Instant::ZERO));
 }
+
+#[test]
+fn a_position_that_was_kept_with_its_epoch_is_compared_first() {
+    let kept = Position::OffsetAndEpoch(Offset(10), LeaderEpoch(3));
+    let mut cursor = Cursor::new(kept, OffsetReset::Error);
+    assert_eq!(cursor.need(), Some(Need::EpochEnd { epoch: LeaderEpoch(3) }));
+    led(&mut cursor, 1, 5);
+    assert_eq!((cursor.need(), cursor.position()), (Some(Need::EpochEnd { epoch: LeaderEpoch(3) }), Some(Offset(10))));
+    cursor.handle_epoch_end(LeaderEpoch(3), Offset(12));
+    assert_eq!(cursor.need(), records(10, 3));
+    let mut cursor = Cursor::new(kept, OffsetReset::Error);
+    cursor.handle_epoch_end(LeaderEpoch(3), Offset(9));
+    assert_eq!(cursor.stopped(), Some(Stop::Truncated { diverging: Some(Offset(9)) }));
+    let cursor = Cursor::new(Position::OffsetAndEpoch(Offset(10), NONE), OffsetReset::Error);
+    assert_eq!(cursor.need(), records(10, -1));
+}
