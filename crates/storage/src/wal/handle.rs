@@ -329,6 +329,10 @@ async fn prepare<E: Env>(
     disk.create_dir_all(&wal_dir).await.map_err(failed)?;
     disk.sync_dir(&options.dir).await.map_err(StartError::Sync)?;
 
+    if !resume.files.is_empty() {
+        // The process before this one may have ended between making a file and making its name durable.
+        disk.sync_dir(&wal_dir).await.map_err(StartError::Sync)?;
+    }
     let mut space = Space::new(options.limits());
     let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
     for file in &resume.files {

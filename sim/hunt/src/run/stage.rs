@@ -24,8 +24,6 @@ use crate::{
 
 /// How long a machine stays down when nothing else is said.
 const DOWN: Duration = Duration::from_millis(20);
-/// How long after healing everything goes its usual way again.
-const SETTLED: Duration = Duration::from_secs(30);
 /// How long the broker rests after a start that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
 
@@ -208,9 +206,6 @@ impl Stage {
     fn heal(&self) {
         self.world.heal();
         self.state().is_healed = true;
-        if !self.is_gentle() {
-            self.scene.recorder.quiet(nanos(self.world.elapsed() + SETTLED));
-        }
     }
 
     /// Waits, but no longer than the budget has it.
@@ -379,10 +374,6 @@ const HURTS_DISK: &[&str] = &[
     "wiped-disk",
     "stale-snapshot",
 ];
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// Whether a client goes on until the workload is over.
 fn follows(plan: &Plan, number: usize) -> bool {
