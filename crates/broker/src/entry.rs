@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use quipu_env_tokio::{Options, Runtime, Signal, Signals, TokioEnv};
+use quipu_env_tokio::{Options, Runtime, Signal, Signals, TokioEnv, keep_freed_memory};
 
 use crate::{Broker, Config, StartError};
 
@@ -13,6 +13,7 @@ use crate::{Broker, Config, StartError};
 /// `tracing`, which the caller has set up.
 #[must_use]
 pub fn main(config: Config) -> ExitCode {
+    keep_freed_memory();
     let shards = match config.shards {
         0 => (Options::default().shards / 2).max(1),
         shards => shards,

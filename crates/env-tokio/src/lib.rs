@@ -15,6 +15,7 @@
 mod clock;
 mod disk;
 mod fatal;
+mod memory;
 mod net;
 mod runtime;
 mod signals;
@@ -22,6 +23,7 @@ mod workers;
 
 pub use clock::{TokioClock, TokioSleep};
 pub use disk::{TokioDisk, TokioFile, TokioLock};
+pub use memory::keep_freed_memory;
 pub use net::{TokioListener, TokioNet, TokioReader, TokioWriter};
 pub use runtime::{Options, Runtime, TokioEnv, TokioTask};
 pub use signals::{Signal, Signals};
