@@ -1,6 +1,6 @@
 //! What a broker does to a batch that it stores.
 
-use quipu_base::{LeaderEpoch, Offset, Timestamp};
+use quipu_base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use quipu_records::{
     Batch, BatchBuilder, BuildError, Codec, CompressError, NewRecord, TimestampType, ValidateLimits, rewrite, validate,
 };
@@ -39,6 +39,18 @@ fn log_append_time_is_everybodys_timestamp() {
             build(&short_records(), BatchBuilder::new().codec(codec, None).log_append_time(Timestamp(42))),
             stamped
         );
+    }
+}
+
+#[test]
+fn another_producer_is_as_if_it_had_built_the_batch() {
+    let (id, epoch, sequence) = (ProducerId(9), ProducerEpoch(2), Sequence(77));
+    for codec in Codec::ALL {
+        let batch = build_with(&short_records(), codec);
+        let changed = rewrite::with_producer(&batch, id, epoch, sequence);
+        assert_eq!(changed.check_crc(), Ok(()));
+        let builder = BatchBuilder::new().codec(codec, None).producer(id, epoch, sequence);
+        assert_eq!(changed, build(&short_records(), builder));
     }
 }
 
