@@ -24,6 +24,14 @@ pub const MEMORY_TAIL_RESERVE_BYTES: usize = 4 * MIB;
 
 /// A batch decompresses to at most this: far above what an honest producer sends, far below what memory bears.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 * MIB;
+/// Memory in which compressed batches are checked and compressed anew, all at once. A batch that needs more than a part waits
+/// until it has all of it.
+pub const MEMORY_WORKSPACE_BYTES: usize = DECOMPRESSED_BYTES_MAX;
+/// The part of the requests' memory that is kept free for the workspace, at most. With it, the workspace and what a broker needs
+/// in any case stay within 64 MiB above the sum of the budgets.
+pub const MEMORY_WORKSPACE_FROM_REQUESTS_BYTES: usize = 32 * MIB;
+/// A batch that decompresses to more than this is not checked on a shard.
+pub const DECOMPRESSED_INLINE_BYTES_MAX: usize = 256 * KIB;
 /// A batch holds at most this many records per byte of record data: a record has at least 7 bytes.
 pub const RECORD_BYTES_MIN: usize = 7;
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use quipu_base::LeaderEpoch;
 use quipu_controller::ControllerError;
 use quipu_protocol::{ErrorCode, Str};
-use quipu_records::{BatchError, Fault, rewrite::RecompressError};
+use quipu_records::{BatchError, CompressError, Fault, rewrite::RecompressError};
 use quipu_storage::{AppendError, ChangeError, ReadError, StoreFull};
 
 use crate::controller::{AskError, CommitError};
@@ -61,6 +61,9 @@ pub(crate) fn batch(error: &BatchError) -> Refusal {
 pub(crate) fn recompress(error: &RecompressError) -> Refusal {
     match error {
         RecompressError::Batch(error) => batch(error),
+        RecompressError::Compress(error @ CompressError::TooLarge { .. }) => {
+            Refusal::new(ErrorCode::MessageTooLarge, format!("compressed anew as the topic wants it: {error}"))
+        }
         RecompressError::Compress(error) => Refusal::new(ErrorCode::UnknownServerError, error.to_string()),
         RecompressError::TooLarge { .. } => Refusal::new(ErrorCode::MessageTooLarge, error.to_string()),
     }

@@ -46,6 +46,8 @@ pub(crate) struct Node<E: Env> {
     pub(crate) controller: ControllerHandle,
     pub(crate) requests: Budget,
     pub(crate) replies: Budget,
+    /// For decompressed batches.
+    pub(crate) workspace: Budget,
     pub(crate) stopping: Stopping,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) shards: Vec<mpsc::Sender<Command<E>>>,

@@ -14,7 +14,7 @@
 use core::{fmt, net::SocketAddr, time::Duration};
 use std::{io, sync::Arc};
 
-use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch};
+use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch, limits};
 use quipu_controller::{Bootstrap, RegisterBroker, StartEpoch, UnfenceBroker};
 use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
 use quipu_metadata::{
@@ -183,8 +183,12 @@ impl<E: Env> Broker<E> {
             data_dir: config.data_dir,
             store: store.clone(),
             controller: handle,
-            requests: Budget::new(config.memory_requests_bytes),
+            requests: Budget::new(
+                config.memory_requests_bytes
+                    - limits::MEMORY_WORKSPACE_FROM_REQUESTS_BYTES.min(config.memory_requests_bytes / 4),
+            ),
             replies: Budget::new(config.memory_replies_bytes),
+            workspace: Budget::new(limits::MEMORY_WORKSPACE_BYTES),
             stopping,
             shards,
             view,

@@ -161,7 +161,7 @@ pub enum DecompressError {
     },
 }
 
-/// Why bytes could not be compressed: a setting or the compressor's own failure, never the bytes.
+/// Why bytes could not be compressed: a setting, a bound, or the compressor's own failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CompressError {
     /// The codec has no such level.
@@ -170,6 +170,13 @@ pub enum CompressError {
         codec: Codec,
         /// The level asked for.
         level: i32,
+    },
+    /// More than the bound comes of it.
+    TooLarge {
+        /// The codec.
+        codec: Codec,
+        /// The bound, bytes.
+        bytes_max: usize,
     },
     /// The compressor failed.
     Failed {
@@ -326,6 +333,9 @@ impl fmt::Display for CompressError {
                 Some(levels) => write!(f, "{codec} has no level {level}: {} to {} exist", levels.start(), levels.end()),
                 None => write!(f, "{codec} has no levels, so not {level} either"),
             },
+            Self::TooLarge { codec, bytes_max } => {
+                write!(f, "compressed with {codec} it has more than {bytes_max} bytes")
+            }
             Self::Failed { codec, detail } => write!(f, "{codec} failed to compress: {detail}"),
         }
     }

@@ -11,7 +11,7 @@ use quipu_base::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Times
 use crate::{
     Batch, BatchError, BatchHeader, Codec, CompressError, HEADER_BYTES, TimestampType,
     batch::crc_of,
-    compression::{compress_into, decompress},
+    compression::{compress_bounded, decompress},
     header::LENGTH_PREFIX_BYTES,
 };
 
@@ -64,14 +64,16 @@ pub enum RecompressError {
 
 /// The same records under another codec; the batch itself if it has that codec already, whatever the level.
 ///
-/// `level`: see [`Codec::levels`]; none is the codec's default. `decompressed_bytes_max` bounds the records in memory.
+/// `level`: see [`Codec::levels`]; none is the codec's default. `decompressed_bytes_max` bounds the records in memory,
+/// `batch_bytes_max` the new batch.
 ///
-/// Errors: see [`RecompressError`]; a validated batch can only meet those of the level and, if it grows past 2 GiB, of the size.
+/// Errors: see [`RecompressError`]; a validated batch can only meet those of the level and of the size.
 pub fn recompress(
     batch: &Batch,
     codec: Codec,
     level: Option<i32>,
     decompressed_bytes_max: usize,
+    batch_bytes_max: usize,
 ) -> Result<Batch, RecompressError> {
     let old_codec = batch.header().codec().map_err(RecompressError::Batch)?;
     if old_codec == codec {
@@ -80,7 +82,7 @@ pub fn recompress(
     let records = decompress(old_codec, &batch.body(), decompressed_bytes_max)
         .map_err(|cause| RecompressError::Batch(cause.into()))?;
     let mut bytes = vec![0; HEADER_BYTES];
-    compress_into(codec, level, &records, &mut bytes).map_err(RecompressError::Compress)?;
+    compress_bounded(codec, level, &records, &mut bytes, batch_bytes_max).map_err(RecompressError::Compress)?;
     let attributes = batch.header().attributes.with_codec(codec);
     seal(BatchHeader { attributes, ..*batch.header() }, bytes)
         .map_err(|batch_bytes| RecompressError::TooLarge { batch_bytes })

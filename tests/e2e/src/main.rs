@@ -25,6 +25,7 @@ mod java;
 mod kcat;
 mod librdkafka;
 mod main_job;
+mod memory;
 mod python;
 mod startup;
 mod subject;

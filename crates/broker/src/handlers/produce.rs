@@ -24,7 +24,7 @@ use quipu_protocol::{
     },
 };
 use quipu_records::{
-    Batch, BatchHeader, Codec, TimestampType as Stamp, ValidBatch, ValidateLimits,
+    Batch, BatchError, BatchHeader, Codec, DecompressError, TimestampType as Stamp, ValidBatch, ValidateLimits,
     rewrite::{recompress, with_log_append_time},
     validate,
 };
@@ -43,6 +43,9 @@ use crate::{
 
 /// Batches that are compressed, or that must be compressed anew, keep a processor busy: above this size they go to the pool.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// How much larger most batches are when decompressed.
+const RATIO_GUESS: usize = 8;
 
 /// Where an answer goes in the response.
 #[derive(Clone, Copy)]
@@ -141,15 +144,82 @@ async fn check_partition<E: Env>(
     let config = view.topic_config(id.topic_id)?;
     let bytes = data.records.and_then(quipu_protocol::Records::into_bytes).unwrap_or_default();
     let now = node.env.clock().wall();
-    let inline =
-        bytes.len() <= INLINE_BYTES_MAX || !is_compressed(&bytes) && config.compression == Compression::Producer;
-    let batch = if inline {
-        check_batch(bytes, &config, version, now)?
-    } else {
-        let cost = Duration::from_nanos(bytes.len() as u64 * 4);
-        node.env.offload(cost, move || check_batch(bytes, &config, version, now)).await?
+    if is_cheap(&bytes, &config) {
+        let batch = check_batch(bytes, &config, version, now, limits::DECOMPRESSED_BYTES_MAX)?;
+        return Ok((partition, batch));
+    }
+    Ok((partition, check_elsewhere(node, bytes, config, version, now).await?))
+}
+
+/// Whether a batch can be checked without keeping the shard from other work.
+fn is_cheap(bytes: &Bytes, config: &TopicConfig) -> bool {
+    !is_compressed(bytes) && (config.compression == Compression::Producer || bytes.len() <= INLINE_BYTES_MAX)
+}
+
+/// Checks a batch that must be decompressed or compressed anew. What that takes is taken from the workspace first. A small batch
+/// that turns out small is done with at once; others go to the pool, at first with the memory that most batches need.
+async fn check_elsewhere<E: Env>(
+    node: &Arc<Node<E>>,
+    bytes: Bytes,
+    config: Arc<TopicConfig>,
+    version: i16,
+    now: Timestamp,
+) -> Result<Batch, Refusal> {
+    if bytes.len() <= INLINE_BYTES_MAX {
+        let checked = check_batch(bytes.clone(), &config, version, now, limits::DECOMPRESSED_INLINE_BYTES_MAX);
+        if !matches!(checked, Err(Unchecked::NeedsMore(_))) {
+            return Ok(checked?);
+        }
+    }
+    let most = limits::DECOMPRESSED_BYTES_MAX;
+    let guess = (bytes.len() * RATIO_GUESS).clamp(limits::DECOMPRESSED_INLINE_BYTES_MAX, most);
+    match check_in_pool(node, &bytes, &config, version, now, guess).await {
+        Err(Unchecked::NeedsMore(_)) if guess < most => {
+            Ok(check_in_pool(node, &bytes, &config, version, now, most).await?)
+        }
+        checked => Ok(checked?),
+    }
+}
+
+async fn check_in_pool<E: Env>(
+    node: &Arc<Node<E>>,
+    bytes: &Bytes,
+    config: &Arc<TopicConfig>,
+    version: i16,
+    now: Timestamp,
+    decompressed_bytes_max: usize,
+) -> Result<Batch, Unchecked> {
+    let (bytes, config) = (bytes.clone(), Arc::clone(config));
+    let permit = node.workspace.take(decompressed_bytes_max).await;
+    let cost = Duration::from_nanos(bytes.len() as u64 * 4);
+    let work = move || {
+        let checked = check_batch(bytes, &config, version, now, decompressed_bytes_max);
+        // Given back also when nobody waits for the answer any more, but not before.
+        drop(permit);
+        checked
     };
-    Ok((partition, batch))
+    node.env.offload(cost, work).await
+}
+
+/// Why a batch has not been checked, or not been accepted.
+enum Unchecked {
+    Refused(Refusal),
+    /// It needs more memory than it was given. If there is no more to be had, this is its answer.
+    NeedsMore(Refusal),
+}
+
+impl From<Refusal> for Unchecked {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Unchecked> for Refusal {
+    fn from(unchecked: Unchecked) -> Self {
+        match unchecked {
+            Unchecked::Refused(refusal) | Unchecked::NeedsMore(refusal) => refusal,
+        }
+    }
 }
 
 /// Whether the batch says so; one that is broken is found broken soon after.
@@ -158,18 +228,28 @@ fn is_compressed(bytes: &Bytes) -> bool {
 }
 
 /// Everything that depends on the bytes and the topic's settings alone.
-fn check_batch(bytes: Bytes, config: &TopicConfig, version: i16, now: Timestamp) -> Result<Batch, Refusal> {
-    let limits = ValidateLimits { batch_bytes_max: config.message_bytes_max, ..ValidateLimits::default() };
-    let batch = validate(bytes, &limits).map_err(|error| errors::batch(&error))?;
+fn check_batch(
+    bytes: Bytes,
+    config: &TopicConfig,
+    version: i16,
+    now: Timestamp,
+    decompressed_bytes_max: usize,
+) -> Result<Batch, Unchecked> {
+    let limits = ValidateLimits { batch_bytes_max: config.message_bytes_max, decompressed_bytes_max };
+    let batch = validate(bytes, &limits).map_err(|error| match &error {
+        BatchError::Decompress(DecompressError::TooLarge { .. }) => Unchecked::NeedsMore(errors::batch(&error)),
+        _ => Unchecked::Refused(errors::batch(&error)),
+    })?;
     let header = batch.batch.header();
     if header.is_transactional() {
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet"));
+        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet").into());
     }
     if version < 7 && header.codec() == Ok(Codec::Zstd) {
-        return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, "zstd needs Produce version 7 or later"));
+        let message = "zstd needs Produce version 7 or later";
+        return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message).into());
     }
     check_timestamps(&batch, config, now)?;
-    rewritten(batch, config, now)
+    Ok(rewritten(batch, config, now, decompressed_bytes_max)?)
 }
 
 fn check_timestamps(batch: &ValidBatch, config: &TopicConfig, now: Timestamp) -> Result<(), Refusal> {
@@ -193,12 +273,17 @@ fn check_timestamps(batch: &ValidBatch, config: &TopicConfig, now: Timestamp) ->
 }
 
 /// The batch as the topic wants it stored: in its codec, and with the broker's time if that counts.
-fn rewritten(batch: ValidBatch, config: &TopicConfig, now: Timestamp) -> Result<Batch, Refusal> {
+fn rewritten(
+    batch: ValidBatch,
+    config: &TopicConfig,
+    now: Timestamp,
+    decompressed_bytes_max: usize,
+) -> Result<Batch, Refusal> {
     let ValidBatch { batch, .. } = batch;
     let batch = match codec_of(config.compression) {
         None => batch,
         Some((codec, level)) => {
-            let batch = recompress(&batch, codec, level, limits::DECOMPRESSED_BYTES_MAX);
+            let batch = recompress(&batch, codec, level, decompressed_bytes_max, config.message_bytes_max);
             batch.map_err(|error| errors::recompress(&error))?
         }
     };

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 
-use super::{Codec, check_trailing, failed, read_bounded};
+use super::{Codec, Output, check_trailing, failed, read_bounded};
 use crate::{CompressError, DecompressError};
 
 const CODEC: Codec = Codec::Gzip;
@@ -24,7 +24,7 @@ fn size_hint(compressed: &[u8]) -> usize {
     usize::try_from(claimed).unwrap_or(0).min(compressed.len().saturating_mul(RATIO_MAX))
 }
 
-pub(super) fn compress_into(level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+pub(super) fn compress_into(level: Option<i32>, plain: &[u8], out: &mut Output<'_>) -> Result<(), CompressError> {
     let level = level.map_or(Compression::default(), |level| Compression::new(level.unsigned_abs()));
     let mut encoder = GzEncoder::new(out, level);
     encoder.write_all(plain).map_err(|error| failed(CODEC, error))?;

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
-use super::{Codec, check_trailing, corrupt, failed, read_bounded};
+use super::{Codec, Output, check_trailing, corrupt, failed, read_bounded};
 use crate::{CompressError, DecompressError};
 
 const CODEC: Codec = Codec::Lz4;
@@ -46,7 +46,7 @@ impl Read for Input<'_> {
     }
 }
 
-pub(super) fn compress_into(plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+pub(super) fn compress_into(plain: &[u8], out: &mut Output<'_>) -> Result<(), CompressError> {
     let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
     let mut encoder = FrameEncoder::with_frame_info(info, out);
     encoder.write_all(plain).map_err(|error| failed(CODEC, error))?;

@@ -21,7 +21,7 @@ mod snappy;
 mod zstandard;
 
 use core::{fmt, ops::RangeInclusive, str::FromStr};
-use std::io::Read;
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
@@ -133,20 +133,53 @@ pub fn decompress(codec: Codec, compressed: &Bytes, bytes_max: usize) -> Result<
 ///
 /// Errors: see [`CompressError`]; `out` may then hold a part.
 pub fn compress_into(codec: Codec, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+    compress_bounded(codec, level, plain, out, usize::MAX)
+}
+
+/// The same, of which `out` grows to at most `bytes_max` bytes.
+pub(crate) fn compress_bounded(
+    codec: Codec,
+    level: Option<i32>,
+    plain: &[u8],
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Result<(), CompressError> {
     if let Some(level) = level
         && codec.levels().is_none_or(|levels| !levels.contains(&level))
     {
         return Err(CompressError::Level { codec, level });
     }
-    match codec {
-        Codec::None => {
-            out.extend_from_slice(plain);
-            Ok(())
+    let mut out = Output { bytes: out, bytes_max, overrun: false };
+    let result = match codec {
+        Codec::None => out.write_all(plain).map_err(|error| failed(codec, error)),
+        Codec::Gzip => gzip::compress_into(level, plain, &mut out),
+        Codec::Snappy => snappy::compress_into(plain, &mut out),
+        Codec::Lz4 => lz4::compress_into(plain, &mut out),
+        Codec::Zstd => zstandard::compress_into(level, plain, &mut out),
+    };
+    if out.overrun { Err(CompressError::TooLarge { codec, bytes_max }) } else { result }
+}
+
+/// Where compressed bytes go.
+struct Output<'a> {
+    bytes: &'a mut Vec<u8>,
+    bytes_max: usize,
+    /// More was written than there may be; what is left out is missed by nobody, since the whole is refused.
+    overrun: bool,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if piece.len() > self.bytes_max.saturating_sub(self.bytes.len()) {
+            self.overrun = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        Codec::Gzip => gzip::compress_into(level, plain, out),
-        Codec::Snappy => snappy::compress_into(plain, out),
-        Codec::Lz4 => lz4::compress_into(plain, out),
-        Codec::Zstd => zstandard::compress_into(level, plain, out),
+        self.bytes.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -210,7 +243,7 @@ fn read_bounded(
 fn read_some(codec: Codec, reader: &mut impl Read, space: &mut [u8]) -> Result<usize, DecompressError> {
     loop {
         match reader.read(space) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result.map_err(|error| corrupt(codec, error)),
         }
     }

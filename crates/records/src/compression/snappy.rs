@@ -6,7 +6,9 @@
 //!
 //! Numbers are big-endian. Clients that write one raw block (librdkafka) and those that write the framing read both.
 
-use super::{Codec, corrupt, failed};
+use std::io::Write;
+
+use super::{Codec, Output, corrupt, failed};
 use crate::{CompressError, DecompressError};
 
 const CODEC: Codec = Codec::Snappy;
@@ -64,17 +66,18 @@ fn append_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(),
     if written == block_bytes { Ok(()) } else { Err(corrupt(CODEC, "a block is shorter than it claims")) }
 }
 
-pub(super) fn compress_into(plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION);
-    out.extend_from_slice(&VERSION);
+pub(super) fn compress_into(plain: &[u8], out: &mut Output<'_>) -> Result<(), CompressError> {
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(|error| failed(CODEC, error));
+    put(&MAGIC)?;
+    put(&VERSION)?;
+    put(&VERSION)?;
     let mut encoder = snap::raw::Encoder::new();
     let mut block = vec![0; snap::raw::max_compress_len(plain.len().min(CHUNK_BYTES))];
     for chunk in plain.chunks(CHUNK_BYTES) {
         let block_bytes = encoder.compress(chunk, &mut block).map_err(|error| failed(CODEC, error))?;
         let length = u32::try_from(block_bytes).map_err(|error| failed(CODEC, error))?;
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(block.get(..block_bytes).unwrap_or_default());
+        put(&length.to_be_bytes())?;
+        put(block.get(..block_bytes).unwrap_or_default())?;
     }
     Ok(())
 }

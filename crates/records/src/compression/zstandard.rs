@@ -4,11 +4,14 @@
 //! nothing over from one call to the next. Compressors are not kept: what they hold grows with level and size.
 
 use core::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
 
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    stream::write::Encoder,
+};
 
-use super::{Codec, corrupt, failed};
+use super::{Codec, Output, corrupt, failed};
 use crate::{CompressError, DecompressError};
 
 const CODEC: Codec = Codec::Zstd;
@@ -47,13 +50,25 @@ fn decompress_into(compressed: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
     })
 }
 
-pub(super) fn compress_into(level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
+pub(super) fn compress_into(level: Option<i32>, plain: &[u8], out: &mut Output<'_>) -> Result<(), CompressError> {
     let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+    let from = out.bytes.len();
+    let most = from.saturating_add(zstd::zstd_safe::compress_bound(plain.len()));
+    if most > out.bytes_max {
+        return compress_in_pieces(level, plain, out).map_err(|error| failed(CODEC, error));
+    }
     let mut compressor = Compressor::new(level).map_err(|error| failed(CODEC, error))?;
-    let from = out.len();
-    out.resize(from.saturating_add(zstd::zstd_safe::compress_bound(plain.len())), 0);
-    let space = out.get_mut(from..).unwrap_or_default();
+    out.bytes.resize(most, 0);
+    let space = out.bytes.get_mut(from..).unwrap_or_default();
     let written = compressor.compress_to_buffer(plain, space).map_err(|error| failed(CODEC, error))?;
-    out.truncate(from.saturating_add(written));
+    out.bytes.truncate(from.saturating_add(written));
     Ok(())
+}
+
+/// Without room for the worst case: slower, stopped by the output's bound.
+fn compress_in_pieces(level: i32, plain: &[u8], out: &mut Output<'_>) -> io::Result<()> {
+    let mut encoder = Encoder::new(out, level)?;
+    encoder.set_pledged_src_size(Some(plain.len() as u64))?;
+    encoder.write_all(plain)?;
+    encoder.finish().map(|_| ())
 }

@@ -74,7 +74,7 @@ proptest! {
     fn recompression_keeps_every_record(records in any_records(), from in any_codec(), to in any_codec()) {
         let builder = BatchBuilder::new().codec(from, None).base_offset(Offset(9)).leader_epoch(LeaderEpoch(4));
         let batch = build(&records, builder.producer(ProducerId(1), ProducerEpoch(2), Sequence(3)));
-        let again = rewrite::recompress(&batch, to, None, 1 << 26).expect("recompresses");
+        let again = rewrite::recompress(&batch, to, None, 1 << 26, usize::MAX).expect("recompresses");
         prop_assert_eq!(again.check_crc(), Ok(()));
         prop_assert_eq!(again.header().codec(), Ok(to));
         let same_but = BatchHeader {
@@ -116,7 +116,7 @@ proptest! {
             prop_assert_eq!(valid.batch.check_crc(), Ok(()));
             let records = read(&valid.batch);
             prop_assert_eq!(records.len(), usize::try_from(valid.record_count).expect("small"));
-            let again = rewrite::recompress(&valid.batch, Codec::Zstd, None, 1 << 26).expect("recompresses");
+            let again = rewrite::recompress(&valid.batch, Codec::Zstd, None, 1 << 26, usize::MAX).expect("recompresses");
             prop_assert_eq!(read(&again), records);
         }
     }

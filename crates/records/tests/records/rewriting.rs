@@ -85,7 +85,31 @@ fn levels_are_honoured_or_refused() {
     for (codec, level) in [(Codec::Gzip, 0), (Codec::Gzip, 10), (Codec::Zstd, 23), (Codec::Lz4, 1), (Codec::Snappy, 1)]
     {
         let refused = Err(rewrite::RecompressError::Compress(CompressError::Level { codec, level }));
-        assert_eq!(rewrite::recompress(&batch, codec, Some(level), 1 << 20), refused);
+        assert_eq!(rewrite::recompress(&batch, codec, Some(level), 1 << 20, 1 << 20), refused);
+    }
+}
+
+#[test]
+fn compressing_anew_stops_at_the_bound() {
+    // Nothing compresses these bytes.
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    let value: Vec<u8> = (0..100_000).map(|_| noise()).collect();
+    let record = NewRecord { timestamp: Timestamp(1), key: None, value: Some(&value), headers: &[] };
+    for codec in Codec::ALL {
+        let other = if codec == Codec::None { Codec::Gzip } else { Codec::None };
+        let mut builder = BatchBuilder::new().codec(other, None);
+        builder.push(&record).expect("there is room");
+        let batch = builder.build().expect("one record");
+        for bytes_max in [100, 5_000, 99_999] {
+            let refused = rewrite::RecompressError::Compress(CompressError::TooLarge { codec, bytes_max });
+            assert_eq!(rewrite::recompress(&batch, codec, None, 1 << 20, bytes_max), Err(refused));
+        }
+        let again = rewrite::recompress(&batch, codec, None, 1 << 20, 110_000).expect("there is room");
+        assert_eq!(read(&again), read(&batch));
     }
 }
 
