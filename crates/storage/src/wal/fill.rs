@@ -14,7 +14,7 @@ use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use quipu_base::limits::MIB;
-use quipu_env::{AlignedBuf, Clock, Disk, Env, Fatal, File, Lane, OpenOptions, SyncError};
+use quipu_env::{AlignedBuf, Clock, Disk, Env, Fatal, File, Lane, OpenOptions, Probe, SyncError};
 
 use super::{
     format::PAGE_BYTES,
@@ -54,7 +54,9 @@ async fn make_file<E: Env>(
     let path = file_path(&options.dir, number);
     let result = match fill(env, options, &path, size, pace).await {
         Ok(true) => {
-            env.disk().sync_dir(&options.wal_dir()).await.map_err(FillError::Sync)?;
+            if !env.probe().planted("wal.file-name-unsynced") {
+                env.disk().sync_dir(&options.wal_dir()).await.map_err(FillError::Sync)?;
+            }
             return env.disk().open(&path, writing(options)).await.map(Some).map_err(FillError::Io);
         }
         Ok(false) => Ok(None),

@@ -337,8 +337,9 @@ async fn prepare<E: Env>(
     let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
     for file in &resume.files {
         let path = file_path(&options.dir, file.number);
-        let handle = disk.open(&path, fill::writing(options)).await;
-        handles.insert(file.number, handle.map_err(|source| StartError::Io { path, source })?);
+        let opened = disk.open(&path, fill::writing(options)).await;
+        let handle = opened.map_err(|source| StartError::Io { path, source })?;
+        handles.insert(file.number, handle);
         match file.live {
             Some((groups, written)) => space.add_live(file.number, file.size, groups, written),
             None => space.add_free(file.number, file.size),

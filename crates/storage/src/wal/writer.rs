@@ -295,7 +295,13 @@ impl<E: Env> Writer<E> {
         self.previous_hash = Some(encoded.hash);
         self.reach = [self.reach[1], reach];
         let chunks = vec![encoded.bytes];
-        let write: Write = Box::pin(async move { handle.write_sync(position, chunks).await });
+        let retries = self.shared.env.probe().planted("wal.sync-retried");
+        let write: Write = Box::pin(async move {
+            match handle.write_sync(position, chunks).await {
+                Ok(Err(_)) if retries => Ok(handle.sync_data().await),
+                done => done,
+            }
+        });
         let synced_up_to = self.synced;
         if !self.inflight.is_empty() {
             self.shared.env.probe().sometimes("wal.two-in-flight");
