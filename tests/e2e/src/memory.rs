@@ -1,13 +1,12 @@
 //! Resident memory under a load of everything that wants some at once stays below the sum of the budgets plus 64 MiB.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use flate2::{Compression, write::GzEncoder};
 use quipu_testkit::batch::{self, Producer};
-use quipu_testkit::broker::Broker;
-use quipu_testkit::wire::{Body, frame};
+use quipu_testkit::wire::{Body, Wire, frame};
 
 use crate::subject::ours;
 
@@ -34,17 +33,17 @@ fn bomb(mebibytes: usize) -> Vec<u8> {
 }
 
 /// Sends bombs, each of which is to be compressed anew, and one that is too large.
-fn send_bombs(broker: &Broker) {
+fn send_bombs(address: SocketAddr) {
     const MESSAGE_TOO_LARGE: i16 = 10;
-    let mut wire = broker.wire().unwrap();
+    let mut wire = Wire::connect(address).unwrap();
     for mebibytes in [1, 60, 3] {
         assert_eq!(wire.produce("anew", 0, &bomb(mebibytes)).unwrap().error, 0, "{mebibytes} MiB");
     }
     assert_eq!(wire.produce("anew", 0, &bomb(65)).unwrap().error, MESSAGE_TOO_LARGE);
 }
 
-fn fill_the_tail(broker: &Broker) {
-    let mut wire = broker.wire().unwrap();
+fn fill_the_tail(address: SocketAddr) {
+    let mut wire = Wire::connect(address).unwrap();
     let values: Vec<Vec<u8>> = (0..1000_u32).map(|number| vec![number.to_le_bytes()[0]; 900]).collect();
     let batch = batch::build(&values, TIME, Producer::NONE);
     for _ in 0..100 {
@@ -53,8 +52,8 @@ fn fill_the_tail(broker: &Broker) {
 }
 
 /// A frame of 40 MiB of which half comes.
-fn send_half_a_frame(broker: &Broker) -> TcpStream {
-    let mut stream = TcpStream::connect(broker.address()).unwrap();
+fn send_half_a_frame(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(&(40_i32 << 20).to_be_bytes()).unwrap();
     stream.set_write_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     // The broker takes as much as it has memory for.
@@ -63,10 +62,10 @@ fn send_half_a_frame(broker: &Broker) -> TcpStream {
 }
 
 /// Asks for far more than it reads, which is nothing.
-fn ask_and_not_read(broker: &Broker) -> TcpStream {
+fn ask_and_not_read(address: SocketAddr) -> TcpStream {
     let fetch = Body::new().i32(-1).i32(0).i32(1).i32(50 << 20).i8(0);
     let fetch = fetch.i32(1).string("plain").i32(1).i32(0).i64(0).i32(50 << 20).into_bytes();
-    let mut stream = TcpStream::connect(broker.address()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nonblocking(true).unwrap();
     let requests: Vec<u8> = (0..100).flat_map(|number| frame(1, 4, number, &fetch)).collect();
     drop(stream.write(&requests));
@@ -79,14 +78,14 @@ fn memory_stays_within_the_budgets() {
     let mut wire = broker.wire().unwrap();
     wire.create_topic("plain", 1, &[]).unwrap();
     wire.create_topic("anew", 1, &[("compression.type", "zstd")]).unwrap();
-    let running = &broker;
+    let address = broker.address();
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(move || send_bombs(running));
-            scope.spawn(move || fill_the_tail(running));
+            scope.spawn(move || send_bombs(address));
+            scope.spawn(move || fill_the_tail(address));
         }
-        let halves: Vec<_> = (0..6).map(|_| scope.spawn(move || send_half_a_frame(running))).collect();
-        let deaf: Vec<TcpStream> = (0..10).map(|_| ask_and_not_read(running)).collect();
+        let halves: Vec<_> = (0..6).map(|_| scope.spawn(move || send_half_a_frame(address))).collect();
+        let deaf: Vec<TcpStream> = (0..10).map(|_| ask_and_not_read(address)).collect();
         for half in halves {
             drop(half.join().unwrap());
         }
