@@ -14,6 +14,7 @@
 pub mod check;
 pub mod history;
 mod inside;
+pub mod mutants;
 mod panics;
 pub mod plan;
 pub mod run;

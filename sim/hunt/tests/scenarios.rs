@@ -1,7 +1,5 @@
 //! Every plan in `sim/scenarios` is run: each tells in its head of a bug that was, and must not come back.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
-
 use std::{fs, path::Path};
 
 use quipu_hunt::{Options, Plan, run};

@@ -1,7 +1,5 @@
 //! Whole runs: seeds pass, bugs that are switched on are found and shrunk, the same plan is the same run.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
-
 use core::time::Duration;
 
 use quipu_hunt::{Options, Plan, run, shrink, swarm};

@@ -8,6 +8,7 @@
 //! | `shrink` | [`mod@shrink`] | makes a failing plan small |
 //! | `meta` | [`meta`] | runs the same seeds in several ways and compares |
 //! | `cover` | [`cover`] | names what a hunt never reached |
+//! | `mutants` | [`mutants`] | hunts for the planted bugs |
 //! | `bench` | [`bench`] | measures the simulator |
 //! | `worker` | [`worker`] | a process of a hunt |
 
@@ -15,6 +16,7 @@ mod bench;
 mod cover;
 mod hunt;
 mod meta;
+mod mutants;
 mod plan;
 mod pool;
 mod run;
@@ -39,6 +41,7 @@ enum Command {
     Shrink(shrink::Arguments),
     Meta(meta::Arguments),
     Cover(cover::Arguments),
+    Mutants(mutants::Arguments),
     #[command(hide = true)]
     Bench(bench::Arguments),
     #[command(hide = true)]
@@ -73,6 +76,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Shrink(arguments) => shrink::run(&arguments),
         Command::Meta(arguments) => meta::run(&arguments),
         Command::Cover(arguments) => cover::run(&arguments),
+        Command::Mutants(arguments) => mutants::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Worker(arguments) => worker::run(&arguments),
     };

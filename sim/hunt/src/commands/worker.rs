@@ -19,6 +19,9 @@ use super::{
     source::{Bugs, write},
 };
 
+/// A tick of Linux's accounts.
+const TICK_MS: u64 = 10;
+
 /// Runs what it reads.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -60,6 +63,8 @@ pub(super) struct Answer {
     pub(super) apis: BTreeMap<i16, u64>,
     /// The most memory that the process has had, KiB.
     pub(super) memory_kib: u64,
+    /// What the process has used of a processor until then, milliseconds. 0: it is gone.
+    pub(super) cpu_ms: u64,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Done {
@@ -119,6 +124,7 @@ impl Answer {
             codes: outcome.tally.codes.clone(),
             apis: outcome.tally.apis.clone(),
             memory_kib: memory_kib(),
+            cpu_ms: cpu_ms().max(1),
         }
     }
 }
@@ -128,4 +134,13 @@ fn memory_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// What this process has used of a processor, milliseconds, as Linux counts it; 0 elsewhere.
+fn cpu_ms() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, a name in parentheses, may hold anything. Behind it, user and system time are the 12th and 13th.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks * TICK_MS
 }

@@ -1,0 +1,48 @@
+//! Bugs of the write-ahead log.
+
+use super::Mutant;
+
+pub(super) const BUGS: &[Mutant] = &[
+    Mutant {
+        name: "wal.sync-retried",
+        bug: "A sync of the log that fails is tried again, and the second answer is believed.",
+        story: "PostgreSQL until 2018 (\"fsyncgate\"): a checkpoint whose fsync failed was tried again. Linux had marked the pages \
+                clean at the first failure, so the second fsync succeeded and wrote nothing, the log was recycled, and the data \
+                was gone. MySQL and MongoDB had to change as well. The answer is to stop at the first failure.",
+    },
+    Mutant {
+        name: "wal.file-name-unsynced",
+        bug: "The directory is not synced after a file of the log is made.",
+        story: "The study behind ALICE (OSDI 2014) found the same in ZooKeeper and in other stores: a new log file is written and \
+                synced, its name is not. After a power loss the file has no name, and every acknowledged write in it is gone.",
+    },
+    Mutant {
+        name: "wal.torn-group-accepted",
+        bug: "Recovery takes a group whose payloads do not match their checksums.",
+        story: "etcd issue 5230 (2016): once files were preallocated, a crash could leave a record of which only some pages had \
+                arrived; the end of the file no longer told. Members refused to start, or would have replayed garbage, until torn \
+                writes were recognised as such and cut.",
+    },
+    Mutant {
+        name: "wal.earlier-life-accepted",
+        bug: "Recovery takes a group that was cut by an earlier start: neither generations nor the chain of hashes tell lives apart.",
+        story: "RocksDB's recycled log files (recycle_log_file_num): old records behind the new end looked like a continuation. \
+                Each record had to carry the number of the log it belongs to, and the strict recovery modes refuse recycled files \
+                to this day because an old record and a corrupt new one can't be told apart.",
+    },
+    Mutant {
+        name: "wal.in-flight-taken-for-proof",
+        bug: "A whole group behind a torn one is taken as proof that the torn one had been synced.",
+        story: "A log that keeps several writes in flight tears in the middle: the second may arrive and the first not. \
+                Alagappan and others (\"Protocol-Aware Recovery\", FAST 2018) tell how stores entangle crashes and damage; one \
+                that reads any valid record behind a bad one as damage refuses to start, or gives its data up, after an ordinary \
+                power loss.",
+    },
+    Mutant {
+        name: "wal.rot-cut-as-tear",
+        bug: "Whatever can't be read is taken for the torn end of the log, and cut with all that follows.",
+        story: "Ganesan and others (\"Redundancy Does Not Imply Fault Tolerance\", FAST 2017) found that Kafka among others \
+                takes a rotten entry for an interrupted write and cuts the log there, with everything acknowledged behind it. \
+                NATS JetStream 2.12.1 lost large parts of a stream to one flipped bit (Jepsen, 2025).",
+    },
+];

@@ -1,0 +1,53 @@
+//! The catalogue of planted bugs: broken variants of product code, switched on by [`quipu_env::Probe::planted`], each with the
+//! story of a real failure that it copies. They judge the simulator: a hunt that does not find them proves nothing.
+//!
+//! | file | bugs of |
+//! |---|---|
+//! | `log_of_writes` | the write-ahead log: writing, filling, scanning |
+//! | `checkpoints` | checkpoints and the manifest |
+//! | `starts` | what a start takes in |
+//! | `serving` | connections, handlers, shards, logs as clients see them |
+//!
+//! Invariants
+//! - Every name that product code asks for is here, and every name here is asked for; a test compares.
+//! - No checker knows of any of them. Each is found by what the broker does wrong.
+//! - For each there is a small plan in `sim/mutants` that shows it, and that passes without it.
+//!
+//! Not here: the command that hunts for them (`commands::mutants`), the switches (`quipu_sim`).
+
+mod checkpoints;
+mod log_of_writes;
+mod serving;
+mod starts;
+
+use std::path::{Path, PathBuf};
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// What product code asks for: `area.what-is-wrong`.
+    pub name: &'static str,
+    /// What the broken variant does.
+    pub bug: &'static str,
+    /// The real failure that it copies.
+    pub story: &'static str,
+}
+
+/// All of them, by area.
+pub fn catalogue() -> impl Iterator<Item = &'static Mutant> {
+    [log_of_writes::BUGS, checkpoints::BUGS, starts::BUGS, serving::BUGS].into_iter().flatten()
+}
+
+/// The one with that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Mutant> {
+    catalogue().find(|mutant| mutant.name == name)
+}
+
+impl Mutant {
+    /// The small plan that shows it.
+    #[must_use]
+    pub fn plan_file(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../mutants").join(format!("{}.toml", self.name))
+    }
+}

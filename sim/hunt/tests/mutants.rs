@@ -1,0 +1,91 @@
+//! The catalogue of planted bugs: it names what product code asks for, and each bug's small plan shows it.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use quipu_hunt::{Options, Plan, mutants, run};
+
+const CALL: &str = "planted(\"";
+
+fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Every name that product code asks for.
+fn asked_for() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates")).unwrap() {
+        sources(&entry.unwrap().path().join("src"), &mut files);
+    }
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let calls = text.split(CALL).skip(1);
+        names.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    }
+    names
+}
+
+#[test]
+fn the_catalogue_has_what_product_code_asks_for_and_nothing_else() {
+    let listed: Vec<String> = mutants::catalogue().map(|mutant| mutant.name.to_owned()).collect();
+    let names: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(names.len(), listed.len(), "a name stands there twice");
+    assert_eq!(names, asked_for());
+    assert!(names.len() >= 25, "{} bugs", names.len());
+    for mutant in mutants::catalogue() {
+        assert!(mutant.story.len() > 100 && mutant.bug.ends_with('.'), "{}: its story is short", mutant.name);
+    }
+}
+
+fn plan(mutant: &mutants::Mutant) -> Plan {
+    let file = mutant.plan_file();
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    Plan::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+#[test]
+fn each_is_found_by_its_plan_and_by_nothing_else_in_it() {
+    for mutant in mutants::catalogue() {
+        let plan = plan(mutant);
+        let sound = run(&plan, &Options::default());
+        assert!(sound.violations.is_empty(), "{}: without the bug: {:#?}", mutant.name, sound.violations);
+        let broken = run(&plan, &Options::with_planted(&[mutant.name.to_owned()]));
+        assert!(!broken.violations.is_empty(), "{} is no longer found by its plan", mutant.name);
+    }
+}
+
+#[test]
+fn most_need_faults_and_their_plans_are_small() {
+    let plans: Vec<Plan> = mutants::catalogue().map(plan).collect();
+    let with = |least: usize| plans.iter().filter(|plan| plan.faults.len() >= least).count();
+    assert!(2 * with(1) >= plans.len(), "{} of {} need a fault", with(1), plans.len());
+    assert!(4 * with(2) >= plans.len(), "{} of {} need more than one", with(2), plans.len());
+    let median = |mut sizes: Vec<usize>| {
+        sizes.sort_unstable();
+        sizes[sizes.len() / 2]
+    };
+    assert!(median(plans.iter().map(|plan| plan.faults.len()).collect()) <= 5);
+    assert!(median(plans.iter().map(Plan::operation_count).collect()) <= 20);
+}
+
+#[test]
+fn every_plan_belongs_to_a_bug() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../mutants")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(mutants::find(&name).is_some(), "{}: there is no such bug", path.display());
+    }
+}
