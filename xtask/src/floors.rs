@@ -62,7 +62,15 @@ const CRATES: &[Crate] = &[
     krate(
         6,
         "quipu-cli",
-        &["quipu-base", "quipu-broker", "quipu-env-tokio", "quipu-metadata", "quipu-records", "quipu-storage"],
+        &[
+            "quipu-base",
+            "quipu-broker",
+            "quipu-client",
+            "quipu-env-tokio",
+            "quipu-metadata",
+            "quipu-records",
+            "quipu-storage",
+        ],
         &["quipu-testkit"],
     ),
     krate(

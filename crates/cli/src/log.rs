@@ -6,7 +6,6 @@
 
 mod dump;
 mod names;
-mod output;
 mod verify;
 
 use std::{
@@ -18,10 +17,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use quipu_env_tokio::{Options, TokioEnv};
 use quipu_storage::VerifyError;
 
-use output::Output;
-
-/// Failed, or damage found.
-const FAILED: u8 = 1;
+use crate::{FAILED, output::Output};
 
 pub(crate) fn command() -> Command {
     Command::new("log")
@@ -138,5 +134,11 @@ impl core::error::Error for LogError {}
 impl From<VerifyError> for LogError {
     fn from(error: VerifyError) -> Self {
         Self::Directory(error)
+    }
+}
+
+impl From<std::io::Error> for LogError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
     }
 }

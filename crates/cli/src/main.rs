@@ -4,18 +4,27 @@
 //! 69 directory held by another process, 74 sync of the write-ahead log failed, 78 another cluster's directory or a newer
 //! format.
 //!
-//! Read `broker`, `config`, `log` next: one file for each command.
+//! Read `broker`, `config`, `log`, `topic`, `produce`, `consume` next: one file for each command.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its terminal")]
 
 mod broker;
+mod client;
 mod config;
+mod consume;
+mod escape;
 mod log;
+mod output;
+mod produce;
+mod time;
+mod topic;
 
 use std::process::ExitCode;
 
 use clap::Command;
 
+/// Failed, or damage found.
+const FAILED: u8 = 1;
 /// Usage and configuration errors.
 const USAGE: u8 = 2;
 
@@ -24,7 +33,10 @@ fn main() -> ExitCode {
     match matches.subcommand() {
         Some(("broker", matches)) => broker::run(matches),
         Some(("config", matches)) => config::run(matches),
+        Some(("consume", matches)) => consume::run(matches),
         Some(("log", matches)) => log::run(matches),
+        Some(("produce", matches)) => produce::run(matches),
+        Some(("topic", matches)) => topic::run(matches),
         _ => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -36,8 +48,11 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(broker::command())
-        .subcommand(config::command())
+        .subcommand(topic::command())
+        .subcommand(produce::command())
+        .subcommand(consume::command())
         .subcommand(log::command())
+        .subcommand(config::command())
 }
 
 #[cfg(test)]

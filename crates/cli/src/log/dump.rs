@@ -5,7 +5,7 @@
 
 use std::{ops::ControlFlow, path::Path, process::ExitCode};
 
-use quipu_base::{PartitionIndex, Timestamp, TopicIdPartition};
+use quipu_base::{PartitionIndex, TopicIdPartition};
 use quipu_env_tokio::TokioEnv;
 use quipu_records::{Attributes, TimestampType};
 use quipu_storage::{
@@ -13,11 +13,11 @@ use quipu_storage::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    FAILED, LogError,
-    names::Names,
+use super::{LogError, names::Names, verify::partition};
+use crate::{
+    FAILED,
     output::{Output, count},
-    verify::partition,
+    time,
 };
 
 /// What the command line asks for.
@@ -43,7 +43,7 @@ pub(super) async fn run(
     let mut teller = Teller { width: names.longest().clamp(9, 40) + 4, names, output, titles: None, is_damaged: false };
     dump(env, directory, options, |entry| teller.tell(entry)).await?;
     let status = if teller.is_damaged { FAILED } else { 0 };
-    teller.output.finish(status)
+    Ok(teller.output.finish(status)?)
 }
 
 /// Which titles a line stands under.
@@ -102,8 +102,8 @@ impl Teller {
                 &header.record_count.to_string(),
                 &header.total_bytes().to_string(),
                 &codec(header.attributes),
-                &time(header.base_timestamp),
-                &time(header.max_timestamp),
+                &time::text(header.base_timestamp),
+                &time::text(header.max_timestamp),
                 &producer,
                 crc(batch.is_good),
                 &format!("{} at {}", batch.file, batch.position),
@@ -291,60 +291,5 @@ const fn kind(kind: FrameKind) -> &'static str {
         FrameKind::ProducerSnapshot => "producer-snapshot",
         FrameKind::PartitionDelete => "partition-delete",
         FrameKind::RaftHardState => "raft-hard-state",
-    }
-}
-
-/// A moment as people write it, in UTC; `-` for none; the bare number where there is no such year.
-fn time(timestamp: Timestamp) -> String {
-    const DAY_MS: i64 = 24 * 3600 * 1000;
-    // 9999-12-31.
-    const LAST_MS: i64 = 253_402_300_799_999;
-    let ms = timestamp.0;
-    if ms == Timestamp::NONE.0 {
-        return "-".to_owned();
-    }
-    if !(0..=LAST_MS).contains(&ms) {
-        return ms.to_string();
-    }
-    let (year, month, day) = date(ms / DAY_MS);
-    let in_day = ms % DAY_MS;
-    let (hour, minute, second, ms) = (in_day / 3_600_000, in_day / 60_000 % 60, in_day / 1000 % 60, in_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-fn date(day: i64) -> (i64, i64, i64) {
-    // Counted from 0000-03-01, a leap day is the last day of its year, and 400 years have 146,097 days.
-    let day = day + 719_468;
-    let (era, in_era) = (day / 146_097, day % 146_097);
-    let year = (in_era - in_era / 1460 + in_era / 36_524 - in_era / 146_096) / 365;
-    let in_year = in_era - (365 * year + year / 4 - year / 100);
-    // March, 31 days, to February: five months have 153 days.
-    let month = (5 * in_year + 2) / 153;
-    let day = in_year - (153 * month + 2) / 5 + 1;
-    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next_year, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_told_in_utc() {
-        for (ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
-            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-            (253_402_300_800_000, "253402300800000"),
-            (-1, "-"),
-            (-2, "-2"),
-        ] {
-            assert_eq!(time(Timestamp(ms)), text);
-        }
     }
 }

@@ -5,9 +5,9 @@ use std::{path::Path, process::ExitCode};
 use quipu_env_tokio::TokioEnv;
 use quipu_storage::{DamagedRange, VerifyReport, verify};
 
-use super::{
-    FAILED, LogError,
-    names::Names,
+use super::{LogError, names::Names};
+use crate::{
+    FAILED,
     output::{Output, Table, count},
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn run(env: &TokioEnv, directory: &Path, mut output: Output) ->
     } else {
         lines(&report, directory).iter().try_for_each(|line| output.line(line))
     };
-    output.finish(if report.ok || told.is_break() { 0 } else { FAILED })
+    Ok(output.finish(if report.ok || told.is_break() { 0 } else { FAILED })?)
 }
 
 fn lines(report: &VerifyReport, directory: &Path) -> Vec<String> {

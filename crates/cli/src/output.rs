@@ -10,27 +10,25 @@ use std::{
 
 use serde::Serialize;
 
-use super::LogError;
-
 /// Where the answer goes.
-pub(super) struct Output {
-    pub(super) json: bool,
+pub(crate) struct Output {
+    pub(crate) json: bool,
     stdout: BufWriter<Stdout>,
     failure: Option<io::Error>,
 }
 
 impl Output {
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json, stdout: BufWriter::with_capacity(64 * 1024, io::stdout()), failure: None }
     }
 
     /// Writes a line. `Break` once that has failed.
-    pub(super) fn line(&mut self, line: &str) -> ControlFlow<()> {
+    pub(crate) fn line(&mut self, line: &str) -> ControlFlow<()> {
         self.take(|stdout| writeln!(stdout, "{line}"))
     }
 
     /// Writes a value as one line of JSON.
-    pub(super) fn json(&mut self, value: &impl Serialize) -> ControlFlow<()> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> ControlFlow<()> {
         self.take(|stdout| {
             serde_json::to_writer(&mut *stdout, value)?;
             stdout.write_all(b"\n")
@@ -47,38 +45,40 @@ impl Output {
     }
 
     /// Ends the answer. `status` counts, unless nobody has read it to its end.
-    pub(super) fn finish(mut self, status: u8) -> Result<ExitCode, LogError> {
+    ///
+    /// Errors: the answer can't be written.
+    pub(crate) fn finish(mut self, status: u8) -> io::Result<ExitCode> {
         if self.failure.is_none() {
             self.failure = self.stdout.flush().err();
         }
         match self.failure {
             None => Ok(ExitCode::from(status)),
             Some(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            Some(error) => Err(LogError::Output(error)),
+            Some(error) => Err(error),
         }
     }
 }
 
 /// A number of things, for people.
-pub(super) fn count(number: usize, thing: &str) -> String {
+pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A table whose columns fit what is in them.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(titles: &[&str]) -> Self {
+    pub(crate) fn new(titles: &[&str]) -> Self {
         Self { rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()] }
     }
 
-    pub(super) fn push(&mut self, row: Vec<String>) {
+    pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width_of = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));

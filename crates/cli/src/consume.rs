@@ -1,0 +1,153 @@
+//! `quipu consume`: prints the records of a topic.
+//!
+//! Invariants
+//! - Records of a partition are printed in order of offset, none twice, none skipped in silence.
+//! - A reader of stdout that goes away ends the command quietly, also while nothing comes; one that is slow holds up the reading, not
+//!   the connections.
+//!
+//! Not here: how a record is printed (`template`, `json`). Read `reading` next.
+
+mod from;
+mod json;
+mod reading;
+mod template;
+
+use std::{collections::BTreeSet, process::ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use quipu_client::{Client, ConsumerConfig, ConsumerRecord, PartitionIndex, Position, TopicPartition};
+use quipu_env_tokio::{Signals, TokioEnv};
+
+use crate::{
+    client::{self, Failure, check_partition, find_topic, with_bootstrap},
+    time,
+};
+use reading::Reading;
+use template::Template;
+
+/// Records that are printed at a time.
+const RECORDS_MAX: usize = 4000;
+
+pub(crate) fn command() -> Command {
+    let command = Command::new("consume")
+        .about("Print the records of a topic")
+        .long_about(
+            "Print the records of a topic, and go on with those that come, until Ctrl-C. Records of one partition come in order; \
+             among partitions there is none. No offsets are stored anywhere.",
+        )
+        .arg(client::topic_arg())
+        .arg(
+            Arg::new("partition")
+                .long("partition")
+                .value_name("N")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(i32).range(0..))
+                .help("Only this partition; may be repeated [default: all]"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("WHERE")
+                .allow_hyphen_values(true)
+                .value_parser(|text: &str| from::position(text, time::now()))
+                .default_value("start")
+                .help("Where to begin: start, end, an offset, or a time")
+                .long_help(
+                    "Where to begin, in each partition:\n  start                   the first record there is\n  end                     what \
+                     comes from now on\n  1234                    this offset\n  2026-03-01T12:00:00Z    the first record from this \
+                     time on (RFC 3339)\n  @1772366400000          the same in milliseconds since 1970\n  -10m                    the \
+                     same, so long before now; units ms, s, m, h, d",
+                ),
+        )
+        .arg(
+            Arg::new("count")
+                .long("count")
+                .value_name("N")
+                .value_parser(value_parser!(u64).range(1..))
+                .help("End after this many records"),
+        )
+        .arg(
+            Arg::new("exit-at-end")
+                .long("exit-at-end")
+                .action(ArgAction::SetTrue)
+                .help("End behind the last record that was there at the start"),
+        )
+        .arg(
+            Arg::new("format")
+                .long("format")
+                .value_name("TEMPLATE")
+                .value_parser(template::parse)
+                .default_value("%v\\n")
+                .conflicts_with("json")
+                .help("How a record is printed: %t %p %o %T %k %v %h \\n \\t")
+                .long_help(
+                    "How a record is printed:\n  %t  topic\n  %p  partition\n  %o  offset\n  %T  timestamp, milliseconds since 1970; \
+                     -1 for none\n  %k  key, nothing for none\n  %v  value, nothing for none\n  %h  headers, NAME=VALUE with \
+                     commas between\n  %%  a percent sign\n  \\n \\t \\r \\0 \\\\  newline, tab, carriage return, zero byte, backslash\n\
+                     Keys and values are printed as the bytes they are.",
+                ),
+        );
+    let json = "Print one JSON object a line; key_base64 and value_base64 for what is not UTF-8";
+    client::with_json(with_bootstrap(command), json)
+}
+
+/// How a record is printed.
+enum Format {
+    Template(Template),
+    Json,
+}
+
+impl Format {
+    fn write(&self, record: &ConsumerRecord, out: &mut Vec<u8>) {
+        match self {
+            Self::Template(template) => template.write(record, out),
+            Self::Json => json::write(record, out),
+        }
+    }
+}
+
+/// What the command line asks for.
+struct Wanted {
+    topic: String,
+    /// None is all.
+    partitions: BTreeSet<i32>,
+    position: Position,
+    count: Option<u64>,
+    exits_at_end: bool,
+    format: Format,
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
+    let template = || matches.get_one::<Template>("format").expect("it has a default").clone();
+    let wanted = Wanted {
+        topic: matches.get_one::<String>("topic").expect("clap requires it").clone(),
+        partitions: matches.get_many("partition").unwrap_or_default().copied().collect(),
+        position: *matches.get_one("from").expect("it has a default"),
+        count: matches.get_one("count").copied(),
+        exits_at_end: matches.get_flag("exit-at-end"),
+        format: if matches.get_flag("json") { Format::Json } else { Format::Template(template()) },
+    };
+    client::run(matches, |client| consume(client, wanted))
+}
+
+async fn consume(client: Client<TokioEnv>, wanted: Wanted) -> Result<ExitCode, Failure> {
+    let signals = Signals::new()?;
+    let topic = find_topic(&client, &wanted.topic).await?;
+    for partition in &wanted.partitions {
+        check_partition(&topic, *partition)?;
+    }
+    let numbers = topic.partitions.iter().map(|partition| partition.index);
+    let is_wanted = |number: &PartitionIndex| wanted.partitions.is_empty() || wanted.partitions.contains(&number.0);
+    let partitions: Vec<TopicPartition> =
+        numbers.filter(is_wanted).map(|number| TopicPartition::new(topic.name.clone(), number)).collect();
+    let mut consumer = client.consumer(ConsumerConfig { poll_records_max: RECORDS_MAX, ..Default::default() })?;
+    let ends = match wanted.exits_at_end {
+        true => Some(partitions.iter().cloned().zip(consumer.end_offsets(&partitions).await?).collect()),
+        false => None,
+    };
+    consumer.assign(partitions.into_iter().map(|partition| (partition, wanted.position)));
+    Reading { env: client.env().clone(), consumer, signals, ends, left: wanted.count, format: wanted.format }
+        .run()
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}

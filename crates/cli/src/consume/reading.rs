@@ -1,0 +1,167 @@
+//! Reading and printing until there is an end: of the records wanted, of the reader, or by a signal.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind, Write},
+    ops::ControlFlow,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use quipu_client::{Consumer, ConsumerError, ConsumerRecord, Env, Offset, TopicPartition};
+use quipu_env_tokio::{Signals, TokioEnv};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Format;
+use crate::{FAILED, client::Failure};
+
+/// How long to wait for records before looking whether anybody still reads.
+const WAIT: Duration = Duration::from_millis(500);
+/// With an end in sight, this long without any news is trouble, and the brokers are asked what it is.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// A topic being read.
+pub(super) struct Reading {
+    pub(super) env: TokioEnv,
+    pub(super) consumer: Consumer<TokioEnv>,
+    pub(super) signals: Signals,
+    /// Where to end; none is nowhere.
+    pub(super) ends: Option<BTreeMap<TopicPartition, Offset>>,
+    /// Records still to print; none is without end.
+    pub(super) left: Option<u64>,
+    pub(super) format: Format,
+}
+
+impl Reading {
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let mut last_news = Instant::now();
+        while self.left != Some(0) && !self.is_at_end() {
+            let polled = tokio::select! { biased;
+                _ = self.signals.next() => return Ok(()),
+                polled = self.consumer.poll(WAIT) => polled,
+            };
+            let records = match polled {
+                Ok(records) => records,
+                Err(error) => return Err(self.explain(error).await),
+            };
+            if !records.is_empty() {
+                last_news = Instant::now();
+                if self.print(records).await?.is_break() {
+                    return Ok(());
+                }
+            } else if !somebody_reads() {
+                return Ok(());
+            } else if self.ends.is_some() && last_news.elapsed() > STALLED {
+                let partitions: Vec<TopicPartition> = self.consumer.assignment().cloned().collect();
+                tokio::select! { biased;
+                    _ = self.signals.next() => return Ok(()),
+                    ends = self.consumer.end_offsets(&partitions) => drop(ends?),
+                }
+                last_news = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all is read that there was at the start. Partitions that have been are read no further.
+    fn is_at_end(&mut self) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        for (partition, end) in ends {
+            if self.consumer.position(partition).is_ok_and(|position| position.is_some_and(|position| position >= *end))
+            {
+                self.consumer.remove(partition);
+            }
+        }
+        self.consumer.assignment().next().is_none()
+    }
+
+    /// Prints what is wanted of these. `Break`: nobody reads any more, or a signal came.
+    async fn print(&mut self, records: Vec<ConsumerRecord>) -> Result<ControlFlow<()>, Failure> {
+        let mut out = Vec::new();
+        for record in &records {
+            if self.left == Some(0) {
+                break;
+            }
+            if self.is_beyond(record) {
+                continue;
+            }
+            self.format.write(record, &mut out);
+            self.left = self.left.map(|left| left - 1);
+        }
+        // Whoever reads slowly must not hold up the shard, which has connections and signals to look after.
+        let mut write = pin!(self.env.offload(Duration::ZERO, move || write(&out)));
+        let written = tokio::select! { biased;
+            _ = self.signals.next() => None,
+            written = &mut write => Some(written),
+        };
+        let flow = if written.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+        let written = match written {
+            Some(written) => written,
+            None => tokio::select! { biased;
+                // What is being written can't be called off.
+                _ = self.signals.next() => std::process::exit(i32::from(FAILED)),
+                written = write => written,
+            },
+        };
+        match written {
+            Ok(()) => Ok(flow),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it came after the start, where that counts.
+    fn is_beyond(&self, record: &ConsumerRecord) -> bool {
+        let Some(ends) = &self.ends else { return false };
+        let partition = TopicPartition::new(record.topic.clone(), record.partition);
+        ends.get(&partition).is_some_and(|end| record.offset >= *end)
+    }
+
+    /// What to do about a partition that can't be read on.
+    async fn explain(&self, error: ConsumerError) -> Failure {
+        match error {
+            ConsumerError::OffsetOutOfRange { partition, position } => {
+                let asked = std::slice::from_ref(&partition);
+                let start =
+                    self.consumer.beginning_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
+                let end = self.consumer.end_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
+                let range = match (start, end) {
+                    (Some(start), Some(end)) => format!("its first one is {start}, the next to come {end}"),
+                    _ => "it was deleted, or does not exist yet".to_owned(),
+                };
+                Failure::Said(format!(
+                    "{partition} has no offset {position}: {range}; --from start begins at the first"
+                ))
+            }
+            ConsumerError::TruncationDetected { partition, position, diverging } => {
+                let next = diverging.unwrap_or(position);
+                Failure::Said(format!(
+                    "{partition}: the log was truncated below offset {position}, up to which it was printed; go on with \
+                     --partition {} --from {next}",
+                    partition.partition
+                ))
+            }
+            ConsumerError::Corrupt { partition, position, cause } => Failure::Said(format!(
+                "{partition}: the batch at offset {position} is damaged: {cause}; --partition {} with --from a later offset goes on \
+                 without it",
+                partition.partition
+            )),
+            error => Failure::Consumer(error),
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Whether stdout still leads anywhere, as far as that can be told without writing.
+fn somebody_reads() -> bool {
+    let stdout = rustix::stdio::stdout();
+    let mut descriptors = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // What can't be asked is found out when it is written to.
+    poll(&mut descriptors, Some(&now)).is_err() || !descriptors[0].revents().contains(PollFlags::ERR)
+}

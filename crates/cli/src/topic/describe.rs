@@ -1,0 +1,181 @@
+//! `quipu topic list`, `describe`.
+
+use std::{process::ExitCode, sync::Arc};
+
+use quipu_client::{
+    BrokerId, Client, ClientError, ConfigEntry, ConfigResource, ConfigSource, Partition, Topic, TopicId,
+};
+use quipu_env_tokio::TokioEnv;
+use serde_json::{Value, json};
+
+use crate::{
+    FAILED,
+    client::Failure,
+    output::{Output, Table, count},
+};
+
+pub(super) async fn list(client: Client<TokioEnv>, mut output: Output) -> Result<ExitCode, Failure> {
+    let topics = client.admin().list_topics().await?;
+    if output.json {
+        // Once nobody reads, `finish` ends it.
+        let _told = topics.iter().try_for_each(|topic| {
+            output.json(&json!({
+                "topic": &*topic.name,
+                "topic_id": id(topic),
+                "partitions": topic.partitions.len(),
+                "replication_factor": replicas(topic),
+                "internal": topic.is_internal,
+            }))
+        });
+        return Ok(output.finish(0)?);
+    }
+    let mut table = Table::new(&["TOPIC", "PARTITIONS", "REPLICAS"]);
+    for topic in &topics {
+        table.push(vec![topic.name.to_string(), topic.partitions.len().to_string(), replicas(topic).to_string()]);
+    }
+    let _told = table.lines().iter().try_for_each(|line| output.line(line));
+    Ok(output.finish(0)?)
+}
+
+pub(super) async fn describe(
+    client: Client<TokioEnv>,
+    names: Vec<String>,
+    mut output: Output,
+) -> Result<ExitCode, Failure> {
+    let admin = client.admin();
+    let found: Vec<(String, Result<Arc<Topic>, ClientError>)> = if names.is_empty() {
+        let topics = admin.list_topics().await?;
+        topics.into_iter().map(|topic| (topic.name.to_string(), Ok(topic))).collect()
+    } else {
+        admin.describe_topics(names).await
+    };
+    let known = found.iter().filter(|(_, topic)| topic.is_ok());
+    let resources: Vec<_> = known.map(|(name, _)| ConfigResource::Topic(name.clone())).collect();
+    let mut configs = admin.describe_configs(resources, false).await.into_iter();
+    let mut status = 0;
+    for (number, (_, topic)) in found.into_iter().enumerate() {
+        let described = topic.and_then(|topic| {
+            let (_, configs) = configs.next().expect("configs of each topic that was found");
+            Ok((topic, changed(configs?)))
+        });
+        let told = match described {
+            Ok((topic, configs)) if output.json => output.json(&as_json(&topic, &configs)),
+            Ok((topic, configs)) => {
+                let mut lines = as_text(&topic, &configs);
+                if number > 0 {
+                    lines.insert(0, String::new());
+                }
+                lines.iter().try_for_each(|line| output.line(line))
+            }
+            Err(error) => {
+                eprintln!("quipu: {}", Failure::Client(error));
+                status = FAILED;
+                continue;
+            }
+        };
+        if told.is_break() {
+            break;
+        }
+    }
+    Ok(output.finish(status)?)
+}
+
+/// Configs that differ from the default, by name.
+fn changed(mut configs: Vec<ConfigEntry>) -> Vec<ConfigEntry> {
+    configs.retain(|config| !matches!(config.source, ConfigSource::Default | ConfigSource::Unknown));
+    configs.sort_by(|one, other| one.name.cmp(&other.name));
+    configs
+}
+
+fn as_json(topic: &Topic, configs: &[ConfigEntry]) -> Value {
+    let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.0).collect::<Vec<_>>();
+    let partition = |partition: &Partition| {
+        json!({
+            "partition": partition.index.0,
+            "leader": partition.leader.map(|id| id.0),
+            "leader_epoch": partition.leader_epoch.0,
+            "replicas": ids(&partition.replicas),
+            "isr": ids(&partition.isr),
+            "offline": ids(&partition.offline),
+            "error": partition.error.map(|code| code.name()),
+        })
+    };
+    let config =
+        |config: &ConfigEntry| json!({ "name": config.name, "value": config.value, "source": source(config.source) });
+    json!({
+        "topic": &*topic.name,
+        "topic_id": id(topic),
+        "replication_factor": replicas(topic),
+        "internal": topic.is_internal,
+        "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "configs": configs.iter().map(config).collect::<Vec<_>>(),
+    })
+}
+
+fn as_text(topic: &Topic, configs: &[ConfigEntry]) -> Vec<String> {
+    let id = id(topic).map_or_else(String::new, |id| format!(" ({id})"));
+    let mut lines = vec![format!(
+        "{}{id}: {}, {}",
+        topic.name,
+        count(topic.partitions.len(), "partition"),
+        count(replicas(topic), "replica")
+    )];
+    let mut table = Table::new(&["  PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "STATE"]);
+    for partition in &topic.partitions {
+        table.push(vec![
+            format!("  {}", partition.index),
+            partition.leader.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            partition.leader_epoch.0.to_string(),
+            ids(&partition.replicas),
+            ids(&partition.isr),
+            state(partition),
+        ]);
+    }
+    lines.extend(table.lines());
+    if !configs.is_empty() {
+        let mut table = Table::new(&["  CONFIG", "VALUE", "SET FOR"]);
+        for config in configs {
+            let value = config.value.clone().unwrap_or_else(|| "(not shown)".to_owned());
+            table.push(vec![format!("  {}", config.name), value, source(config.source).to_owned()]);
+        }
+        lines.extend(table.lines());
+    }
+    lines
+}
+
+fn state(partition: &Partition) -> String {
+    if let Some(code) = partition.error {
+        return code.name().to_owned();
+    }
+    if partition.isr.len() < partition.replicas.len() {
+        return "under-replicated".to_owned();
+    }
+    "ok".to_owned()
+}
+
+fn ids(brokers: &[BrokerId]) -> String {
+    brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn id(topic: &Topic) -> Option<String> {
+    Some(topic.id).filter(|id| *id != TopicId::ZERO).map(|id| id.to_string())
+}
+
+fn replicas(topic: &Topic) -> usize {
+    topic.partitions.first().map_or(0, |partition| partition.replicas.len())
+}
+
+/// Where a value was set.
+const fn source(source: ConfigSource) -> &'static str {
+    match source {
+        ConfigSource::Topic => "topic",
+        ConfigSource::Broker => "broker",
+        ConfigSource::Brokers => "all brokers",
+        ConfigSource::Static => "broker's file",
+        ConfigSource::Default => "default",
+        ConfigSource::Logger => "logger",
+        ConfigSource::ClientMetrics => "client metrics",
+        ConfigSource::Group => "group",
+        _ => "unknown",
+    }
+}
