@@ -93,7 +93,10 @@ pub(super) fn late_polls(facts: &Facts<'_>) -> Vec<Violation> {
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
         let (What::Poll { log, records, .. }, Some(completed)) = (&op.what, op.completed) else { continue };
         let Some(first) = records.first().and_then(|first| facts.known.get(&(*log, first.offset))) else { continue };
-        let there = first.at.max(op.invoked);
+        // The poll itself may be the first to tell of it; its sender may have been told before.
+        let sent = facts.senders.get(&first.value).map(|sender| &facts.history.ops[*sender]);
+        let acknowledged = sent.filter(|sent| sent.is_ok()).and_then(|sent| sent.completed);
+        let there = acknowledged.map_or(first.at, |at| at.min(first.at)).max(op.invoked);
         if op.invoked >= quiet_from && completed.saturating_sub(there) > LATE {
             let millis = (completed - there) / 1_000_000;
             let message = format!("{} was there, and a poll got it after {millis} ms", facts.show(first));
