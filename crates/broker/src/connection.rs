@@ -14,7 +14,7 @@ use std::{borrow::Cow, io, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 use quipu_base::limits;
-use quipu_env::{Clock, Disk, Env, Net, NetReader, NetWriter, Segment, Sleep, WriteQueue};
+use quipu_env::{Clock, Disk, Env, Net, NetReader, NetWriter, Probe, Segment, Sleep, WriteQueue};
 use tokio::sync::mpsc;
 
 use crate::{handlers, memory, node::Node, turned_away::TurnedAway};
@@ -261,9 +261,14 @@ impl<E: Env> Outgoing<E> {
                     None => return Ok(()),
                 },
             };
+            if self.node.env.probe().planted("connection.reply-overtakes")
+                && let Ok(next) = finishes.try_recv()
+            {
+                waiting = Some(core::mem::replace(&mut finish, next));
+            }
             self.enqueue(finish.as_mut().await?);
             // Whatever else is answered by now leaves in the same write.
-            while self.queue.len() < GATHER_BYTES {
+            while self.queue.len() < GATHER_BYTES && waiting.is_none() {
                 let Ok(mut next) = finishes.try_recv() else { break };
                 match poll_once(next.as_mut()).await {
                     Some(reply) => self.enqueue(reply?),
@@ -298,6 +303,9 @@ impl<E: Env> Outgoing<E> {
                 tokio::select! { biased;
                     written = self.writer.write(&mut self.queue) => {
                         written.map_err(|error| broken(&error))?;
+                        if self.node.env.probe().planted("connection.partial-write-ignored") {
+                            self.queue = WriteQueue::new();
+                        }
                         break;
                     }
                     () = self.timer.as_mut() => {}

@@ -18,7 +18,7 @@ use core::fmt;
 
 use quipu_base::{BrokerId, TopicId};
 use quipu_controller::{Context, ControllerError, Decision, Request, handle};
-use quipu_env::{Env, Rng, watch};
+use quipu_env::{Env, Probe, Rng, watch};
 use quipu_metadata::{ApplyError, Delta, Image, MetadataRecord, codec::DecodeError, config::StaticConfig};
 use quipu_storage::{AppendError, ReadError, Store, StoreFull};
 use rand::Rng as _;
@@ -161,6 +161,7 @@ impl ControllerHandle {
 
 /// The controller's task.
 pub(crate) struct Controller<E: Env> {
+    env: E,
     node_id: BrokerId,
     statics: StaticConfig,
     store: Store<E>,
@@ -185,6 +186,7 @@ impl<E: Env> Controller<E> {
         let (published, views) = watch::channel(view.clone());
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let controller = Self {
+            env: env.clone(),
             node_id,
             statics,
             store: store.clone(),
@@ -269,7 +271,13 @@ impl<E: Env> Controller<E> {
 
     fn with_context<T>(&mut self, decide: impl FnOnce(&mut Context<'_>) -> T) -> T {
         let rng = &mut self.rng;
+        let reuses = self.env.probe().planted("controller.topic-id-reused");
+        let mut lowest = 0;
         let mut new_topic_id = || {
+            if reuses {
+                lowest += 1;
+                return TopicId([lowest; 16]);
+            }
             let mut id = [0; 16];
             rng.fill_bytes(&mut id);
             TopicId(id)

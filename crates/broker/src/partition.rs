@@ -50,8 +50,7 @@ impl<E: Env> Partition<E> {
     }
 
     /// Takes what is durable as committed and wakes those who wait for it. Called by the owning shard only.
-    pub(crate) fn advance_high_watermark(&self) {
-        let durable_end = self.log.offsets().durable_end;
+    pub(crate) fn advance_high_watermark(&self, durable_end: Offset) {
         let before = self.high_watermark.fetch_max(durable_end.get(), Ordering::AcqRel);
         if before < durable_end.get() {
             self.waiters.wake();

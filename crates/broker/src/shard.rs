@@ -157,7 +157,11 @@ impl<E: Env> Shard<E> {
         while self.parked.front().is_some_and(|parked| parked.ticket <= durable) {
             let parked = self.parked.pop_front().expect("it was just seen");
             for partition in &parked.grown {
-                partition.advance_high_watermark();
+                let mut end = partition.log.offsets().durable_end;
+                if self.env.probe().planted("broker.high-watermark-ahead") {
+                    end = partition.log.offsets().log_end;
+                }
+                partition.advance_high_watermark(end);
                 self.env.probe().event(
                     "broker.committed",
                     &[

@@ -169,7 +169,9 @@ impl<E: Env> Broker<E> {
         let (mut controller, handle, view) =
             loaded.map_err(|error: LoadError| StartError::Metadata(error.to_string()))?;
         let (cluster_id, broker_epoch) = join_cluster(&config, &env, &store, &mut controller, bound).await?;
-        delete_orphans(&store, &controller);
+        if !env.probe().planted("start.deleted-topic-kept") {
+            delete_orphans(&store, &controller);
+        }
         let (stop, stopping) = Stopping::new();
         let (shards, commands): (Vec<_>, Vec<_>) =
             (0..env.shard_count()).map(|_| mpsc::channel(shard::COMMANDS_MAX)).unzip();

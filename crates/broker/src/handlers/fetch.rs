@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use quipu_base::{LeaderEpoch, Offset, PartitionIndex, TopicIdPartition};
-use quipu_env::{Clock, Env, Probe, Segment};
+use quipu_env::{Clock, Env, Probe, Segment, Sleep};
 use quipu_protocol::{
     ErrorCode, Piece, Records, Response,
     messages::fetch::{
@@ -29,6 +29,9 @@ use crate::{
     node::{Node, View},
     partition::Partition,
 };
+
+/// How slow a task may be where it must not miss anything. Only simulations are.
+const SLOW: Duration = Duration::from_millis(2);
 
 /// A request whose answer may have to wait.
 struct Fetch<E: Env> {
@@ -82,21 +85,35 @@ impl<E: Env> Fetch<E> {
         self.wait_and_look(bytes_min, deadline).await
     }
 
-    async fn wait_and_look(&self, bytes_min: usize, deadline: quipu_env::Instant) -> Look<E> {
+    async fn wait_and_look(&self, bytes_min: usize, mut deadline: quipu_env::Instant) -> Look<E> {
         let clock = self.node.env.clock();
         let notify = Arc::new(Notify::new());
         let mut timer = Box::pin(clock.sleep_until(deadline));
         let mut views = self.node.views();
+        let wall_deadline = clock.wall().0 + i64::from(self.request.max_wait_ms);
+        let registers_late = self.node.env.probe().planted("fetch.wake-up-lost");
         loop {
+            if self.node.env.probe().planted("fetch.wall-clock") {
+                let left = u64::try_from(wall_deadline - clock.wall().0).unwrap_or(0);
+                deadline = clock.now() + Duration::from_millis(left);
+                timer.as_mut().reset(deadline);
+            }
             let view = views.borrow_and_update().clone();
             let partitions: Vec<_> = self.wanted(&view).filter_map(|(_, _, partition)| partition.ok()).collect();
-            let _registrations: Vec<_> = partitions.iter().map(|p| p.waiters.register(&notify)).collect();
+            let register = || partitions.iter().map(|p| p.waiters.register(&notify)).collect::<Vec<_>>();
+            let mut _registrations = if registers_late { Vec::new() } else { register() };
             let look = self.look(&view).await;
             if look.urgent || look.bytes >= bytes_min || clock.now() >= deadline || self.node.stopping.is_reached() {
                 return look;
             }
             drop(look);
             self.node.env.probe().sometimes("broker.fetch.parked");
+            if self.node.env.probe().buggify("broker.fetch.slow-to-park") {
+                clock.sleep(SLOW).await;
+            }
+            if registers_late {
+                _registrations = register();
+            }
             tokio::select! { biased;
                 () = notify.notified() => {}
                 // A topic that was deleted or created changes the answer.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_base::{PartitionIndex, Timestamp, TopicIdPartition, limits};
-use quipu_env::{Clock, Env, ShardId};
+use quipu_env::{Clock, Env, Probe, ShardId};
 use quipu_metadata::config::{Compression, TimestampType, TopicConfig};
 use quipu_protocol::{
     ErrorCode, Response,
@@ -28,7 +28,7 @@ use quipu_records::{
     rewrite::{recompress, with_log_append_time},
     validate,
 };
-use quipu_storage::{Class, Reservation};
+use quipu_storage::{Class, Reservation, StoreFull};
 use tokio::sync::oneshot;
 
 use super::Call;
@@ -331,12 +331,19 @@ async fn dispatch<E: Env>(
         return Ok(Vec::new());
     }
     let sizes: Vec<usize> = checked.iter().map(|one| one.batch.bytes().len()).collect();
-    let reservations = match node.store.reserve_many(&sizes, Class::Normal).await {
+    let reserved = if node.env.probe().planted("produce.room-taken-in-parts") {
+        reserve_in_parts(node, &sizes).await
+    } else {
+        node.store.reserve_many(&sizes, Class::Normal).await
+    };
+    let reservations = match reserved {
         Ok(reservations) => reservations,
         Err(error) => {
             let refusal = errors::store_full(&error);
             for one in checked {
-                turned_away.note(one.partition.id, one.batch.header())?;
+                if !node.env.probe().planted("produce.turned-away-forgotten") {
+                    turned_away.note(one.partition.id, one.batch.header())?;
+                }
                 refuse(response, one.slot, &refusal);
             }
             return Ok(Vec::new());
@@ -347,6 +354,15 @@ async fn dispatch<E: Env>(
         pending.push(send(node, shard, ours).await?);
     }
     Ok(pending)
+}
+
+/// Holds room for one batch while it waits for the next one's: only in simulations.
+async fn reserve_in_parts<E: Env>(node: &Arc<Node<E>>, sizes: &[usize]) -> Result<Vec<Reservation<E>>, StoreFull> {
+    let mut reservations = Vec::with_capacity(sizes.len());
+    for bytes in sizes {
+        reservations.push(node.store.reserve(*bytes, Class::Normal).await?);
+    }
+    Ok(reservations)
 }
 
 /// A batch with the room that is reserved for it.
@@ -407,7 +423,10 @@ async fn finish<E: Env>(
                 }
             }
             None => {
-                let refusal = Refusal::new(ErrorCode::RequestTimedOut, "not durable on enough replicas in time");
+                let mut refusal = Refusal::new(ErrorCode::RequestTimedOut, "not durable on enough replicas in time");
+                if node.env.probe().planted("produce.timeout-told-as-refusal") {
+                    refusal.code = ErrorCode::NotLeaderOrFollower;
+                }
                 slots.into_iter().for_each(|slot| refuse(response, slot, &refusal));
             }
         }

@@ -76,6 +76,12 @@ pub(super) async fn flush<E: Env>(
     state.states.clone_from(&snapshot.target.states);
     state.fault.clone_from(&snapshot.target.fault);
     state.producers.expire(now, store.options.producer_expiration_ms);
+    if store.env.probe().planted("checkpoint.producers-ahead") {
+        state.producers.clone_from(&lock(&snapshot.log.state).producers);
+    }
+    if store.env.probe().planted("checkpoint.tail-dropped-early") {
+        drop(lock(&snapshot.log.state).tail.drop_below(state.end));
+    }
     Ok(Flushed { state, made_dir })
 }
 
@@ -296,11 +302,13 @@ impl<E: Env> Flusher<'_, E> {
     }
 
     async fn sync(&mut self) -> Result<(), CheckpointError> {
-        if let Some(segment) = &self.touched {
+        if let Some(segment) = &self.touched
+            && !self.store.env.probe().planted("checkpoint.edit-before-data")
+        {
             segment.file.sync_data().await?;
             self.store.env.probe().crash_point("checkpoint.segment.synced");
         }
-        if self.made_file {
+        if self.made_file && !self.store.env.probe().planted("checkpoint.file-name-unsynced") {
             let dir = partition_dir(&self.store.options.directory, self.snapshot.log.partition);
             self.store.env.disk().sync_dir(&dir).await?;
             self.store.env.probe().crash_point("checkpoint.directory.synced");

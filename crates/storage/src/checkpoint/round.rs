@@ -88,10 +88,14 @@ impl<E: Env> Checkpointer<E> {
         store.env.probe().crash_point("checkpoint.begin");
         self.remove_deleted().await;
         let Work { group, snapshots, busy, deleted } = self.take_work();
+        if let Some(wal) = store.wal.get().filter(|_| store.env.probe().planted("checkpoint.recycled-early")) {
+            wal.recycle_below(group.next());
+        }
         let now = store.env.clock().wall();
         let jobs = snapshots.into_iter().map(|snapshot| flush_one(&store, snapshot, now));
         let outcomes = join_bounded(FLUSHES_AT_ONCE, jobs).await;
-        let all_done = busy.is_empty() && outcomes.iter().all(Outcome::is_done);
+        let all_done = (busy.is_empty() && outcomes.iter().all(Outcome::is_done))
+            || store.env.probe().planted("checkpoint.covers-unflushed");
         let covered = if all_done && covering == Covering::Groups { self.covered.max(group) } else { self.covered };
         let round = Round { covered, outcomes, busy, deleted };
         if let Err(error) = self.commit(&round).await {
@@ -126,7 +130,9 @@ impl<E: Env> Checkpointer<E> {
 
     async fn commit(&mut self, round: &Round) -> Result<(), CheckpointError> {
         let store = Arc::clone(&self.store);
-        if round.outcomes.iter().any(|outcome| outcome.made_dir) {
+        if round.outcomes.iter().any(|outcome| outcome.made_dir)
+            && !store.env.probe().planted("checkpoint.directory-name-unsynced")
+        {
             store.env.disk().sync_dir(&segments_dir(&store.options.directory)).await?;
         }
         store.env.probe().crash_point("checkpoint.flushed");
@@ -184,7 +190,9 @@ impl<E: Env> Checkpointer<E> {
             logs.push(outcome.snapshot.log);
         }
         lock(&self.store.catalog.apply).deleted.extend(round.deleted);
-        put_back(&self.store.catalog, logs);
+        if !self.store.env.probe().planted("checkpoint.failed-round-forgotten") {
+            put_back(&self.store.catalog, logs);
+        }
         self.store.rounds.send_modify(|round| *round += 1);
     }
 

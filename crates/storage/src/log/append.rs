@@ -43,7 +43,11 @@ impl<E: Env> Log<E> {
         if let Verdict::Duplicate(original) =
             state.producers.check(header, now, self.store.options.producer_expiration_ms)?
         {
-            return Ok(duplicate(&state, &original));
+            let mut answer = duplicate(&state, &original);
+            if self.store.env.probe().planted("log.duplicate-answered-unsynced") {
+                answer.ticket = Ticket::NONE;
+            }
+            return Ok(answer);
         }
         let base_offset = state.log_end;
         // The last offset itself must leave room for a log end behind it.

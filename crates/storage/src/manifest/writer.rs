@@ -152,7 +152,9 @@ impl<E: Env> Manifest<E> {
         let probe = self.env.probe();
         self.env.disk().rename(&new, &path).await.map_err(CheckpointError::io(&path))?;
         probe.crash_point("manifest.renamed");
-        self.env.disk().sync_dir(&self.dir).await?;
+        if !probe.planted("manifest.name-unsynced") {
+            self.env.disk().sync_dir(&self.dir).await?;
+        }
         probe.crash_point("manifest.replaced");
         probe.sometimes("manifest.replaced");
         self.open = Some(successor);
@@ -172,7 +174,9 @@ impl<E: Env> Manifest<E> {
         let file = self.env.disk().open(new, options).await.map_err(CheckpointError::io(new))?;
         file.write_at(0, vec![bytes, zeros(SLACK_BYTES)]).await.map_err(CheckpointError::io(new))?;
         self.env.probe().crash_point("manifest.written");
-        file.sync_data().await?;
+        if !self.env.probe().planted("manifest.renamed-unsynced") {
+            file.sync_data().await?;
+        }
         self.env.probe().crash_point("manifest.synced");
         Ok(OpenManifest {
             file,

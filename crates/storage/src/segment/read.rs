@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use quipu_base::{Offset, Timestamp};
-use quipu_env::{Env, File};
+use quipu_env::{Env, File, Probe};
 use quipu_records::Batch;
 
 use super::{
@@ -160,7 +160,10 @@ impl<F: File> OpenSegment<F> {
     /// Where the batch begins that holds `offset`, or the first one behind it.
     async fn locate<E: Env>(&self, env: &E, meta: &SegmentMeta, offset: Offset) -> Result<Option<u32>, ReadError> {
         let number = lock(&self.contents).index.block_at(offset).unwrap_or(0);
-        let Some(block) = self.block(meta, number) else { return Ok(None) };
+        let Some(mut block) = self.block(meta, number) else { return Ok(None) };
+        if env.probe().planted("segment.index-off-by-one") {
+            block = self.block(meta, number + 1).unwrap_or(block);
+        }
         if offset <= block.offset {
             return Ok(Some(block.start));
         }

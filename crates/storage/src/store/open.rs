@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use quipu_base::{BrokerId, DirectoryId, TopicIdPartition};
+use quipu_base::{BrokerId, DirectoryId, Offset, TopicIdPartition};
 use quipu_env::{Clock, Disk, Env, LockError, Probe, SyncError, watch};
 use rand::RngExt;
 
@@ -32,6 +32,7 @@ use crate::{
     lock,
     log::LogShared,
     manifest::{self, Loaded, Manifest, Purpose},
+    producers::Producers,
     segment::{SegmentFiles, segments_dir},
     superblock::{self, Superblock, SuperblockError},
     wal::{CutReport, Damage, GroupSequence, ScanError, StartError, Wal, WalOptions, WalSink},
@@ -302,7 +303,13 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
     let manifest = Manifest::resume(env, dir, &loaded).await?;
     let covered = loaded.covered;
     lock(&shared.catalog.apply).group = covered;
-    for (partition, state) in std::mem::take(&mut loaded.partitions) {
+    for (partition, mut state) in std::mem::take(&mut loaded.partitions) {
+        if shared.env.probe().planted("open.producers-not-restored") {
+            state.producers = Producers::default();
+        }
+        if shared.env.probe().planted("open.end-from-segments") {
+            state.end = state.segments.last().map_or(Offset::ZERO, |last| last.end);
+        }
         shared.catalog.insert(LogShared::new(partition, Arc::new(state)));
     }
     Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
@@ -328,6 +335,9 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenRepo
     shared.env.probe().crash_point("open.recovered");
     let mut next = superblock.clone();
     end.resume.enter(&mut next);
+    if shared.env.probe().planted("open.still-clean") {
+        next.clean = superblock.clean;
+    }
     superblock::write(shared.env.disk(), &shared.options.directory, &mut next).await?;
     *superblock = next;
     shared.env.probe().crash_point("open.entered");

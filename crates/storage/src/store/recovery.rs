@@ -122,6 +122,7 @@ fn carry_out<E: Env>(
         return add_fault(&mut state, log.partition, fault);
     }
     match frame.kind {
+        FrameKind::LogStart if store.env.probe().planted("recovery.log-start-lost") => {}
         FrameKind::Append => append(store, &mut state, log.partition, frame, place, buffer),
         FrameKind::LogStart if frame.base_offset > state.log_end => {
             let why = format!("the log start moves to {}, behind the log's end {}", frame.base_offset, state.log_end);
@@ -168,7 +169,11 @@ fn append<E: Env>(
             return;
         }
     }
+    let known = store.env.probe().planted("recovery.producers-not-replayed").then(|| state.producers.clone());
     state.record_batch(&header, store.env.clock().wall());
+    if let Some(known) = known {
+        state.producers = known;
+    }
     state.durable_end = state.log_end;
     state.tail.push(TailEntry::new(&header, frame.payload, Arc::clone(buffer)));
 }
