@@ -6,6 +6,7 @@
 //!
 //! - [`subject`]: the broker under test. [`text`]: lines to send.
 //! - [`kcat`], [`librdkafka`], [`python`], [`java`]: produce and consume with each client. [`codecs`]: is it compressed as asked?
+//! - [`command_line`]: our own topic, produce and consume commands, against Apache Kafka as well.
 //! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
@@ -17,6 +18,7 @@
 
 mod admin;
 mod codecs;
+mod command_line;
 mod crash;
 mod disk_full;
 mod failed_sync;

@@ -38,6 +38,19 @@ fn every_line_of_the_tour_runs() {
     shell(&block(&readme, "tour-stopped"), scratch.path());
 }
 
+#[test]
+fn every_line_of_our_own_tour_runs() {
+    if skipped_against_kafka("every_line_of_our_own_tour_runs") {
+        return;
+    }
+    let readme = std::fs::read_to_string(workspace_root().join("README.md")).unwrap();
+    let scratch = Scratch::new("tour-quipu").unwrap();
+    let broker = Broker::start_with(Options::new(scratch.join("quipu-data")).unwrap()).unwrap();
+    let lines = block(&readme, "tour-quipu").replace(ADDRESS, &broker.bootstrap());
+    assert!(lines.lines().count() >= 5 && lines.contains(&broker.bootstrap()), "{lines}");
+    shell(&lines, scratch.path());
+}
+
 /// Runs lines as `sh -e` does, with the binary under test on the PATH; any that fails fails the test.
 fn shell(lines: &str, directory: &Path) {
     let mut path = vec![binary().unwrap().parent().unwrap().to_path_buf()];

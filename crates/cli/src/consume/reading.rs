@@ -17,6 +17,8 @@ use crate::{FAILED, client::Failure};
 
 /// How long to wait for records before looking whether anybody still reads.
 const WAIT: Duration = Duration::from_millis(500);
+/// How long whoever reads may take, after a signal, before something is said.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// With an end in sight, this long without any news is trouble, and the brokers are asked what it is.
 const STALLED: Duration = Duration::from_secs(20);
 
@@ -89,24 +91,30 @@ impl Reading {
             self.left = self.left.map(|left| left - 1);
         }
         // Whoever reads slowly must not hold up the shard, which has connections and signals to look after.
-        let mut write = pin!(self.env.offload(Duration::ZERO, move || write(&out)));
-        let written = tokio::select! { biased;
-            _ = self.signals.next() => None,
-            written = &mut write => Some(written),
-        };
-        let flow = if written.is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
-        let written = match written {
-            Some(written) => written,
-            None => tokio::select! { biased;
-                // What is being written can't be called off.
-                _ = self.signals.next() => std::process::exit(i32::from(FAILED)),
-                written = write => written,
-            },
+        let env = self.env.clone();
+        let mut write = pin!(env.offload(Duration::ZERO, move || write(&out)));
+        let (written, flow) = tokio::select! { biased;
+            _ = self.signals.next() => (self.interrupted(write).await, ControlFlow::Break(())),
+            written = &mut write => (written, ControlFlow::Continue(())),
         };
         match written {
             Ok(()) => Ok(flow),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for a write, which can't be called off, until the next signal.
+    async fn interrupted(&mut self, mut write: impl Future<Output = io::Result<()>> + Unpin) -> io::Result<()> {
+        tokio::select! { biased;
+            written = &mut write => return written,
+            _ = self.signals.next() => std::process::exit(i32::from(FAILED)),
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        eprintln!("quipu: waiting until what was read is written; Ctrl-C again ends at once");
+        tokio::select! { biased;
+            written = write => written,
+            _ = self.signals.next() => std::process::exit(i32::from(FAILED)),
         }
     }
 
