@@ -112,7 +112,8 @@ impl Inside {
     fn fail(&mut self, event: &ProbeEvent, checker: &str, message: String) {
         if self.violations.len() < KEPT_MAX {
             let seconds = event.at as f64 / 1e9;
-            self.violations.push(Violation::new(checker, format!("at {seconds:.6} s: {message}")));
+            let violation = Violation::new(checker, format!("at {seconds:.6} s: {message}"));
+            self.violations.push(violation.seen_at(event.at));
         }
     }
 

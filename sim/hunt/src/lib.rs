@@ -20,6 +20,7 @@ pub mod plan;
 pub mod run;
 pub mod shrink;
 pub mod swarm;
+pub mod trace;
 pub mod workload;
 
 pub use plan::{Plan, PlanError};

@@ -59,18 +59,28 @@ pub struct Violation {
     pub ops: Vec<usize>,
     /// The log that it is about, if it is one.
     pub log: Option<u32>,
+    /// When it showed, in nanoseconds since the run began; none if only the whole run shows it.
+    #[serde(default)]
+    pub at: Option<u64>,
 }
 
 impl Violation {
     /// One that is about no operation.
     #[must_use]
     pub fn new(checker: &str, message: impl Into<String>) -> Self {
-        Self { checker: checker.to_owned(), message: message.into(), ops: Vec::new(), log: None }
+        Self { checker: checker.to_owned(), message: message.into(), ops: Vec::new(), log: None, at: None }
+    }
+
+    /// The same, seen at that moment.
+    #[must_use]
+    pub fn seen_at(mut self, at: u64) -> Self {
+        self.at = Some(at);
+        self
     }
 
     /// One about a log, shown by these operations.
     fn of(checker: &str, log: LogIndex, ops: &[usize], message: String) -> Self {
-        Self { checker: checker.to_owned(), message, ops: ops.to_vec(), log: Some(log.0) }
+        Self { checker: checker.to_owned(), message, ops: ops.to_vec(), log: Some(log.0), at: None }
     }
 }
 
@@ -128,7 +138,16 @@ pub fn check(history: &History, loss: Loss) -> Vec<Violation> {
                 Loss::Silent => true,
             }
     };
-    CHECKERS.iter().flat_map(|check| check(&facts)).filter(|violation| !is_allowed(violation)).collect()
+    let violations = CHECKERS.iter().flat_map(|check| check(&facts)).filter(|violation| !is_allowed(violation));
+    violations
+        .map(|violation| Violation { at: violation.at.or_else(|| shown(history, &violation)), ..violation })
+        .collect()
+}
+
+/// When the last of the operations that show it had its answer.
+fn shown(history: &History, violation: &Violation) -> Option<u64> {
+    let ops = violation.ops.iter().map(|op| &history.ops[*op]);
+    ops.map(|op| op.completed.unwrap_or(op.invoked)).max()
 }
 
 /// Logs of which clients were told that something is wrong with them: they can't be read, or the topic is unknown.
@@ -158,6 +177,7 @@ fn strange(facts: &Facts<'_>) -> Vec<Violation> {
             message: format!("client {}: {detail}", op.client),
             ops: vec![index],
             log: None,
+            at: Some(op.invoked),
         }),
         _ => None,
     });

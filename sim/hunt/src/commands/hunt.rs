@@ -28,7 +28,8 @@ const PROGRESS: Duration = Duration::from_secs(10);
 /// Runs seed after seed on all cores, and shrinks what fails first.
 ///
 /// Each seed is another world: other faults, sizes and clients. A failing seed is written to target/sim as a plan, as a smaller plan
-/// that fails in the same way, and as a trace of every event. Ends with one summary line; exit status 1 if anything failed.
+/// that fails in the same way, and as a trace of that one: text, and a page to look at. Ends with one summary line; exit status 1
+/// if anything failed.
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// For how long.
@@ -239,13 +240,16 @@ fn keep(seed: u64, bugs: &Bugs) -> Done {
         small = plan;
     }
     let trace = dir.join(format!("seed-{seed}.trace"));
+    let page = dir.join(format!("seed-{seed}.html"));
     let mut run = Command::new(&this);
-    run.arg("run").arg("--plan").arg(&small).arg("--trace").arg(&trace).stdout(Stdio::null()).stderr(Stdio::null());
+    run.arg("trace").arg("--plan").arg(&small).arg("--out").arg(&trace).arg("--html").arg(&page);
+    run.stdout(Stdio::null()).stderr(Stdio::null());
     for name in &bugs.planted {
         run.args(["--planted", name]);
     }
     // It fails, since the plan does.
     let _failed = run.status();
-    println!("    cargo xtask sim run --plan {}{}   (trace: {})", small.display(), bugs.words(), trace.display());
+    println!("    cargo xtask sim run --plan {}{}", small.display(), bugs.words());
+    println!("    trace: {}, {}", trace.display(), page.display());
     Ok(())
 }

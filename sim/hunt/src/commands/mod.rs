@@ -6,6 +6,7 @@
 //! | `plan` | [`mod@plan`] | prints the plan of a seed |
 //! | `hunt` | [`hunt`] | runs seeds on all cores, shrinks what fails |
 //! | `shrink` | [`mod@shrink`] | makes a failing plan small |
+//! | `trace` | [`mod@trace`] | tells a run as text, or draws it as a page |
 //! | `meta` | [`meta`] | runs the same seeds in several ways and compares |
 //! | `cover` | [`cover`] | names what a hunt never reached |
 //! | `mutants` | [`mutants`] | hunts for the planted bugs |
@@ -22,6 +23,7 @@ mod pool;
 mod run;
 mod shrink;
 mod source;
+mod trace;
 mod worker;
 
 use std::process::ExitCode;
@@ -31,7 +33,7 @@ use clap::Parser;
 /// The shipped broker in a world that one seed controls: disks, networks, clocks and power fail, and every promise is checked.
 ///
 /// Begin with `hunt --minutes 1`. What it finds is written to target/sim: a plan that fails, a smaller one that fails in the same
-/// way, and its trace. `run` shows one of them again, the same every time.
+/// way, and its trace. `run` runs one of them again, the same every time; `trace` tells what happened in it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
 enum Command {
@@ -39,6 +41,7 @@ enum Command {
     Plan(plan::Arguments),
     Hunt(hunt::Arguments),
     Shrink(shrink::Arguments),
+    Trace(trace::Arguments),
     Meta(meta::Arguments),
     Cover(cover::Arguments),
     Mutants(mutants::Arguments),
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Hunt(arguments) => hunt::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Meta(arguments) => meta::run(&arguments),
         Command::Cover(arguments) => cover::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),

@@ -3,7 +3,14 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use clap::Args;
-use quipu_hunt::{Outcome, check::Violation};
+use quipu_hunt::{
+    Outcome, Plan,
+    check::Violation,
+    trace::{
+        Timeline,
+        text::{self, Filter},
+    },
+};
 
 use super::{
     Done, Failed,
@@ -26,7 +33,7 @@ pub(super) struct Arguments {
     /// Write what clients asked and were told to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
-    /// Write every event of the world to this file, one a line.
+    /// Write all that happened in the world to this file, one line for each event (see `trace`).
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Show what the broker logs, from this level on: error, warn, info, debug or trace.
@@ -45,20 +52,24 @@ pub(super) fn run(arguments: &Arguments) -> Done {
         write(file, &json)?;
     }
     if let Some(file) = &arguments.trace {
-        let happenings = outcome.happenings.iter().flatten();
-        let lines: Vec<String> = happenings.map(|happening| format!("{happening:?}\n")).collect();
-        write(file, &lines.concat())?;
+        let all = Filter { all: true, ..Filter::default() };
+        write(file, &text::text(&Timeline::new(&plan, &outcome), &all))?;
     }
     print!("{}", counts(&outcome));
+    tell_verdict(&plan, &arguments.source, &outcome)
+}
+
+/// What failed, if something did, and the last three lines.
+pub(super) fn tell_verdict(plan: &Plan, source: &Source, outcome: &Outcome) -> Done {
     let verdict = match outcome.violations.first() {
         None => "ok".to_owned(),
         Some(first) => {
             println!("seed: {}\ncommit: {}", plan.seed, commit());
-            print!("{}", failure(&outcome));
+            print!("{}", failure(outcome));
             format!("FAIL {}", first.checker)
         }
     };
-    println!("verdict: {verdict}\nhash: {:016x}\nreplay: {}", outcome.hash, arguments.source.replay());
+    println!("verdict: {verdict}\nhash: {:016x}\nreplay: {}", outcome.hash, source.replay());
     if outcome.violations.is_empty() { Ok(()) } else { Err(Failed::Told) }
 }
 

@@ -97,7 +97,8 @@ impl Stage {
     }
 
     fn violation(&self, checker: &str, message: impl Into<String>) {
-        self.state().violations.push(Violation::new(checker, message));
+        let now = u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.state().violations.push(Violation::new(checker, message).seen_at(now));
     }
 
     /// Nothing goes wrong but the wall clock, by which nothing may be timed.
