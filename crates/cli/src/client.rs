@@ -43,19 +43,24 @@ pub(crate) fn topic_arg() -> Arg {
     Arg::new("topic").value_name("TOPIC").required(true).help("The topic's name")
 }
 
+/// The client that the command line asks for.
+pub(crate) fn config(matches: &ArgMatches) -> ClientConfig {
+    ClientConfig {
+        client_id: "quipu".to_owned(),
+        connect_timeout: CONNECT_TIMEOUT,
+        request_timeout: REQUEST_TIMEOUT,
+        api_timeout: API_TIMEOUT,
+        ..matches.get_one::<ClientConfig>("bootstrap").expect("it has a default").clone()
+    }
+}
+
 /// Connects to the cluster that `--bootstrap` names, runs `work` on it, and tells how it failed if it did.
 pub(crate) fn run<W, F>(matches: &ArgMatches, work: W) -> ExitCode
 where
     W: FnOnce(Client<TokioEnv>) -> F + Send + 'static,
     F: Future<Output = Result<ExitCode, Failure>> + Send + 'static,
 {
-    let config = ClientConfig {
-        client_id: "quipu".to_owned(),
-        connect_timeout: CONNECT_TIMEOUT,
-        request_timeout: REQUEST_TIMEOUT,
-        api_timeout: API_TIMEOUT,
-        ..matches.get_one::<ClientConfig>("bootstrap").expect("it has a default").clone()
-    };
+    let config = config(matches);
     let runtime = match TokioEnv::start(Options { shards: 1 }) {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - Records of a partition are printed in order of offset, none twice, none skipped in silence.
+//! - Brokers that go away are waited for and told of, or, where there is an end to reach, they are a failure.
 //! - A reader of stdout that goes away ends the command quietly, also while nothing comes; one that is slow holds up the reading, not
 //!   the connections.
 //!
@@ -15,14 +16,16 @@ mod template;
 use std::{collections::BTreeSet, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use quipu_client::{Client, ConsumerConfig, ConsumerRecord, PartitionIndex, Position, TopicPartition};
+use quipu_client::{
+    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, PartitionIndex, Position, TopicPartition,
+};
 use quipu_env_tokio::{Signals, TokioEnv};
 
 use crate::{
     client::{self, Failure, check_partition, find_topic, with_bootstrap},
     time,
 };
-use reading::Reading;
+use reading::{Ends, Reading};
 use template::Template;
 
 /// Records that are printed at a time.
@@ -108,6 +111,7 @@ impl Format {
 
 /// What the command line asks for.
 struct Wanted {
+    config: ClientConfig,
     topic: String,
     /// None is all.
     partitions: BTreeSet<i32>,
@@ -120,6 +124,7 @@ struct Wanted {
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let template = || matches.get_one::<Template>("format").expect("it has a default").clone();
     let wanted = Wanted {
+        config: client::config(matches),
         topic: matches.get_one::<String>("topic").expect("clap requires it").clone(),
         partitions: matches.get_many("partition").unwrap_or_default().copied().collect(),
         position: *matches.get_one("from").expect("it has a default"),
@@ -131,8 +136,21 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 async fn consume(client: Client<TokioEnv>, wanted: Wanted) -> Result<ExitCode, Failure> {
-    let signals = Signals::new()?;
-    let topic = find_topic(&client, &wanted.topic).await?;
+    let mut signals = Signals::new()?;
+    let (consumer, ends) = tokio::select! { biased;
+        _ = signals.next() => return Ok(ExitCode::SUCCESS),
+        begun = begin(&client, &wanted) => begun?,
+    };
+    let Wanted { config, format, count, .. } = wanted;
+    Reading { env: client.env().clone(), config, consumer, signals, ends, left: count, format, is_troubled: false }
+        .run()
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A consumer of what is wanted, and where to end, if anywhere.
+async fn begin(client: &Client<TokioEnv>, wanted: &Wanted) -> Result<(Consumer<TokioEnv>, Option<Ends>), Failure> {
+    let topic = find_topic(client, &wanted.topic).await?;
     for partition in &wanted.partitions {
         check_partition(&topic, *partition)?;
     }
@@ -141,13 +159,11 @@ async fn consume(client: Client<TokioEnv>, wanted: Wanted) -> Result<ExitCode, F
     let partitions: Vec<TopicPartition> =
         numbers.filter(is_wanted).map(|number| TopicPartition::new(topic.name.clone(), number)).collect();
     let mut consumer = client.consumer(ConsumerConfig { poll_records_max: RECORDS_MAX, ..Default::default() })?;
-    let ends = match wanted.exits_at_end {
-        true => Some(partitions.iter().cloned().zip(consumer.end_offsets(&partitions).await?).collect()),
-        false => None,
+    let ends = if wanted.exits_at_end {
+        Some(partitions.iter().cloned().zip(consumer.end_offsets(&partitions).await?).collect())
+    } else {
+        None
     };
     consumer.assign(partitions.into_iter().map(|partition| (partition, wanted.position)));
-    Reading { env: client.env().clone(), consumer, signals, ends, left: wanted.count, format: wanted.format }
-        .run()
-        .await?;
-    Ok(ExitCode::SUCCESS)
+    Ok((consumer, ends))
 }

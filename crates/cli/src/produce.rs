@@ -145,7 +145,6 @@ fn open(file: Option<&str>) -> io::Result<(Source, Option<u64>)> {
 }
 
 async fn produce(client: Client<TokioEnv>, wanted: Wanted, mut output: Output) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::new()?;
     let topic = find_topic(&client, &wanted.topic).await?;
     if let Some(partition) = wanted.partition {
         check_partition(&topic, partition)?;
@@ -165,6 +164,8 @@ async fn produce(client: Client<TokioEnv>, wanted: Wanted, mut output: Output) -
         tally: job::Tally::default(),
         progress,
     };
+    // Until here, where nothing is sent yet, a signal ends the process as it ends any other.
+    let mut signals = Signals::new()?;
     let blocks = lines::read(wanted.source, record_bytes_max);
     let ended = job.run(blocks, &mut signals).await;
     let status = job.tell(ended, wanted.file.as_deref(), wanted.acks, &mut output);

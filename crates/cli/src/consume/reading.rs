@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quipu_client::{Consumer, ConsumerError, ConsumerRecord, Env, Offset, TopicPartition};
+use quipu_client::{
+    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerError, ConsumerRecord, Env, Offset, TopicPartition,
+};
 use quipu_env_tokio::{Signals, TokioEnv};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -19,19 +21,26 @@ use crate::{FAILED, client::Failure};
 const WAIT: Duration = Duration::from_millis(500);
 /// How long whoever reads may take, after a signal, before something is said.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// With an end in sight, this long without any news is trouble, and the brokers are asked what it is.
-const STALLED: Duration = Duration::from_secs(20);
+/// After so long without records it is looked whether the brokers can be reached.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Where to end, by partition.
+pub(super) type Ends = BTreeMap<TopicPartition, Offset>;
 
 /// A topic being read.
 pub(super) struct Reading {
     pub(super) env: TokioEnv,
+    /// How the brokers are reached.
+    pub(super) config: ClientConfig,
     pub(super) consumer: Consumer<TokioEnv>,
     pub(super) signals: Signals,
     /// Where to end; none is nowhere.
-    pub(super) ends: Option<BTreeMap<TopicPartition, Offset>>,
+    pub(super) ends: Option<Ends>,
     /// Records still to print; none is without end.
     pub(super) left: Option<u64>,
     pub(super) format: Format,
+    /// Whether trouble was told that is not over.
+    pub(super) is_troubled: bool,
 }
 
 impl Reading {
@@ -53,16 +62,34 @@ impl Reading {
                 }
             } else if !somebody_reads() {
                 return Ok(());
-            } else if self.ends.is_some() && last_news.elapsed() > STALLED {
-                let partitions: Vec<TopicPartition> = self.consumer.assignment().cloned().collect();
-                tokio::select! { biased;
-                    _ = self.signals.next() => return Ok(()),
-                    ends = self.consumer.end_offsets(&partitions) => drop(ends?),
-                }
+            } else if last_news.elapsed() > QUIET {
                 last_news = Instant::now();
+                if self.look_for_trouble().await?.is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
+    }
+
+    /// The consumer waits for brokers as long as it takes, and does not tell. Where there is an end to reach, trouble is a failure;
+    /// else it is told once. `Break`: a signal came.
+    async fn look_for_trouble(&mut self) -> Result<ControlFlow<()>, Failure> {
+        let partitions: Vec<TopicPartition> = self.consumer.assignment().cloned().collect();
+        let looked = tokio::select! { biased;
+            _ = self.signals.next() => return Ok(ControlFlow::Break(())),
+            looked = look(&self.env, &self.config, &partitions) => looked,
+        };
+        match looked {
+            Ok(()) => self.is_troubled = false,
+            Err(failure) if self.ends.is_some() => return Err(failure),
+            Err(failure) if !self.is_troubled => {
+                self.is_troubled = true;
+                eprintln!("quipu: waiting: {failure}");
+            }
+            Err(_) => {}
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Whether all is read that there was at the start. Partitions that have been are read no further.
@@ -157,6 +184,15 @@ impl Reading {
             error => Failure::Consumer(error),
         }
     }
+}
+
+/// Asks the brokers for these partitions' ends, by a client of its own: a new one tells at once what an old one hopes to get over.
+///
+/// Errors: nobody answers, or a partition has no leader.
+async fn look(env: &TokioEnv, config: &ClientConfig, partitions: &[TopicPartition]) -> Result<(), Failure> {
+    let client = Client::connect(env.clone(), config.clone()).await?;
+    client.consumer(ConsumerConfig::default())?.end_offsets(partitions).await?;
+    Ok(())
 }
 
 fn write(bytes: &[u8]) -> io::Result<()> {

@@ -140,6 +140,31 @@ fn ctrl_c_ends_one_whose_reader_is_stuck() {
 }
 
 #[test]
+fn a_broker_that_goes_away_is_waited_for_unless_there_is_an_end_to_reach() {
+    let mut world = World::with_topic("cli-consume-lost", "orders", 1);
+    // More than is read ahead, so that the end can't be reached without the broker.
+    let line = format!("{}\n", "x".repeat(60_000));
+    world.good(&["produce", "orders"], line.repeat(100).as_bytes());
+    let mut to_the_end = world.start(&["consume", "orders", "--exit-at-end"]);
+    assert_eq!(to_the_end.line(), line);
+    let mut patient = world.start(&["consume", "orders", "--from", "99"]);
+    assert_eq!(patient.line(), line);
+
+    world.broker.kill();
+    let (status, _, stderr) = to_the_end.end();
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains(&world.broker.bootstrap()), "{stderr}");
+    let told = patient.error_line();
+    assert!(told.contains("waiting: ") && told.contains(&world.broker.bootstrap()), "{told}");
+
+    world.broker.restart().unwrap();
+    world.good(&["produce", "orders"], b"again\n");
+    assert_eq!(patient.line(), "again\n");
+    patient.interrupt();
+    assert_eq!(patient.end().0, Some(0));
+}
+
+#[test]
 fn offsets_that_are_not_there_are_told_with_those_that_are() {
     let world = World::with_topic("cli-range", "orders", 1);
     world.good(&["produce", "orders"], b"0\n1\n2\n");
