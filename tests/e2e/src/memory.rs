@@ -92,7 +92,6 @@ fn memory_stays_within_the_budgets() {
         drop(deaf);
     });
     let peak_bytes = broker.process().memory().unwrap().peak_bytes;
-    println!("highest resident memory: {} MiB", peak_bytes / MIB);
     assert!(peak_bytes < BUDGETS_BYTES + 64 * MIB, "{} MiB", peak_bytes / MIB);
     assert_eq!(wire.list_offset("plain", 0, -1).unwrap().1, 400_000);
 }

@@ -64,11 +64,12 @@ enum Wake {
     Timer,
 }
 
-/// Makes checkpoints until its task is aborted. `clean_up`: look for files that a crash has left behind first.
-pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>, clean_up: bool) {
+/// Makes checkpoints until its task is aborted. Looks for files first that a crash has left behind, after a clean stop as well:
+/// the power may go after it, and bring back files that it removed.
+pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
     let store = Arc::clone(&checkpointer.store);
     let clock = store.env.clock().clone();
-    let mut orphans = if clean_up { Some(OrphanSearch::begin(&store).await) } else { None };
+    let mut orphans = Some(OrphanSearch::begin(&store).await);
     let mut pace = Pace { next: clock.now() + INTERVAL, backoff: None, last: Instant::ZERO };
     let mut next_expiry = clock.now() + EXPIRY_INTERVAL;
     loop {

@@ -207,7 +207,6 @@ impl<E: Env> Store<E> {
             LockError::Io(source) => OpenError::Io { path: lock_path, source },
         })?;
         let superblock = read_or_format(&env, &options).await?;
-        let was_clean = superblock.clean;
         let loaded = load_manifest(&env, &dir, &superblock).await?;
         env.probe().crash_point("open.loaded");
 
@@ -230,21 +229,38 @@ impl<E: Env> Store<E> {
         let report = bring_up(&mut checkpointer).await?;
         check_metadata(&shared).await?;
         let shard = shared.options.shard;
-        let task = checkpoint::run(checkpointer, !was_clean);
+        let task = checkpoint::run(checkpointer);
         let checkpoints = Mutex::new(Some(env.spawn(shard, "checkpoint", task)));
         let duration = env.clock().now().since(started);
         Ok((Self(Arc::new(Owner { shared, checkpoints })), OpenReport { duration, ..report }))
     }
 }
 
+/// Makes the directory if need be, and its name durable if nothing is in it: who made it may have been ended before.
 async fn make_dir<E: Env>(env: &E, dir: &Path) -> Result<(), OpenError> {
-    if env.disk().list(dir).await.is_ok() {
+    if env.disk().list(dir).await.is_ok_and(|names| !names.is_empty()) {
         return Ok(());
     }
+    let mut parents = vec![parent_of(dir)];
+    while let Some(parent) = parents.last().copied().filter(|parent| *parent != parent_of(parent)) {
+        if env.disk().list(parent).await.is_ok() {
+            break;
+        }
+        parents.push(parent_of(parent));
+    }
     env.disk().create_dir_all(dir).await.map_err(OpenError::io(dir))?;
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    env.disk().sync_dir(parent).await?;
+    for parent in parents.into_iter().rev() {
+        env.disk().sync_dir(parent).await?;
+    }
     Ok(())
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => dir,
+    }
 }
 
 /// The directory's superblock; of a new directory, one that has just been written.

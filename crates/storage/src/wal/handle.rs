@@ -5,10 +5,11 @@
 use core::fmt;
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
-use quipu_env::{Disk, Env, SyncError, Task, watch};
+use quipu_env::{Disk, Env, File, SyncError, Task, watch};
 
 use super::{
     fill::{self, FillError},
+    format::PAGE_BYTES,
     resume::Resume,
     shared::{FileOf, Shared, Stage, WalOptions, file_path},
     space::{Space, frame_cost},
@@ -294,7 +295,7 @@ impl<E: Env> Drop for Waiting<'_, E> {
 }
 
 fn check(options: &WalOptions) -> Result<(), StartError> {
-    let page = super::format::PAGE_BYTES as u64;
+    let page = PAGE_BYTES as u64;
     if options.file_bytes < FILE_BYTES_MIN || !options.file_bytes.is_multiple_of(page) {
         let what = format!(
             "wal_file_bytes is {}: it must be a multiple of {page} and at least {FILE_BYTES_MIN}",
@@ -338,7 +339,13 @@ async fn prepare<E: Env>(
     for file in &resume.files {
         let path = file_path(&options.dir, file.number);
         let opened = disk.open(&path, fill::writing(options)).await;
-        let handle = opened.map_err(|source| StartError::Io { path, source })?;
+        let handle = opened.map_err(|source| StartError::Io { path: path.clone(), source })?;
+        if !resume.was_clean && file.live.is_none() && is_unused::<E>(&handle).await {
+            // Groups go only to files whose names are durable. That of this one may have been lost by a sync that failed, and then
+            // no later sync brings it to the device.
+            disk.remove(&path).await.map_err(|source| StartError::Io { path, source })?;
+            continue;
+        }
         handles.insert(file.number, handle);
         match file.live {
             Some((groups, written)) => space.add_live(file.number, file.size, groups, written),
@@ -361,6 +368,12 @@ async fn prepare<E: Env>(
         assert!(space.roll(size), "the file was made for this");
     }
     Ok((space, handles))
+}
+
+/// Whether no group was ever written to a file: each file's first one begins it.
+async fn is_unused<E: Env>(file: &FileOf<E>) -> bool {
+    let first = file.read_at(0, PAGE_BYTES).await;
+    first.is_ok_and(|page| page.iter().all(|byte| *byte == 0))
 }
 
 fn start_error(options: &WalOptions, number: u32, error: FillError) -> StartError {

@@ -24,6 +24,8 @@ use crate::wal::{
 pub(super) const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Pages of one piece that may be unreadable before the device, not a page, is taken to be broken.
 const UNREADABLE_PAGES_MAX: usize = 16;
+/// How often an unreadable page is asked for.
+const PAGE_TRIES: usize = 5;
 const PAGE: u64 = PAGE_BYTES as u64;
 
 /// A place in the log: a file, by its number, and a position in it.
@@ -203,7 +205,7 @@ impl<E: Env> Source<E> {
         let mut bytes = BytesMut::zeroed(length);
         let mut unreadable = 0;
         for (page_position, page) in (position..).step_by(PAGE_BYTES).zip(bytes.chunks_mut(PAGE_BYTES)) {
-            match self.handle.read_at(page_position, page.len()).await {
+            match self.read_page(page_position, page.len()).await {
                 Ok(read) if read.len() == page.len() => page.copy_from_slice(&read),
                 Ok(_) => return Err(self.failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
                 Err(error) => {
@@ -216,6 +218,19 @@ impl<E: Env> Source<E> {
             }
         }
         Ok(bytes.freeze())
+    }
+
+    /// A page that can't be read may belong to a group that was acknowledged and has no later one to prove it: it would be taken
+    /// for torn. So the device gets several chances.
+    async fn read_page(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut result = self.handle.read_at(position, length).await;
+        for _ in 1..PAGE_TRIES {
+            if result.is_ok() {
+                break;
+            }
+            result = self.handle.read_at(position, length).await;
+        }
+        result
     }
 
     fn failed(&self, source: io::Error) -> ScanError {

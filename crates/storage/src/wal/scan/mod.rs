@@ -220,6 +220,7 @@ impl<E: Env> Scanner<E> {
             files,
             covered: self.covered,
             touched: self.touched,
+            was_clean: self.clean_end.is_some(),
         };
         Ok(ScanEnd { resume, cut, damage: self.damage.finish(), uncovered_bytes: self.uncovered_bytes })
     }
@@ -493,10 +494,11 @@ impl<E: Env> Scanner<E> {
         Step::Group(group)
     }
 
-    /// Goes on at `next` after groups of which nothing can be read; without one, the log ends after them.
+    /// Goes on at `next` after groups of which nothing can be read; without one, the log ends after them. Only what is proven was
+    /// there: of two groups in flight the first may be lost and the second whole, behind space that is used again.
     fn pass_missing(&mut self, next: Option<GroupHeader>) {
         let first = self.expected.max(self.covered.next());
-        let last = next.map_or(self.proven, |header| header.sequence.previous());
+        let last = next.map_or(self.proven, |header| header.sequence.previous().min(self.proven));
         if first <= last {
             self.env.probe().sometimes("wal.missing");
             self.touched.floor = self.touched.floor.max(last);
@@ -527,7 +529,9 @@ impl<E: Env> Scanner<E> {
         self.last_hash = None;
         self.last_reach = REACH_BYTES;
         self.expected = last.next();
-        self.at = next.map(|header| Place { file: header.file, position: header.position });
+        if next.is_none_or(|header| header.sequence == self.expected) {
+            self.at = next.map(|header| Place { file: header.file, position: header.position });
+        }
     }
 
     /// Headers of the expected group and later ones that stand where a crash may have left the log.
