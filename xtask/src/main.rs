@@ -2,7 +2,7 @@
 //!
 //! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`sim`]: the simulator;
 //!   [`mod@bench`]: measurements.
-//! - [`layout`], [`floors`], [`dependencies`]: checks that `ci` makes itself.
+//! - [`layout`], [`floors`], [`dependencies`], [`shipped`]: checks that `ci` makes itself.
 //!
 //! Exit status: 0 done, 1 something failed, 2 usage. Not here: what the tests do (`tests/`). Read [`ci`] next.
 
@@ -19,6 +19,7 @@ mod floors;
 mod fuzz;
 mod layout;
 mod metadata;
+mod shipped;
 mod sim;
 mod step;
 mod test;

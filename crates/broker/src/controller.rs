@@ -301,6 +301,7 @@ impl<E: Env> Controller<E> {
         }
         let first = self.view.image.next_offset();
         self.log.append(&self.store, first, &records).await?;
+        self.env.probe().crash_point("controller.committed");
         self.view.advance(image, &delta, &self.statics, &self.store, self.shard_count);
         self.published.send_replace(self.view.clone());
         Ok(())

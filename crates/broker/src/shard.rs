@@ -52,7 +52,8 @@ pub(crate) enum Command<E: Env> {
 /// A reply that waits for its ticket.
 struct Parked<E: Env> {
     ticket: Ticket,
-    grown: Vec<Arc<Partition<E>>>,
+    /// Partitions with the ends of what they are told to have.
+    grown: Vec<(Arc<Partition<E>>, Offset)>,
     release: Release,
 }
 
@@ -120,7 +121,7 @@ impl<E: Env> Shard<E> {
                 let result = append_one(append, now);
                 if let Ok(appended) = &result {
                     last = last.max(Some(appended.ticket));
-                    grown.push(Arc::clone(&partition));
+                    grown.push((Arc::clone(&partition), appended.last_offset.next()));
                 }
                 AppendOutcome { result, log_start: partition.log.offsets().log_start }
             })
@@ -142,7 +143,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Parks a reply until `ticket` is durable; without a ticket there is nothing to wait for.
-    fn park(&mut self, ticket: Option<Ticket>, grown: Vec<Arc<Partition<E>>>, release: Release) {
+    fn park(&mut self, ticket: Option<Ticket>, grown: Vec<(Arc<Partition<E>>, Offset)>, release: Release) {
         match ticket {
             Some(ticket) => self.parked.push_back(Parked { ticket, grown, release }),
             None => release.send(),
@@ -156,7 +157,7 @@ impl<E: Env> Shard<E> {
         }
         while self.parked.front().is_some_and(|parked| parked.ticket <= durable) {
             let parked = self.parked.pop_front().expect("it was just seen");
-            for partition in &parked.grown {
+            for (partition, told) in &parked.grown {
                 let mut end = partition.log.offsets().durable_end;
                 if self.env.probe().planted("broker.high-watermark-ahead") {
                     end = partition.log.offsets().log_end;
@@ -168,6 +169,7 @@ impl<E: Env> Shard<E> {
                         ("topic", partition.id.topic_id.low()),
                         ("partition", i64::from(partition.id.partition.0)),
                         ("high-watermark", partition.high_watermark().0),
+                        ("told", told.0),
                     ],
                 );
             }

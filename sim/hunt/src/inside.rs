@@ -8,6 +8,7 @@
 //! | `log.start` | `bounds`: a log starts nowhere behind its end |
 //! | `wal.durable` | `durable`: the disk keeps that group whatever becomes of the power |
 //! | `broker.released` | `durable-acknowledgement`: what a reply tells of is durable when it leaves |
+//! | `broker.committed` | `durable-acknowledgement`: so is what it tells each producer of, an original that is sent again included |
 //! | `broker.committed` | `high-watermark`: it never goes back, lies within the log, and only durable batches are below it |
 //!
 //! Invariant: nothing here is told of any bug that is switched on, and nothing in the product asks what came of it.
@@ -62,6 +63,8 @@ struct Inside {
     /// The last ticket given, and the last durable one.
     last_ticket: i64,
     durable_ticket: i64,
+    /// What is durable in the write-ahead log is proven by a later group, and nothing else is under way.
+    is_proven: bool,
     violations: Vec<Violation>,
 }
 
@@ -70,6 +73,11 @@ struct Inside {
 pub(crate) struct Findings(Arc<Mutex<Inside>>);
 
 impl Findings {
+    /// Whether a later group proves everything in the write-ahead log: then damage to it is never taken for a torn write.
+    pub(crate) fn is_wal_proven(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_proven
+    }
+
     /// What was found, first first.
     pub(crate) fn take(&self) -> Vec<Violation> {
         core::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).violations)
@@ -154,6 +162,7 @@ impl Inside {
         log.end = end;
         log.pending.push_back((ticket, end));
         let last = core::mem::replace(&mut self.last_ticket, ticket);
+        self.is_proven = false;
         if base != expected || end <= base {
             self.fail(event, "dense-offsets", format!("log {id:x?} ends at {expected}, and {base}..{end} is appended"));
         }
@@ -170,6 +179,7 @@ impl Inside {
     }
 
     fn start_moved(&mut self, event: &ProbeEvent) {
+        self.is_proven = false;
         let (start, end) = (field(event, "start"), field(event, "end"));
         let id = log_id(event);
         let log = self.logs.entry(id).or_default();
@@ -188,7 +198,10 @@ impl Inside {
         let [file, position, length] = ["file", "position", "length"].map(|name| field(event, name));
         let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
         let range = position.unsigned_abs()..(position + length).unsigned_abs();
+        let is_empty = field(event, "ticket") == 0;
         self.durable_ticket = self.durable_ticket.max(field(event, "ticket"));
+        // The writer has formed it while nothing was under way.
+        self.is_proven = is_empty && self.last_ticket <= self.durable_ticket;
         let ticket = self.durable_ticket;
         self.logs.values_mut().for_each(|log| log.become_durable(ticket));
         if !broker.is_durable(&path, range) {
@@ -210,11 +223,15 @@ impl Inside {
     }
 
     fn committed(&mut self, event: &ProbeEvent) {
-        let high_watermark = field(event, "high-watermark");
+        let (high_watermark, told) = (field(event, "high-watermark"), field(event, "told"));
         let id = log_id(event);
         let log = self.logs.entry(id).or_default();
         let (before, durable_end) = (log.high_watermark, log.durable_end);
         log.high_watermark = high_watermark;
+        if told > durable_end {
+            let message = format!("log {id:x?}: a producer is told of {told}, and {durable_end} is durable");
+            self.fail(event, "durable-acknowledgement", message);
+        }
         if high_watermark < before || high_watermark > durable_end {
             let message = format!(
                 "log {id:x?}: the high watermark is {high_watermark}, was {before}, and {durable_end} is durable"

@@ -53,6 +53,10 @@ pub fn plan(seed: u64) -> Plan {
     Plan { format: FORMAT, seed, config, budget, workload, faults }
 }
 
+fn is_in_wal(below: &str) -> bool {
+    below.split('/').any(|name| name == "wal")
+}
+
 /// What may be lost by a fault.
 fn loss(fault: &Fault) -> Loss {
     if let Fault::ReadFails { below, .. } = fault
@@ -60,6 +64,12 @@ fn loss(fault: &Fault) -> Loss {
     {
         // A group of the write-ahead log that nothing proves synced, and that can't be read at the next start, counts as torn.
         return Loss::Silent;
+    }
+    if let Fault::BitRot { below, .. } = fault
+        && is_in_wal(below)
+    {
+        // If no later group proves what it hits, the run itself allows more.
+        return Loss::Reported;
     }
     match fault.cost() {
         Cost::Nothing => Loss::None,
@@ -74,6 +84,10 @@ struct Shape {
     horizon_ms: u64,
     /// Batches up to Kafka's maximum, and room for them.
     is_large: bool,
+    /// Producers that never rest, and little room: checkpoints all the time, groups always under way.
+    is_busy: bool,
+    /// The power goes again soon after each start that follows a crash.
+    crashes_twice: bool,
     kinds: Vec<&'static str>,
     fault_count: usize,
     deletes_topics: bool,
@@ -88,10 +102,21 @@ impl Shape {
         let share = pick(rng, &[2, 4, 8]);
         let kinds = Fault::KINDS.iter().copied().filter(|_| one_in(rng, share)).collect::<Vec<_>>();
         let allowed = |kind: &&str| cost_of(kind) <= worst;
+        let mut kinds: Vec<&str> = kinds.into_iter().filter(|kind| allowed(kind)).collect();
+        if one_in(rng, 3) {
+            // What many kinds hide shows where there are few.
+            let few = rng.random_range(1..=2);
+            while kinds.len() > few {
+                kinds.swap_remove(rng.random_range(0..kinds.len()));
+            }
+        }
+        let is_large = one_in(rng, 12);
         Self {
             horizon_ms,
-            is_large: one_in(rng, 12),
-            kinds: kinds.into_iter().filter(|kind| allowed(kind)).collect(),
+            is_large,
+            is_busy: !is_large && one_in(rng, 5),
+            crashes_twice: one_in(rng, 4),
+            kinds,
             fault_count: pick(rng, &[0, 1, 2, 3, 4, 6, 9]),
             deletes_topics: one_in(rng, 4),
             deletes_records: one_in(rng, 3),
@@ -125,6 +150,8 @@ fn config(rng: &mut Rng, shape: &Shape) -> Config {
     }
     let (wal_file_bytes, memory_tail_bytes) = if shape.is_large {
         (4096 * rng.random_range(1024..=2048), 1024 * rng.random_range(4096..=8192))
+    } else if shape.is_busy {
+        (4096 * rng.random_range(16..=32), 1024 * rng.random_range(64..=96))
     } else {
         (4096 * rng.random_range(16..=128), 1024 * rng.random_range(64..=512))
     };
@@ -204,7 +231,7 @@ fn pace(rng: &mut Rng, shape: &Shape, operations: usize) -> u64 {
 
 fn producer(rng: &mut Rng, shape: &Shape, topics: &[Topic], batch_bytes_max: usize, number: u32) -> Client {
     let acks = pick(rng, &[-1, -1, -1, -1, 1, 0]);
-    let count = rng.random_range(5..=40);
+    let count = if shape.is_busy { rng.random_range(30..=90) } else { rng.random_range(5..=40) };
     let records_max = pick(rng, &[1, 1, 4, 8, 40]);
     let mut operations = Vec::new();
     for _ in 0..count {
@@ -219,8 +246,8 @@ fn producer(rng: &mut Rng, shape: &Shape, topics: &[Topic], batch_bytes_max: usi
         idempotent: acks == -1 && !one_in(rng, 4),
         acks,
         codec: pick(rng, &["none", "none", "none", "gzip", "snappy", "lz4", "zstd"]).to_owned(),
-        pipelined: pick(rng, &[1, 1, 2, 3, 5]),
-        pace_ms: pace(rng, shape, operations.len()),
+        pipelined: if shape.is_busy { pick(rng, &[2, 3, 5]) } else { pick(rng, &[1, 1, 2, 3, 5]) },
+        pace_ms: if shape.is_busy { 0 } else { pace(rng, shape, operations.len()) },
         operations,
         ..base(rng, shape, format!("producer-{number}"))
     }
@@ -257,13 +284,15 @@ fn consumer(rng: &mut Rng, shape: &Shape, topics: &[Topic], number: u32) -> Clie
         }
     }
     operations.push(Operation::Follow { topic });
+    let fetch_min_bytes = pick(rng, &[0, 1, 1, 500]);
     Client {
         pace_ms: if one_in(rng, 3) { shape.horizon_ms / 5 } else { pick(rng, &[1, 2, 5]) },
         read_committed: rng.random(),
-        fetch_min_bytes: pick(rng, &[0, 1, 1, 500]),
+        fetch_min_bytes,
         fetch_max_bytes: pick(rng, &[1, 10_000, i32::MAX]),
         partition_max_bytes: pick(rng, &[1, 1000, 1 << 20]),
-        fetch_wait_ms: pick(rng, &[5, 20, 100, 500]),
+        // Who waits long must be woken; who wants much waits until the end.
+        fetch_wait_ms: if fetch_min_bytes <= 1 && one_in(rng, 3) { 5000 } else { pick(rng, &[5, 20, 100, 500]) },
         operations,
         ..base(rng, shape, format!("consumer-{number}"))
     }
@@ -282,7 +311,7 @@ fn admin(rng: &mut Rng, shape: &Shape, topics: &[Topic]) -> Client {
             1 | 2 if shape.deletes_records => operations.push(Operation::DeleteRecords {
                 topic: name,
                 partition: rng.random_range(0..topic.partitions),
-                permille: rng.random_range(0..=1000),
+                permille: if one_in(rng, 3) { 1000 } else { rng.random_range(0..=1000) },
             }),
             3 => {
                 operations.push(Operation::Grow { topic: name, partitions: topic.partitions + rng.random_range(1..=3) })
@@ -333,6 +362,26 @@ fn faults(rng: &mut Rng, shape: &Shape, workload: &Workload) -> Vec<TimedFault> 
         fault: as_printed(&Fault::draw(pick(rng, &shape.kinds), rng, &targets)),
     };
     let mut faults: Vec<TimedFault> = (0..shape.fault_count).map(draw).collect();
+    if shape.crashes_twice {
+        let up_again = |timed: &TimedFault| {
+            let (_, down) = timed.fault.down()?;
+            Some(timed.at_ms + u64::try_from(down.as_millis()).unwrap_or(0))
+        };
+        let starts: Vec<u64> = faults.iter().filter_map(up_again).collect();
+        for start_ms in starts {
+            let fault = as_printed(&Fault::draw("power-cut", rng, &targets));
+            faults.push(TimedFault { at_ms: start_ms + rng.random_range(0..=25), fault });
+        }
+    }
+    // Rot in the log shows when the log is read, and must show when everything in it was proven.
+    for index in 0..faults.len() {
+        let is_in_wal = matches!(&faults[index].fault, Fault::BitRot { below, .. } if is_in_wal(below));
+        if is_in_wal && rng.random() {
+            faults[index].at_ms += shape.horizon_ms + 500;
+            let fault = as_printed(&Fault::draw("power-cut", rng, &targets));
+            faults.push(TimedFault { at_ms: faults[index].at_ms + rng.random_range(1..=25), fault });
+        }
+    }
     faults.sort_by_key(|timed| timed.at_ms);
     faults
 }

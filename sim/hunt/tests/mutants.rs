@@ -62,7 +62,7 @@ fn each_is_found_by_its_plan_and_by_nothing_else_in_it() {
         let plan = plan(mutant);
         let sound = run(&plan, &Options::default());
         assert!(sound.violations.is_empty(), "{}: without the bug: {:#?}", mutant.name, sound.violations);
-        let broken = run(&plan, &Options::with_planted(&[mutant.name.to_owned()]));
+        let broken = run(&plan, &mutant.options());
         assert!(!broken.violations.is_empty(), "{} is no longer found by its plan", mutant.name);
     }
 }

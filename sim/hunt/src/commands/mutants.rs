@@ -18,7 +18,7 @@ use quipu_hunt::{
     Options, Plan,
     mutants::{self, Mutant},
     plan::Loss,
-    run, shrink, swarm,
+    shrink, swarm,
 };
 
 use super::{
@@ -59,7 +59,7 @@ pub(super) struct Arguments {
     /// Real seconds that one world may take.
     #[arg(long, value_name = "N", default_value_t = 20)]
     world_seconds: u64,
-    /// Shrink what each bug's first hunt finds, and keep it in sim/mutants, from where the tests take it.
+    /// Shrink what each bug's hunts find, and keep it in sim/mutants, from where the tests take it.
     #[arg(long)]
     keep: bool,
 }
@@ -129,7 +129,8 @@ fn choose(only: &[String]) -> Result<Vec<&'static Mutant>, Failed> {
         return Ok(mutants::catalogue().collect());
     }
     let find = |name: &String| {
-        mutants::find(name).ok_or_else(|| Failed::Usage(format!("--only {name}: there is no such bug; --list names them")))
+        mutants::find(name)
+            .ok_or_else(|| Failed::Usage(format!("--only {name}: there is no such bug; --list names them")))
     };
     only.iter().map(find).collect()
 }
@@ -163,33 +164,40 @@ fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Fai
             last_cpu_ms = answer.cpu_ms;
         }
         if let Some(checker) = answer.checker {
-            let faults = if answer.cpu_ms == 0 { usize::MAX } else { faults_needed(mutant, answer.seed) };
-            hunt.found = Some(Found { seed: answer.seed, checker, faults });
+            let is_gone = answer.cpu_ms == 0;
+            if is_gone || !fails(&swarm::plan(answer.seed), &Options::default()) {
+                let faults = if is_gone { usize::MAX } else { faults_needed(mutant, answer.seed) };
+                hunt.found = Some(Found { seed: answer.seed, checker, faults });
+            } else {
+                println!("seed {} fails without any planted bug: that one is real", answer.seed);
+            }
         }
         hunt.found.is_none() && hunt.cpu < budget
     })?;
     Ok(hunt)
 }
 
+/// Whether a run fails. Every world begins in a fresh thread.
+fn fails(plan: &Plan, options: &Options) -> bool {
+    let (plan, options) = (plan.clone(), options.clone());
+    let world = thread::spawn(move || quipu_hunt::run(&plan, &options).failed_checker().is_some());
+    world.join().unwrap_or(true)
+}
+
 /// How few of the faults of a seed's plan are enough for the bug to show: none, one, or all.
 fn faults_needed(mutant: &Mutant, seed: u64) -> usize {
     let plan = swarm::plan(seed);
-    let shows = |plan: &Plan| {
-        // Every world begins in a fresh thread.
-        let (plan, options) = (plan.clone(), Options::with_planted(&[mutant.name.to_owned()]));
-        let world = thread::spawn(move || run(&plan, &options).failed_checker().is_some());
-        world.join().unwrap_or(true)
-    };
+    let options = mutant.options();
     let mut fewer = plan.clone();
     fewer.faults.clear();
     fewer.budget.loss = Loss::None;
-    if shows(&fewer) {
+    if fails(&fewer, &options) {
         return 0;
     }
     let one = plan.faults.iter().any(|fault| {
         let mut fewer = plan.clone();
         fewer.faults = vec![fault.clone()];
-        shows(&fewer)
+        fails(&fewer, &options)
     });
     if one { 1 } else { plan.faults.len() }
 }
@@ -227,23 +235,25 @@ fn faults_word(faults: usize) -> String {
     }
 }
 
-/// Shrinks what the first hunt has found that can be shrunk, and writes it where tests look for it.
+/// Shrinks what the hunts have found until a small plan passes without the bug, and writes it where tests look for it.
 fn keep(mutant: &Mutant, hunts: &[Hunt]) -> Done {
-    let options = Options::with_planted(&[mutant.name.to_owned()]);
-    let found = hunts.iter().filter_map(|hunt| hunt.found.as_ref()).find(|found| found.faults != usize::MAX);
-    let Some(found) = found else { return Ok(()) };
-    let shrunk = shrink::shrink(&swarm::plan(found.seed), &options, SHRINK_TIME, |_, _| {});
-    let Some(shrunk) = shrunk else { return Ok(()) };
-    let text = format!("# Shows the planted bug {}, by {}.\n{}", mutant.name, shrunk.checker, shrunk.plan.to_text());
-    write(&mutant.plan_file(), &text)
+    let found = hunts.iter().filter_map(|hunt| hunt.found.as_ref()).filter(|found| found.faults != usize::MAX);
+    for found in found {
+        let (plan, options) = (swarm::plan(found.seed), mutant.options());
+        let Some(shrunk) = shrink::shrink(&plan, &options, SHRINK_TIME, |_, _| {}) else { continue };
+        if !fails(&shrunk.plan, &Options::default()) {
+            let text =
+                format!("# Shows the planted bug {}, by {}.\n{}", mutant.name, shrunk.checker, shrunk.plan.to_text());
+            return write(&mutant.plan_file(), &text);
+        }
+    }
+    println!("    no plan of it is kept");
+    Ok(())
 }
 
 fn summary(all: &BTreeMap<&str, Vec<Hunt>>, took: Duration) -> Done {
-    let missed: Vec<&str> = all
-        .iter()
-        .filter(|(_, hunts)| hunts.iter().any(|hunt| hunt.found.is_none()))
-        .map(|(name, _)| *name)
-        .collect();
+    let missed: Vec<&str> =
+        all.iter().filter(|(_, hunts)| hunts.iter().any(|hunt| hunt.found.is_none())).map(|(name, _)| *name).collect();
     let of_bug = |hunts: &Vec<Hunt>| median(hunts.iter().map(|hunt| hunt.cpu.as_secs_f64()));
     let middle = median(all.values().filter_map(of_bug)).unwrap_or(0.0);
     let worst = all.values().flatten().map(|hunt| hunt.cpu.as_secs_f64()).fold(0.0, f64::max);

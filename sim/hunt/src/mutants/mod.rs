@@ -22,6 +22,8 @@ mod starts;
 
 use std::path::{Path, PathBuf};
 
+use crate::Options;
+
 /// A planted bug.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
@@ -45,6 +47,12 @@ pub fn find(name: &str) -> Option<&'static Mutant> {
 }
 
 impl Mutant {
+    /// A run with this bug switched on.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options::with_planted(&[self.name.to_owned()])
+    }
+
     /// The small plan that shows it.
     #[must_use]
     pub fn plan_file(&self) -> PathBuf {

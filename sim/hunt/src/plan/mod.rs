@@ -120,10 +120,11 @@ impl Default for Config {
 }
 
 /// What may become of what was acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// Nothing: it is there, once, in order.
+    #[default]
     None,
     /// It may be lost where the broker says so.
     Reported,

@@ -76,9 +76,9 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
     });
     match played {
         Ok(mut report) => {
-            let Played { history, violations, tally } = core::mem::take(&mut report.value);
+            let Played { history, violations, tally, loss } = core::mem::take(&mut report.value);
             let mut all = violations;
-            all.extend(check::check(&history, plan.budget.loss));
+            all.extend(check::check(&history, loss));
             Outcome::new(report, history, all, tally)
         }
         Err(failure) => {

@@ -33,6 +33,8 @@ pub(super) struct Played {
     pub(super) history: History,
     pub(super) violations: Vec<Violation>,
     pub(super) tally: Tally,
+    /// What may have been lost.
+    pub(super) loss: Loss,
 }
 
 /// What the run's parts tell each other.
@@ -48,6 +50,10 @@ struct State {
     /// All faults have begun.
     is_last_begun: bool,
     is_healed: bool,
+    /// What may be lost: what the plan says, or more if rot has hit what no later group proves.
+    loss: Loss,
+    /// Rot has hit the write-ahead log.
+    is_wal_rotten: bool,
 }
 
 /// All that is in a world. A clone is the same.
@@ -78,6 +84,8 @@ impl Stage {
             begun: BTreeSet::new(),
             is_last_begun: plan.faults.is_empty(),
             is_healed: false,
+            loss: plan.budget.loss,
+            is_wal_rotten: false,
         };
         let inside = inside::watch(world, &server.node);
         Self {
@@ -140,7 +148,7 @@ impl Stage {
         if self.plan.budget.loss == Loss::None {
             violations.extend(self.inside.take());
         }
-        Played { history, violations, tally }
+        Played { history, violations, tally, loss: state.loss }
     }
 
     /// Clients work while faults happen; then everything heals, and they finish.
@@ -351,6 +359,16 @@ impl Stage {
             self.state().down = down;
         }
         self.state().begun.insert(fault.kind());
+        if let Fault::BitRot { below, .. } = fault
+            && below.split('/').any(|name| name == "wal")
+        {
+            // Unproven groups, and groups whose proof is hit as well, count as torn.
+            let mut state = self.state();
+            if state.is_wal_rotten || !self.inside.is_wal_proven() {
+                state.loss = Loss::Silent;
+            }
+            state.is_wal_rotten = true;
+        }
         if let Err(error) = self.world.begin(fault) {
             self.violation("plan", format!("{}: {error}", fault.kind()));
         }
