@@ -94,6 +94,7 @@ const CRATES: &[Crate] = &[
         &[
             "quipu-base",
             "quipu-broker",
+            "quipu-client",
             "quipu-env",
             "quipu-protocol",
             "quipu-records",

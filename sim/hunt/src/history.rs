@@ -9,7 +9,10 @@
 //! Not here: what is right and what is wrong ([`crate::check`]).
 
 use core::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +94,7 @@ pub enum What {
         from: i64,
         /// What came of that offset and later ones.
         records: Vec<Found>,
-        /// As told.
+        /// As told; -1 if the answer may be older than the question, which the Rust client's consumers let happen.
         high_watermark: i64,
         /// As told.
         last_stable: i64,
@@ -206,6 +209,9 @@ pub struct History {
     pub logs: Vec<LogName>,
     /// The operations.
     pub ops: Vec<Op>,
+    /// Clients whose records carry no sequence numbers and are sent again all the same: they may be there twice, and overtake.
+    #[serde(default)]
+    pub loose: BTreeSet<u32>,
     /// From this moment on nothing was wrong with machines, disks or network; none if there was no such moment.
     pub quiet_from: Option<u64>,
 }
@@ -335,7 +341,12 @@ impl Recorder {
         self.with(|history| history.quiet_from = Some(from));
     }
 
-    /// Whether something may be wrong at that moment.
+    /// Notes that a client's records may be there twice.
+    pub fn loose(&self, client: u32) {
+        self.with(|history| history.loose.insert(client));
+    }
+
+    /// Whether nothing is wrong at that moment.
     #[must_use]
     pub fn is_quiet(&self, now: u64) -> bool {
         self.with(|history| history.quiet_from.is_some_and(|from| from <= now))

@@ -27,6 +27,8 @@ pub(super) fn reads(facts: &Facts<'_>) -> Vec<Violation> {
         let name = facts.history.name(*log);
         let start = match &op.what {
             What::Audit { start, .. } => Some(*start),
+            // It may have been fetched before.
+            What::Poll { high_watermark: ..0, .. } => continue,
             _ => records.first().map(|found| found.offset),
         };
         let before = lows.get(log).into_iter().flatten().filter(|(at, ..)| *at < op.invoked);

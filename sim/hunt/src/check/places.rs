@@ -22,7 +22,8 @@ pub(super) fn duplicate(facts: &Facts<'_>) -> Vec<Violation> {
         let ops: Vec<usize> = sender.into_iter().chain([first.op, moved.op]).collect();
         Violation::of("duplicate", moved.log, &ops, message)
     };
-    facts.moved.iter().map(tell).collect()
+    let is_loose = |moved: &&super::facts::Sighting| facts.history.loose.contains(&moved.value.client);
+    facts.moved.iter().filter(|moved| !is_loose(moved)).map(tell).collect()
 }
 
 /// Records of sends that failed, and records that nobody sent.

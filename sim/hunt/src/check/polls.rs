@@ -63,6 +63,9 @@ pub(super) fn precommitted(facts: &Facts<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
         let What::Poll { log, records, high_watermark, last_stable, log_start, .. } = &op.what else { continue };
+        if *high_watermark < 0 {
+            continue;
+        }
         let name = facts.history.name(*log);
         if let Some(last) = records.last().filter(|last| last.offset >= *high_watermark) {
             let message = format!("{name} offset {}: the high watermark is {high_watermark}", last.offset);

@@ -9,6 +9,7 @@
 //! delete TOPIC                             delete it
 //! grow TOPIC PARTITIONS                    give it more partitions
 //! alter TOPIC NAME=VALUE                   set one of its properties
+//! replace TOPIC NAME=VALUE                 set one of its properties, and all others back
 //! delete-records TOPIC PARTITION PERMILLE  delete so much of a log
 //! ask WHAT                                 a request that changes nothing
 //! sleep MILLISECONDS
@@ -55,6 +56,8 @@ pub enum Question {
     ConfigResources,
     /// ListOffsets by timestamp.
     Times,
+    /// ListOffsets for the record with the largest timestamp.
+    MaxTimes,
 }
 
 impl Question {
@@ -70,6 +73,7 @@ impl Question {
         ("epochs", Self::Epochs),
         ("config-resources", Self::ConfigResources),
         ("times", Self::Times),
+        ("max-times", Self::MaxTimes),
     ];
 
     fn word(self) -> &'static str {
@@ -135,6 +139,15 @@ pub enum Operation {
         /// Its value.
         value: String,
     },
+    /// Sets a property, and all others back to their defaults.
+    Replace {
+        /// The topic.
+        topic: String,
+        /// Kafka's name for it.
+        name: String,
+        /// Its value.
+        value: String,
+    },
     /// Deletes the beginning of a log.
     DeleteRecords {
         /// The topic.
@@ -183,6 +196,7 @@ impl Operation {
             | Self::Delete { topic }
             | Self::Grow { topic, .. }
             | Self::Alter { topic, .. }
+            | Self::Replace { topic, .. }
             | Self::DeleteRecords { topic, .. } => Some(topic),
             _ => None,
         }
@@ -234,6 +248,7 @@ impl fmt::Display for Operation {
             Self::Delete { topic } => write!(f, "delete {topic}"),
             Self::Grow { topic, partitions } => write!(f, "grow {topic} {partitions}"),
             Self::Alter { topic, name, value } => write!(f, "alter {topic} {name}={value}"),
+            Self::Replace { topic, name, value } => write!(f, "replace {topic} {name}={value}"),
             Self::DeleteRecords { topic, partition, permille } => {
                 write!(f, "delete-records {topic} {partition} {permille}")
             }
@@ -281,6 +296,13 @@ impl<'a> Words<'a> {
         word.parse().map_err(|_| format!("operation {:?}: {what} is {word:?}, which is no such number", self.text))
     }
 
+    fn property(&mut self) -> Result<(String, String), String> {
+        let word = self.word("NAME=VALUE")?;
+        let (name, value) =
+            word.split_once('=').ok_or_else(|| format!("operation {:?}: {word:?} is not NAME=VALUE", self.text))?;
+        Ok((name.to_owned(), value.to_owned()))
+    }
+
     fn batch(&self, word: &str) -> Result<BatchSpec, String> {
         let parts = word.split_once(':').and_then(|(partition, rest)| {
             let (count, bytes) = rest.split_once('x')?;
@@ -316,11 +338,12 @@ impl FromStr for Operation {
             "delete" => Self::Delete { topic: words.topic()? },
             "grow" => Self::Grow { topic: words.topic()?, partitions: words.number("the number of partitions")? },
             "alter" => {
-                let topic = words.topic()?;
-                let word = words.word("NAME=VALUE")?;
-                let (name, value) =
-                    word.split_once('=').ok_or_else(|| format!("operation {text:?}: {word:?} is not NAME=VALUE"))?;
-                Self::Alter { topic, name: name.to_owned(), value: value.to_owned() }
+                let (topic, (name, value)) = (words.topic()?, words.property()?);
+                Self::Alter { topic, name, value }
+            }
+            "replace" => {
+                let (topic, (name, value)) = (words.topic()?, words.property()?);
+                Self::Replace { topic, name, value }
             }
             "delete-records" => Self::DeleteRecords {
                 topic: words.topic()?,
@@ -342,7 +365,7 @@ impl FromStr for Operation {
             other => {
                 return Err(format!(
                     "operation {text:?}: there is no {other:?}; there are produce, poll, follow, seek, create, delete, \
-                     grow, alter, delete-records, ask, sleep, garbage, half, huge and storm"
+                     grow, alter, replace, delete-records, ask, sleep, garbage, half, huge and storm"
                 ));
             }
         };
@@ -368,6 +391,7 @@ mod tests {
             "delete a",
             "grow a 5",
             "alter a segment.bytes=1000",
+            "replace a segment.ms=30",
             "delete-records a 0 1000",
             "ask log-dirs",
             "sleep 20",

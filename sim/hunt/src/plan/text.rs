@@ -87,6 +87,7 @@ impl Plan {
             if !(4..=18).contains(&client.fetch_version) {
                 return Err(in_client("fetch_version", format!("{} is not from 4 to 18", client.fetch_version)));
             }
+            settings_of_the_client(client).map_err(|(field, why)| in_client(field, why.to_owned()))?;
         }
         let config = &self.config;
         if !(1..=64).contains(&config.shards) {
@@ -134,6 +135,23 @@ impl Plan {
             }
         }
         out
+    }
+}
+
+/// What the Rust client would refuse. Errors: the field, and why.
+fn settings_of_the_client(client: &Client) -> Result<(), (&'static str, &'static str)> {
+    if client.client_batch_bytes == 0 || client.client_batch_bytes > client.client_memory_bytes {
+        Err(("client_batch_bytes", "it is 0, or more than client_memory_bytes"))
+    } else if u32::try_from(client.client_memory_bytes).is_err() {
+        Err(("client_memory_bytes", "it is more than 4 GiB"))
+    } else if client.client_request_bytes < 128 || i32::try_from(client.client_request_bytes).is_err() {
+        Err(("client_request_bytes", "it is less than 128, or more than 2 GiB"))
+    } else if client.client_delivery_ms <= client.client_linger_ms {
+        Err(("client_delivery_ms", "it is not more than client_linger_ms"))
+    } else if client.client_poll_records == 0 {
+        Err(("client_poll_records", "it is 0"))
+    } else {
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use quipu_base::TopicId;
 use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::{
+        alter_configs::{self, AlterConfigsRequest},
         api_versions::ApiVersionsRequest,
         create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
         delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
@@ -37,6 +38,9 @@ use crate::{
 const TIMEOUT_MS: i32 = 5000;
 /// Kafka's number for topics among the resources that have properties.
 const RESOURCE_TOPIC: i8 = 2;
+
+/// Of ListOffsets: the record with the largest timestamp.
+const MAX_TIMESTAMP: i64 = -3;
 
 /// Makes a topic with its properties, whatever it takes.
 pub(super) async fn make_topic(client: &mut Client, topic: &plan::Topic) {
@@ -142,6 +146,29 @@ pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &
     }
 }
 
+/// Sets a property of a topic, and all others back to their defaults.
+pub(super) async fn replace(client: &mut Client, topic: &str, name: &str, value: &str) {
+    loop {
+        let config = alter_configs::AlterableConfig { name: name.into(), value: Some(value.into()) };
+        let resource = alter_configs::AlterConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: topic.into(),
+            configs: vec![config],
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let Response::AlterConfigs(response) = client.call(2, request).await else { continue };
+        let Some(answer) = response.responses.first() else { continue };
+        match client.code(answer.error_code) {
+            ErrorCode::None | ErrorCode::UnknownTopicOrPartition => return,
+            code if is_passing(code) => client.pause().await,
+            code => {
+                client.unexpected("AlterConfigs", code, text(answer.error_message.as_ref()).as_deref());
+                return;
+            }
+        }
+    }
+}
+
 /// Deletes the beginning of a log.
 pub(super) async fn delete_records(client: &mut Client, topic: &str, partition: i32, permille: u32) {
     let Some(known) = topics::find(client, topic).await else { return };
@@ -228,10 +255,11 @@ pub(super) async fn ask(client: &mut Client, question: Question) {
             client.call_once(4, OffsetForLeaderEpochRequest { topics, ..Default::default() }).await
         }
         Question::ConfigResources => client.call_once(1, ListConfigResourcesRequest::default()).await,
-        Question::Times => {
+        Question::Times | Question::MaxTimes => {
+            let timestamp = if question == Question::Times { 1 } else { MAX_TIMESTAMP };
             let known: Vec<_> = client.known.values().cloned().collect();
             for topic in known {
-                let _offset = list(client, &topic, 0, 1).await;
+                let _offset = list(client, &topic, 0, timestamp).await;
             }
             None
         }

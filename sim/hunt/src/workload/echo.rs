@@ -8,10 +8,7 @@ use quipu_sim::SimEnv;
 use quipu_wire_client::requests::{self, TopicRef};
 
 use super::{AUDITOR, Scene, client::Client, produce::is_passing};
-use crate::{
-    history::LogIndex,
-    plan::{self, Plan, operation::Operation},
-};
+use crate::{history::LogIndex, plan};
 
 /// How often an echo is tried.
 const TRIES_MAX: u32 = 20;
@@ -37,18 +34,10 @@ pub async fn echo(env: SimEnv, scene: Scene) {
     let all = scene.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     for ((producer, _), last) in all {
         // Who deletes records may delete what is known of their producer.
-        if !deletes_in(&scene.plan, &last.topic.name) {
+        if !scene.plan.is_shortened(&last.topic.name) {
             send(&mut client, producer, &last).await;
         }
     }
-}
-
-fn deletes_in(plan: &Plan, topic: &str) -> bool {
-    let deletes = |operation: &Operation| match operation {
-        Operation::Delete { topic: name } | Operation::DeleteRecords { topic: name, .. } => name == topic,
-        _ => false,
-    };
-    plan.workload.clients.iter().flat_map(|client| &client.operations).any(deletes)
 }
 
 async fn send(client: &mut Client, producer: u32, last: &Last) {

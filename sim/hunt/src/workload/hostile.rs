@@ -4,9 +4,21 @@ use bytes::{BufMut, BytesMut};
 use rand::RngExt;
 
 use super::client::{Client, noise};
+use crate::plan::operation::Operation;
+
+/// Does it, if it is one of these.
+pub(super) async fn run(client: &mut Client, operation: &Operation) {
+    match operation {
+        Operation::Garbage { bytes } => garbage(client, *bytes).await,
+        Operation::Half { bytes } => half(client, *bytes).await,
+        Operation::Huge => huge(client).await,
+        Operation::Storm { connections } => storm(client, *connections).await,
+        _ => {}
+    }
+}
 
 /// Sends bytes that mean nothing, and takes in what comes for it.
-pub(super) async fn garbage(client: &mut Client, bytes: u32) {
+async fn garbage(client: &mut Client, bytes: u32) {
     let Some(mut connection) = client.connect().await else { return };
     let mut noise = BytesMut::from(&noise(&mut client.rng, bytes)[..]);
     if client.rng.random() {
@@ -25,7 +37,7 @@ pub(super) async fn garbage(client: &mut Client, bytes: u32) {
 }
 
 /// Sends the beginning of a request, and leaves.
-pub(super) async fn half(client: &mut Client, bytes: u32) {
+async fn half(client: &mut Client, bytes: u32) {
     let Some(mut connection) = client.connect().await else { return };
     let mut frame = BytesMut::new();
     frame.put_u32(bytes);
@@ -36,7 +48,7 @@ pub(super) async fn half(client: &mut Client, bytes: u32) {
 }
 
 /// Says that two gibibytes will come.
-pub(super) async fn huge(client: &mut Client) {
+async fn huge(client: &mut Client) {
     let Some(mut connection) = client.connect().await else { return };
     let mut frame = BytesMut::new();
     frame.put_i32(i32::MAX);
@@ -46,7 +58,7 @@ pub(super) async fn huge(client: &mut Client) {
 }
 
 /// Opens many connections at once, and leaves.
-pub(super) async fn storm(client: &mut Client, connections: u32) {
+async fn storm(client: &mut Client, connections: u32) {
     let mut open = Vec::new();
     for _ in 0..connections {
         let Some(connection) = client.connect().await else { break };

@@ -5,7 +5,8 @@
 //! - What a client asks is noted before it asks, and what it is told when it is told it.
 //! - Every choice is drawn from the client's own stream.
 //!
-//! Not here: what is right ([`crate::check`]); when a workload is over ([`mod@crate::run`]). Read `client`, then `produce`.
+//! Not here: what is right ([`crate::check`]); when a workload is over ([`mod@crate::run`]). Read `client`, then `produce`;
+//! `library` for clients of the other kind.
 
 mod admin;
 mod audit;
@@ -13,6 +14,7 @@ mod client;
 mod consume;
 mod echo;
 mod hostile;
+mod library;
 mod produce;
 pub mod record;
 mod topics;
@@ -25,7 +27,7 @@ use std::{
     },
 };
 
-use quipu_protocol::{ErrorCode, Response};
+use quipu_protocol::{ApiKey, ErrorCode, Response};
 use quipu_sim::{SimEnv, World};
 
 pub use self::{audit::audit, echo::echo};
@@ -91,7 +93,11 @@ impl Scene {
     }
 
     fn answered(&self, response: &Response) {
-        let number = response.api() as i16;
+        self.reached(response.api());
+    }
+
+    fn reached(&self, api: ApiKey) {
+        let number = api as i16;
         *self.apis.lock().unwrap_or_else(PoisonError::into_inner).entry(number).or_insert(0) += 1;
     }
 
@@ -114,6 +120,9 @@ pub async fn make_topics(env: SimEnv, scene: Scene) {
 pub async fn run_client(env: SimEnv, scene: Scene, number: u32) {
     let plan = Arc::clone(&scene.plan);
     let spec = &plan.workload.clients[number as usize];
+    if library::takes(&plan, spec) {
+        return library::run(env, scene, number).await;
+    }
     let mut client = Client::new(&env, &scene, number, spec);
     let mut producer = produce::Producer::default();
     let mut operations = spec.operations.as_slice();
@@ -147,14 +156,14 @@ async fn run_operation(client: &mut Client, operation: &Operation) {
         Operation::Delete { topic } => admin::delete(client, topic).await,
         Operation::Grow { topic, partitions } => admin::grow(client, topic, *partitions).await,
         Operation::Alter { topic, name, value } => admin::alter(client, topic, name, value).await,
+        Operation::Replace { topic, name, value } => admin::replace(client, topic, name, value).await,
         Operation::DeleteRecords { topic, partition, permille } => {
             admin::delete_records(client, topic, *partition, *permille).await;
         }
         Operation::Ask(question) => admin::ask(client, *question).await,
         Operation::Sleep { ms } => client.sleep_ms(*ms).await,
-        Operation::Garbage { bytes } => hostile::garbage(client, *bytes).await,
-        Operation::Half { bytes } => hostile::half(client, *bytes).await,
-        Operation::Huge => hostile::huge(client).await,
-        Operation::Storm { connections } => hostile::storm(client, *connections).await,
+        Operation::Garbage { .. } | Operation::Half { .. } | Operation::Huge | Operation::Storm { .. } => {
+            hostile::run(client, operation).await;
+        }
     }
 }

@@ -294,7 +294,7 @@ pub(super) const fn is_passing(code: ErrorCode) -> bool {
 }
 
 /// Reasons for which a broker may refuse a batch for good.
-fn is_refusal(code: ErrorCode, loss: Loss) -> bool {
+pub(super) fn is_refusal(code: ErrorCode, loss: Loss) -> bool {
     match code {
         ErrorCode::UnknownTopicOrPartition
         | ErrorCode::UnknownTopicId

@@ -18,6 +18,13 @@ pub fn encode(value: Value, topic: &str, partition: i32, filler: usize) -> Bytes
     Bytes::from_iter(label.bytes().chain(rest))
 }
 
+/// The key of a record of the Rust client; a third of them have none.
+#[must_use]
+pub fn key(value: Value) -> Option<Bytes> {
+    let number = value.number;
+    (!number.is_multiple_of(3)).then(|| Bytes::from(format!("k{}", number % 7)))
+}
+
 /// Which record this is.
 ///
 /// # Errors
