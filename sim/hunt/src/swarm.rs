@@ -5,6 +5,8 @@
 //!
 //! Not here: what a plan means. A change here changes what seeds mean, never what plans mean.
 
+mod clients;
+
 use std::collections::BTreeMap;
 
 use quipu_env::Rng;
@@ -46,7 +48,8 @@ fn one_in(rng: &mut Rng, count: u32) -> bool {
 pub fn plan(seed: u64) -> Plan {
     let shape = Shape::draw(&mut stream(seed, "shape"));
     let config = config(&mut stream(seed, "config"), &shape);
-    let workload = workload(&mut stream(seed, "workload"), &shape, &config);
+    let mut workload = workload(&mut stream(seed, "workload"), &shape, &config);
+    clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = faults(&mut stream(seed, "faults"), &shape, &workload);
     let loss = faults.iter().map(|timed| loss(&timed.fault)).max().unwrap_or(Loss::None);
     let budget = Budget { loss, ..Budget::default() };

@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{
     check::{self, Violation},
-    plan::{Config, DATA_DIR, Plan},
+    plan::{BROKER, Config, DATA_DIR, Plan},
     workload::PORT,
 };
 
@@ -117,6 +117,7 @@ pub(crate) fn broker_config(config: &Config) -> Result<BrokerConfig, String> {
     let mut broker = BrokerConfig {
         data_dir: DATA_DIR.into(),
         listen: HostPort { host: "0.0.0.0".into(), port: PORT },
+        advertise: Some(HostPort { host: BROKER.into(), port: PORT }),
         insecure_listen: true,
         wal_file_bytes: config.wal_file_bytes,
         memory_tail_bytes: config.memory_tail_bytes,
