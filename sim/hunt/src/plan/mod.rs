@@ -177,12 +177,38 @@ const fn one() -> i32 {
     1
 }
 
-/// A client.
+/// How a client speaks with the broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Request by request: versions and sequences of requests that no library sends.
+    Wire,
+    /// By the Rust client, as applications do. Topics that somebody deletes are left to the wire, which asks for them by id.
+    Client,
+}
+
+/// Where a consumer of the Rust client begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum From {
+    /// At offset 0, which may be gone.
+    Zero,
+    /// At the first record.
+    Start,
+    /// With what comes next.
+    End,
+    /// At the first record from the moment on at which it begins.
+    Now,
+}
+
+/// A client. What begins with `client_` only those of the kind "client" heed; the versions, only those of the wire.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
     /// The name of its machine.
     pub name: String,
+    /// How it speaks with the broker.
+    pub kind: Kind,
     /// Whether its batches carry sequence numbers. It then sends them until they are acknowledged; else once.
     pub idempotent: bool,
     /// -1 (all), 1 or 0.
@@ -211,6 +237,30 @@ pub struct Client {
     pub partition_max_bytes: i32,
     /// How long a fetch waits, milliseconds.
     pub fetch_wait_ms: i32,
+    /// How long a batch waits for more records, milliseconds.
+    pub client_linger_ms: u64,
+    /// Bytes of records that make a full batch.
+    pub client_batch_bytes: usize,
+    /// Largest Produce request, and largest record, bytes.
+    pub client_request_bytes: usize,
+    /// Bytes of records that are not delivered; who brings more waits.
+    pub client_memory_bytes: usize,
+    /// How long a record waits to be taken, milliseconds.
+    pub client_send_ms: u64,
+    /// How long it takes until a record's fate is told, milliseconds.
+    pub client_delivery_ms: u64,
+    /// How old what is known of topics and leaders may be, milliseconds.
+    pub client_metadata_ms: u64,
+    /// Where its consumers begin.
+    pub client_from: From,
+    /// Whether a consumer whose offset is gone goes on at the first record by itself; else it is told, and seeks.
+    pub client_resets: bool,
+    /// Bytes of each partition that are fetched ahead.
+    pub client_prefetch_bytes: usize,
+    /// Records of one poll.
+    pub client_poll_records: usize,
+    /// Whether a consumer pauses partitions now and then.
+    pub client_pauses: bool,
     /// What it does.
     pub operations: Vec<Operation>,
 }
@@ -220,6 +270,7 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             name: "client".to_owned(),
+            kind: Kind::Wire,
             idempotent: true,
             acks: -1,
             codec: "none".to_owned(),
@@ -234,6 +285,18 @@ impl Default for Client {
             fetch_max_bytes: 1 << 20,
             partition_max_bytes: 1 << 20,
             fetch_wait_ms: 500,
+            client_linger_ms: 0,
+            client_batch_bytes: 16 * 1024,
+            client_request_bytes: 64 * 1024,
+            client_memory_bytes: 1 << 20,
+            client_send_ms: 2000,
+            client_delivery_ms: 20_000,
+            client_metadata_ms: 300_000,
+            client_from: From::Start,
+            client_resets: false,
+            client_prefetch_bytes: 64 * 1024,
+            client_poll_records: 500,
+            client_pauses: false,
             operations: Vec::new(),
         }
     }
@@ -268,6 +331,16 @@ impl Plan {
             paces.saturating_add(sleeps.sum())
         };
         Duration::from_millis(self.workload.clients.iter().map(rests).max().unwrap_or(0))
+    }
+
+    /// Whether any client deletes this topic, or records of it.
+    #[must_use]
+    pub fn is_shortened(&self, topic: &str) -> bool {
+        let shortens = |operation: &Operation| match operation {
+            Operation::Delete { topic: name } | Operation::DeleteRecords { topic: name, .. } => name == topic,
+            _ => false,
+        };
+        self.workload.clients.iter().flat_map(|client| &client.operations).any(shortens)
     }
 
     /// Whether any client deletes this topic.
