@@ -102,7 +102,7 @@ const CRATES: &[Crate] = &[
             "quipu-storage",
             "quipu-wire-client",
         ],
-        &[],
+        &["quipu-testkit"],
     ),
     krate(8, "quipu-load", &["quipu-testkit"], &[]),
     krate(8, "quipu-tests", &["quipu-testkit"], &["quipu-testkit"]),

@@ -10,7 +10,7 @@ use quipu_testkit::{Failure, Result, paths};
 
 use crate::step::{self, cargo};
 
-/// Runs the broker in simulated worlds: run, plan, hunt, shrink, meta, cover, mutants. `cargo xtask sim --help` tells of each.
+/// Runs the broker in simulated worlds: run, plan, hunt, shrink, trace, meta, cover, mutants. `cargo xtask sim --help` tells of each.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {

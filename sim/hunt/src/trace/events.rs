@@ -18,6 +18,9 @@ use crate::{
 const LOOKS: &[&str] =
     &["open", "list", "file_size", "size", "check_unlocked", "lock", "space", "read_at", "forget_cached"];
 
+/// How a look for what is not there fails.
+const NOT_FOUND: &str = "entity not found";
+
 /// What was told so far, and when faults end.
 pub(super) struct Seen {
     /// Ends of faults, by their numbers.
@@ -163,7 +166,7 @@ fn disk(making: &Making, happening: &Happening) -> Option<Event> {
         until: Some(*ended),
         answer: failure.clone(),
         has_failed: failure.is_some(),
-        is_routine: failure.is_none() && LOOKS.contains(operation),
+        is_routine: LOOKS.contains(operation) && failure.as_deref().is_none_or(|why| why == NOT_FOUND),
         ..plain(*begun, making.machine(*node), Kind::Disk, operation, text)
     })
 }

@@ -158,7 +158,7 @@ function line(x0, y0, x1, y1) {
 
 // Whether nothing of that sort stands on that pixel yet.
 function isFree(event, ...places) {
-  if (event.evidence || stands(event)) return true;
+  if ((event.evidence && event.kind !== "violation") || stands(event)) return true;
   const key = `${event.style}${event.lane}:${isMatch(event)}:${places.map(Math.round).join()}`;
   return !taken.has(key) && taken.add(key) !== undefined;
 }
@@ -315,9 +315,10 @@ function drawFault(event) {
 
 function drawViolation(event, high, index) {
   const x = xOf(event.at);
-  pen.globalAlpha = strength(event);
+  if (index > 0 && !isFree(event, x)) return;
+  pen.globalAlpha = strength(event) * (index === 0 || event === chosen ? 1 : 0.35);
   pen.fillStyle = color.violation;
-  pen.fillRect(x - 1, 0, 2, high);
+  pen.fillRect(x - 1, index === 0 ? 0 : AXIS, event === chosen || index === 0 ? 2 : 1, high);
   if (index === 0) {
     const words = `✕ ${event.name}`;
     pen.font = `600 ${SANS}`;

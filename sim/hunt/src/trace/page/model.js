@@ -84,7 +84,8 @@ function toViolation() {
   if (!violation) return setView(0, end);
   const shown = events.filter((event) => event.evidence && event.kind !== "violation" && event.at <= violation.at);
   const first = shown.length ? Math.min(...shown.map((event) => event.at)) : violation.at - end * 0.05;
-  const margin = Math.max((violation.at - first) * 0.12, 2e6);
+  const near = (index) => events[Math.max(0, Math.min(events.length - 1, index))].at;
+  const margin = Math.max((violation.at - first) * 0.12, violation.at - near(violation.index - 60), near(violation.index + 60) - violation.at);
   chosen = violation;
   return setView(first - margin, violation.at + margin);
 }
