@@ -127,6 +127,7 @@ impl Inside {
 
     fn opened(&mut self) {
         (self.last_ticket, self.durable_ticket) = (0, 0);
+        self.is_proven = false;
         // A log that is not found again is empty; what it must have is told when something is appended to it, or by clients.
         for log in self.logs.values_mut() {
             let released_end = log.released_end;
