@@ -92,8 +92,8 @@ fn check_rewritten(batch: &Batch, records: &[Owned]) {
     assert_eq!(appended, expected);
     // One codec a time, since some take long to set up.
     let codec = Codec::ALL[batch.bytes().len() % Codec::ALL.len()];
-    let recompressed =
-        recompress(batch, codec, None, LIMITS.decompressed_bytes_max, usize::MAX).expect("an accepted batch can be recompressed");
+    let recompressed = recompress(batch, codec, None, LIMITS.decompressed_bytes_max, usize::MAX)
+        .expect("an accepted batch can be recompressed");
     recompressed.check_crc().expect("a new batch has its checksum");
     assert_eq!(read(&recompressed), records);
 }
