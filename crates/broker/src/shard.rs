@@ -145,6 +145,9 @@ impl<E: Env> Shard<E> {
     /// Parks a reply until `ticket` is durable; without a ticket there is nothing to wait for.
     fn park(&mut self, ticket: Option<Ticket>, grown: Vec<(Arc<Partition<E>>, Offset)>, release: Release) {
         match ticket {
+            Some(Ticket::NONE) if self.env.probe().planted("log.duplicate-answered-unsynced") => {
+                self.parked.push_front(Parked { ticket: Ticket::NONE, grown, release });
+            }
             Some(ticket) => self.parked.push_back(Parked { ticket, grown, release }),
             None => release.send(),
         }

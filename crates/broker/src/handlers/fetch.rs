@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How slow a task may be where it must not miss anything. Only simulations are.
-const SLOW: Duration = Duration::from_millis(2);
+const SLOW: Duration = Duration::from_millis(20);
 
 /// A request whose answer may have to wait.
 struct Fetch<E: Env> {
