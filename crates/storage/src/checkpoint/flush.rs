@@ -42,23 +42,22 @@ const SEGMENT_OFFSETS_MAX: u64 = i32::MAX as u64;
 /// What a flush has made.
 pub(super) struct Flushed {
     pub(super) state: PartitionState,
-    /// The partition's directory was made; its name is not durable yet.
-    pub(super) made_dir: bool,
 }
 
-/// Writes what `snapshot` has. The new state counts once it is in the manifest.
+/// Writes what `snapshot` has. The new state counts once it is in the manifest. `made_dir` is set, also when this fails, if the
+/// partition's directory was made: its name is not durable yet.
 pub(super) async fn flush<E: Env>(
     store: &Shared<E>,
     snapshot: &Snapshot,
     now: Timestamp,
+    made_dir: &mut bool,
 ) -> Result<Flushed, CheckpointError> {
     let mut state = (*snapshot.base).clone();
     if snapshot.abandoned > 0 {
         abandon_open_segment(&mut state, snapshot.abandoned);
     }
     drop_below(store, snapshot, &mut state, now).await;
-    let mut flusher =
-        Flusher { store, snapshot, state, now, writing: None, touched: None, made_file: false, made_dir: false };
+    let mut flusher = Flusher { store, snapshot, state, now, writing: None, touched: None, made_file: false, made_dir };
     for entries in snapshot.entries.chunks(ENTRIES_AT_ONCE) {
         for entry in entries {
             flusher.add(entry).await?;
@@ -68,7 +67,7 @@ pub(super) async fn flush<E: Env>(
     flusher.close_writing().await?;
     store.env.probe().crash_point("checkpoint.segment.written");
     flusher.sync().await?;
-    let Flusher { mut state, made_dir, .. } = flusher;
+    let Flusher { mut state, .. } = flusher;
     state.end = state.end.max(snapshot.target.end);
     state.log_start = snapshot.target.log_start;
     state.epochs.trim(state.log_start);
@@ -82,7 +81,7 @@ pub(super) async fn flush<E: Env>(
     if store.env.probe().planted("checkpoint.tail-dropped-early") {
         drop(lock(&snapshot.log.state).tail.drop_below(state.end));
     }
-    Ok(Flushed { state, made_dir })
+    Ok(Flushed { state })
 }
 
 /// What can be said about the log although its tail can't be written: its start, so that what lies below can be removed. None if
@@ -134,7 +133,7 @@ struct Flusher<'a, E: Env> {
     /// The open segment, if anything was written to it. Sealed ones are synced at once.
     touched: Option<Arc<OpenSegment<FileOf<E>>>>,
     made_file: bool,
-    made_dir: bool,
+    made_dir: &'a mut bool,
 }
 
 /// The last segment, being appended to.
@@ -198,10 +197,10 @@ impl<E: Env> Flusher<'_, E> {
         if self.state.segments.is_empty() {
             self.state.base_producers = self.state.producers.clone();
         }
-        if self.snapshot.committed.segments.is_empty() && !self.made_dir {
+        if self.snapshot.committed.segments.is_empty() && !*self.made_dir {
             let dir = partition_dir(&self.store.options.directory, partition);
+            *self.made_dir = true;
             self.store.env.disk().create_dir_all(&dir).await.map_err(CheckpointError::io(&dir))?;
-            self.made_dir = true;
         }
         let id = SegmentId { base: header.base_offset, generation: self.state.generation };
         let path = self.store.segments.path(partition, id);

@@ -248,11 +248,12 @@ impl<E: Env> Checkpointer<E> {
 }
 
 async fn flush_one<E: Env>(store: &Shared<E>, snapshot: Snapshot, now: Timestamp) -> Outcome {
-    match flush(store, &snapshot, now).await {
-        Ok(flushed) => Outcome { snapshot, state: Some(flushed.state), made_dir: flushed.made_dir, error: None },
+    let mut made_dir = false;
+    match flush(store, &snapshot, now, &mut made_dir).await {
+        Ok(flushed) => Outcome { snapshot, state: Some(flushed.state), made_dir, error: None },
         Err(error) => {
             let state = without_tail(store, &snapshot, now).await;
-            Outcome { snapshot, state, made_dir: false, error: Some(error) }
+            Outcome { snapshot, state, made_dir, error: Some(error) }
         }
     }
 }
