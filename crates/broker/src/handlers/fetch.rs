@@ -74,7 +74,8 @@ impl<E: Env> Fetch<E> {
     }
 
     async fn run(&self) -> Look<E> {
-        let bytes_min = usize::try_from(self.request.min_bytes).unwrap_or(0);
+        // More than may be sent need not come.
+        let bytes_min = usize::try_from(self.request.min_bytes.min(self.request.max_bytes)).unwrap_or(0);
         let wait = Duration::from_millis(u64::try_from(self.request.max_wait_ms).unwrap_or(0));
         let deadline = self.node.env.clock().now() + wait;
         let first = self.look(&self.node.view()).await;

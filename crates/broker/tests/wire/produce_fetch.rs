@@ -67,6 +67,21 @@ fn a_fetch_begins_with_the_batch_that_holds_its_offset() {
 }
 
 #[test]
+fn nobody_waits_for_more_than_may_be_sent() {
+    with_broker(&[], |fixture| async move {
+        let mut client = fixture.client().await;
+        client.create_topic("t", 1, &[]).await;
+        client.produce("t", batch(&["a"])).await;
+        let begin = fixture.env.clock().now();
+        let mut request = fetch_request("t", 0, 0, 20_000);
+        (request.min_bytes, request.max_bytes) = (100_000, 10);
+        let Response::Fetch(response) = client.call(11, request).await else { panic!() };
+        assert_eq!(records_of(&response.responses[0].partitions[0]), [(0, "a".into())]);
+        assert!(fixture.env.clock().now().since(begin) < Duration::from_secs(15));
+    });
+}
+
+#[test]
 fn at_least_one_batch_comes_however_small_the_limits() {
     with_broker(&[], |fixture| async move {
         let mut client = fixture.client().await;
