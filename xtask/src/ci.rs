@@ -4,9 +4,9 @@ use clap::Args;
 use quipu_testkit::Result;
 
 use crate::step::{self, cargo, step};
-use crate::{dependencies, floors, layout, shipped, test};
+use crate::{dependencies, floors, layout, replay, shipped, test};
 
-/// The whole CI: layout, floors, dependencies, formatting, lints, documentation, tests, fuzz corpus, the shipped binary.
+/// The whole CI: layout, floors, dependencies, formatting, lints, documentation, tests, fuzz corpus, replays, the shipped binary.
 ///
 /// Dependencies are checked offline: licences, sources, duplicate versions, and a list of advisories kept by hand. There is no
 /// advisory database to be had where CI runs; yanked versions show on `cargo update`. Run `cargo deny` too where you can.
@@ -37,5 +37,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     // The fuzz corpus is run by an ordinary test of the `fuzz` package.
     step("tests", || test::run(&test::Arguments::default()))?;
+    step("replay", || replay::run(&replay::Arguments::default()))?;
     step("shipped binary", shipped::check)
 }

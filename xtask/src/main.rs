@@ -2,7 +2,8 @@
 //!
 //! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`sim`]: the simulator;
 //!   [`mod@bench`]: measurements.
-//! - [`layout`], [`floors`], [`dependencies`], [`shipped`]: checks that `ci` makes itself.
+//! - [`replay`]: whether a seed is the same run elsewhere; [`layout`], [`floors`], [`dependencies`], [`shipped`]: other checks
+//!   of `ci`.
 //!
 //! Exit status: 0 done, 1 something failed, 2 usage. Not here: what the tests do (`tests/`). Read [`ci`] next.
 
@@ -19,6 +20,7 @@ mod floors;
 mod fuzz;
 mod layout;
 mod metadata;
+mod replay;
 mod shipped;
 mod sim;
 mod step;
@@ -36,6 +38,7 @@ enum Command {
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
     Sim(sim::Arguments),
+    Replay(replay::Arguments),
     Bench(bench::Arguments),
 }
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {
