@@ -10,12 +10,13 @@
 //! Invariants
 //! - Calls are sent in the order in which they were handed over, and each is answered exactly once: a [`ReplyTo`] that is dropped
 //!   answers by itself.
-//! - A request whose reply is late ends the connection: the broker's answers come in order, so nothing behind it can come.
+//! - A request whose reply is late, or that does not leave in time, ends the connection: the broker's answers come in order, so
+//!   nothing behind it can come.
 //! - At most [`CALLS_WAITING_MAX`] calls wait, at most [`CALLS_IN_FLIGHT_MAX`] are under way.
 //!
 //! Not here: which broker to ask (`pool`), whether to try again (whoever asks).
 
-use core::{ops::RangeInclusive, pin::Pin, time::Duration};
+use core::{ops::RangeInclusive, time::Duration};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -78,7 +79,8 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     /// The versions that can carry it; the highest of them that the broker serves is used.
     pub(crate) versions: RangeInclusive<i16>,
-    /// How long after it was sent the reply must be there, or the connection is given up.
+    /// How long after it was sent the reply must be there, or, if there is none, all of the request have left; or the connection
+    /// is given up.
     pub(crate) patience: Duration,
     /// Whether there is a reply at all: not to a produce with acks=0.
     pub(crate) has_reply: bool,
@@ -180,6 +182,16 @@ struct InFlight {
     reply: ReplyTo,
 }
 
+/// A request without a reply: it is answered when it has left, or, on a connection that takes nothing any more, fails when it is
+/// late.
+struct Unanswered {
+    api: ApiKey,
+    deadline: Instant,
+    /// Where it ends in the stream of all bytes sent.
+    ends_at: u64,
+    reply: ReplyTo,
+}
+
 /// A connection that is up.
 struct Link<E: Env> {
     env: E,
@@ -196,8 +208,7 @@ struct Link<E: Env> {
     queued_bytes: u64,
     sent_bytes: u64,
     in_flight: VecDeque<InFlight>,
-    /// Requests without a reply, each with where it ends: answered when they have left.
-    unanswered: VecDeque<(u64, ReplyTo)>,
+    unanswered: VecDeque<Unanswered>,
 }
 
 impl<E: Env> Link<E> {
@@ -300,11 +311,11 @@ impl<E: Env> Link<E> {
         let mut alarm = Box::pin(self.env.clock().sleep_until(Instant::ZERO));
         let mut alarm_is_set = false;
         loop {
-            if !alarm_is_set && let Some(first) = self.in_flight.front() {
-                alarm.as_mut().reset(first.deadline);
+            if !alarm_is_set && let Some((deadline, _)) = self.first_deadline() {
+                alarm.as_mut().reset(deadline);
                 alarm_is_set = true;
             }
-            let may_send = self.in_flight.len() < CALLS_IN_FLIGHT_MAX;
+            let may_send = self.in_flight.len() + self.unanswered.len() < CALLS_IN_FLIGHT_MAX;
             let step = tokio::select! { biased;
                 read = self.reader.read_buf(&mut self.buffer) => self.check_read(read).and_then(|()| self.take_replies()),
                 written = self.writer.write(&mut self.queue), if !self.queue.is_empty() => self.take_written(written),
@@ -317,7 +328,7 @@ impl<E: Env> Link<E> {
                 },
                 () = alarm.as_mut(), if alarm_is_set => {
                     alarm_is_set = false;
-                    self.check_deadlines(alarm.as_mut())
+                    self.check_deadlines()
                 }
             };
             if let Err(failure) = step {
@@ -335,11 +346,14 @@ impl<E: Env> Link<E> {
             Err(error) => return reply.send(Err(error)),
         };
         let begins_at = self.queued_bytes;
+        let deadline = self.env.clock().now() + patience;
         match self.encode(version, &request) {
             Err(error) => reply.send(Err(error)),
-            Ok(_) if !has_reply => self.unanswered.push_back((self.queued_bytes, reply)),
+            Ok(_) if !has_reply => {
+                let ends_at = self.queued_bytes;
+                self.unanswered.push_back(Unanswered { api, deadline, ends_at, reply });
+            }
             Ok(correlation_id) => {
-                let deadline = self.env.clock().now() + patience;
                 self.in_flight.push_back(InFlight { api, version, correlation_id, deadline, begins_at, reply });
             }
         }
@@ -382,9 +396,9 @@ impl<E: Env> Link<E> {
     fn take_written(&mut self, written: std::io::Result<usize>) -> Result<(), ClientError> {
         let count = written.map_err(|_| self.disconnected(true))?;
         self.sent_bytes += count as u64;
-        while self.unanswered.front().is_some_and(|(ends_at, _)| *ends_at <= self.sent_bytes) {
-            if let Some((_, reply)) = self.unanswered.pop_front() {
-                reply.send(Ok(None));
+        while self.unanswered.front().is_some_and(|first| first.ends_at <= self.sent_bytes) {
+            if let Some(left) = self.unanswered.pop_front() {
+                left.reply.send(Ok(None));
             }
         }
         Ok(())
@@ -430,10 +444,17 @@ impl<E: Env> Link<E> {
         Ok(Some(self.buffer.split_to(bytes).freeze()))
     }
 
+    /// When the first request will be late, and which one that is.
+    fn first_deadline(&self) -> Option<(Instant, ApiKey)> {
+        let waiting = self.in_flight.front().map(|first| (first.deadline, first.api));
+        let leaving = self.unanswered.front().map(|first| (first.deadline, first.api));
+        waiting.into_iter().chain(leaving).min_by_key(|(deadline, _)| *deadline)
+    }
+
     /// The alarm rang: the first request is late, or was answered meanwhile and the alarm is set anew by `serve`.
-    fn check_deadlines(&self, _alarm: Pin<&mut <E::Clock as Clock>::Sleep>) -> Result<(), ClientError> {
-        match self.in_flight.front() {
-            Some(first) if first.deadline <= self.env.clock().now() => Err(self.late(first.api)),
+    fn check_deadlines(&self) -> Result<(), ClientError> {
+        match self.first_deadline() {
+            Some((deadline, api)) if deadline <= self.env.clock().now() => Err(self.late(api)),
             _ => Ok(()),
         }
     }
@@ -444,8 +465,8 @@ impl<E: Env> Link<E> {
             let error = if call.begins_at >= self.sent_bytes { unsent(failure) } else { failure.clone() };
             call.reply.send(Err(error));
         }
-        for (_, reply) in core::mem::take(&mut self.unanswered) {
-            reply.send(Err(failure.clone()));
+        for call in core::mem::take(&mut self.unanswered) {
+            call.reply.send(Err(failure.clone()));
         }
     }
 

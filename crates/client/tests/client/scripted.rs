@@ -31,6 +31,8 @@ enum Answer {
     Reply(Response),
     /// Never anything.
     Silence,
+    /// Nothing more is read, nor is the connection ended.
+    Deaf,
     /// The connection ends.
     Close,
 }
@@ -83,6 +85,7 @@ async fn serve<R: NetReader, W: NetWriter>(mut reader: R, mut writer: W, handler
                     match answer {
                         Answer::Reply(response) => (header.version, header.correlation_id, Some(response)),
                         Answer::Silence => (0, 0, None),
+                        Answer::Deaf => core::future::pending().await,
                         Answer::Close => return,
                     }
                 }
@@ -254,6 +257,40 @@ fn rejections_are_told_as_such_and_rights_that_are_missing_end_the_producer() {
         let error = send(&producer, "b").await.unwrap_err();
         assert_eq!(error.cause.code(), Some(ErrorCode::ClusterAuthorizationFailed));
         producer.close().await;
+    });
+}
+
+/// Requests without a reply on a connection that takes nothing any more: each ends, and with them whoever waits for the end.
+#[test]
+fn without_acks_nothing_waits_for_a_broker_that_reads_no_more() {
+    let handler = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::Produce(_) => Answer::Deaf,
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let config = ProducerConfig {
+            acks: Acks::None,
+            idempotence: false,
+            delivery_timeout: Duration::from_secs(10),
+            ..Default::default()
+        };
+        let producer = client.producer(config).unwrap();
+        let mut deliveries = Vec::new();
+        for _ in 0..200 {
+            deliveries.push(producer.send(ProducerRecord::new("knots", vec![7; 10_000])).await.unwrap());
+        }
+        let clock = client.env().clock();
+        let is_closed = tokio::select! { biased;
+            () = producer.close() => true,
+            () = clock.sleep(Duration::from_secs(30)) => false,
+        };
+        assert!(is_closed, "close waits for ever");
+        let mut lost = 0;
+        for delivery in deliveries {
+            lost += u32::from(delivery.await.is_err_and(|error| error.written == Written::Unknown));
+        }
+        assert!((1..200).contains(&lost), "{lost} of 200 did not leave");
     });
 }
 
