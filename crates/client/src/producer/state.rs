@@ -15,7 +15,9 @@
 //! - What was ever sent as one batch is sent again as the same batch with the same sequence, until the broker answered that it is
 //!   not there. A batch of which no such answer exists (`is_doubtful`) is never given another sequence or epoch: it would
 //!   be there twice. It fails as [`Written::Unknown`] instead. This is stricter than Kafka's Java producer.
-//! - A gap in the sequence is closed by a new epoch, which fences what may still be on its way under the old one.
+//! - A gap in the sequence is closed by a new epoch, which fences what may still be on its way under the old one. A batch that was
+//!   given up leaves one unless an acknowledgement shows otherwise. Nothing is sent for the first time before that is settled:
+//!   behind a gap it would be refused, and if the refusal is lost nobody could say any more whether it is there.
 //!
 //! What failures mean for an idempotent producer
 //!
@@ -27,6 +29,10 @@
 //! | invalid epoch | new epoch | new epoch |
 //! | too large, several records | split, same sequences | same |
 //! | any other | fails; new epoch if others follow | same |
+//!
+//! A batch that is late while it is under way stays, told as failed, until its answer comes. One that is late while it waits to be
+//! sent again is gone at once. Then those behind it of which nobody knows either are sent again as they were; when none is left,
+//! either something behind the late one was acknowledged, and it is there, or a new epoch begins.
 //!
 //! Not here: I/O, which failure an error is (`answers`), the epoch's number when the id is used up (`sender`).
 
@@ -114,6 +120,10 @@ pub(crate) struct Pipeline<B> {
     identity: Option<Identity>,
     next_sequence: Sequence,
     has_acknowledged: bool,
+    /// Everything numbered lower is in the log, or was before the broker forgot it.
+    acknowledged_to: Sequence,
+    /// A batch was given up, and perhaps its sequences are missing.
+    has_gap: bool,
     needs_epoch: bool,
     next_number: u64,
     entries: VecDeque<Entry<B>>,
@@ -135,6 +145,8 @@ impl<B> Pipeline<B> {
             identity,
             next_sequence: if identity.is_some() { Sequence(0) } else { Sequence::NONE },
             has_acknowledged: false,
+            acknowledged_to: Sequence(0),
+            has_gap: false,
             needs_epoch: false,
             next_number: 0,
             entries: VecDeque::new(),
@@ -146,7 +158,16 @@ impl<B> Pipeline<B> {
     pub(crate) fn has_room(&self) -> bool {
         let first_alone = self.identity.is_some() && !self.has_acknowledged && !self.entries.is_empty();
         let all_under_way = self.entries.iter().all(|entry| matches!(entry.state, State::InFlight { .. }));
-        !self.needs_epoch && !first_alone && all_under_way && self.entries.len() < self.batches_max
+        !self.needs_epoch
+            && !self.is_unresolved()
+            && !first_alone
+            && all_under_way
+            && self.entries.len() < self.batches_max
+    }
+
+    /// Whether a batch was given up, or told as failed, and it is not known yet if its sequences are in the log.
+    fn is_unresolved(&self) -> bool {
+        self.identity.is_some() && (self.has_gap || self.entries.iter().any(|entry| entry.is_told))
     }
 
     /// What the next batch that is taken is sent with.
@@ -189,8 +210,14 @@ impl<B> Pipeline<B> {
         let at = self.entries.iter().position(|entry| matches!(entry.state, State::Waiting { .. }))?;
         let entry = &self.entries[at];
         let may_follow = entry.attempts == 0 && (self.identity.is_none() || self.has_acknowledged);
+        let is_turn = if self.is_unresolved() {
+            // For the sake of those of which nobody knows.
+            at == 0 && self.entries.iter().any(|entry| entry.is_doubtful)
+        } else {
+            at == 0 || may_follow
+        };
         let State::Waiting { not_before } = entry.state else { return None };
-        ((at == 0 || may_follow) && not_before <= now).then_some(Due {
+        (is_turn && not_before <= now).then_some(Due {
             number: entry.number,
             identity: self.identity,
             base_sequence: entry.base_sequence,
@@ -224,7 +251,30 @@ impl<B> Pipeline<B> {
     pub(crate) fn handle_success(&mut self, number: BatchNumber) -> Option<B> {
         let entry = self.entries.remove(self.place(number)?)?;
         self.has_acknowledged = true;
+        if self.identity.is_some() {
+            let end = entry.base_sequence.advance(entry.record_count);
+            if is_ahead(end, self.acknowledged_to) {
+                self.acknowledged_to = end;
+            }
+            self.resolve();
+        }
         Some(entry.batch)
+    }
+
+    /// Finds out whether what was given up is missing, once nothing is left that could still show it.
+    fn resolve(&mut self) {
+        let may_show = |entry: &Entry<B>| entry.is_doubtful || matches!(entry.state, State::InFlight { .. });
+        if self.has_gap && !self.entries.iter().any(may_show) {
+            let mut end = self.acknowledged_to;
+            let follows = |entry: &Entry<B>| {
+                let is_next = entry.base_sequence == end;
+                end = entry.base_sequence.advance(entry.record_count);
+                is_next
+            };
+            let is_whole = self.entries.iter().all(follows) && self.next_sequence == end;
+            self.has_gap = false;
+            self.needs_epoch |= !is_whole;
+        }
     }
 
     /// The attempt failed. The batch is sent again at `again_at` at the earliest, if it is.
@@ -240,36 +290,37 @@ impl<B> Pipeline<B> {
         entry.state = State::Waiting { not_before: again_at };
         entry.is_doubtful |= failure == Failure::Lost;
         if entry.is_told {
-            // Those behind it find out whether it is there: they are in order or they are not.
-            return self.entries.remove(at).map(|entry| Verdict::Gone(entry.batch));
+            return Some(Verdict::Gone(self.give_up(at).0));
         }
         let is_idempotent = self.identity.is_some();
-        match failure {
-            Failure::NotSent | Failure::Refused | Failure::Lost => Some(Verdict::Again),
-            Failure::OutOfOrder if is_idempotent && !was_first => Some(Verdict::Again),
+        let verdict = match failure {
+            Failure::NotSent | Failure::Refused | Failure::Lost => Verdict::Again,
+            Failure::OutOfOrder if is_idempotent && !was_first => Verdict::Again,
             Failure::OutOfOrder | Failure::InvalidEpoch if is_idempotent => {
                 self.needs_epoch = true;
-                Some(Verdict::Again)
+                Verdict::Again
             }
-            Failure::TooLarge if entry.record_count > 1 && !entry.is_doubtful => Some(Verdict::Split),
+            Failure::TooLarge if entry.record_count > 1 && !entry.is_doubtful => Verdict::Split,
             Failure::OutOfOrder | Failure::InvalidEpoch | Failure::TooLarge | Failure::Rejected => {
                 let (batch, written) = self.give_up(at);
-                Some(Verdict::Failed(batch, written))
+                Verdict::Failed(batch, written)
             }
-        }
+        };
+        self.resolve();
+        Some(verdict)
     }
 
     /// Takes a batch out that will not be sent again, and sees to the gap that it leaves.
     fn give_up(&mut self, at: usize) -> (B, Written) {
         let entry = self.entries.remove(at).expect("the caller has found it");
-        if self.identity.is_some() && !entry.is_doubtful {
-            if at == self.entries.len() {
+        if self.identity.is_some() {
+            if at == self.entries.len() && !entry.is_doubtful {
                 self.next_sequence = entry.base_sequence;
             } else {
-                self.needs_epoch = true;
+                self.has_gap = true;
             }
+            self.resolve();
         }
-        // A doubtful batch leaves no certain gap: if it is in the log those behind it are in order.
         (entry.batch, if entry.is_doubtful { Written::Unknown } else { Written::No })
     }
 
@@ -340,7 +391,9 @@ impl<B> Pipeline<B> {
         assert!(self.is_epoch_due(), "an epoch ends when nothing of it is under way");
         self.identity = Some(identity);
         self.needs_epoch = false;
+        self.has_gap = false;
         self.has_acknowledged = false;
+        self.acknowledged_to = Sequence(0);
         self.next_sequence = Sequence(0);
         let mut doubtful = Vec::new();
         for mut entry in core::mem::take(&mut self.entries) {
@@ -354,6 +407,12 @@ impl<B> Pipeline<B> {
         }
         doubtful
     }
+}
+
+/// Whether a sequence comes after another one, of a partition that has less than 2^30 records under way.
+fn is_ahead(sequence: Sequence, of: Sequence) -> bool {
+    let ahead = (i64::from(sequence.0) - i64::from(of.0)) & 0x7fff_ffff;
+    (1..0x4000_0000).contains(&ahead)
 }
 
 /// A batch whose time is over.

@@ -232,6 +232,29 @@ fn what_may_be_there_is_not_sent_under_another_epoch() {
     assert_eq!(*seen.lock().unwrap(), [(0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1)]);
 }
 
+/// What follows a batch that ran out of time is not refused for it, not even if its own first try is lost.
+#[test]
+fn behind_a_batch_of_unknown_fate_begins_an_epoch() {
+    let (seen, handler) = producing(vec![
+        produced(ErrorCode::None, 0),
+        Answer::Silence,
+        Answer::Silence,
+        Answer::Close,
+        produced(ErrorCode::None, 1),
+    ]);
+    run(handler, |client| async move {
+        let config = ProducerConfig { delivery_timeout: Duration::from_secs(3), ..Default::default() };
+        let producer = client.producer(config).unwrap();
+        send(&producer, "a").await.unwrap();
+        let error = send(&producer, "b").await.unwrap_err();
+        assert_eq!(error.written, Written::Unknown);
+        assert!(matches!(error.cause, ClientError::TimedOut { .. }), "{error}");
+        assert_eq!(send(&producer, "c").await.unwrap().offset, Some(Offset(1)));
+        producer.close().await;
+    });
+    assert_eq!(*seen.lock().unwrap(), [(0, 0, 1), (0, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0, 1)]);
+}
+
 #[test]
 fn rejections_are_told_as_such_and_rights_that_are_missing_end_the_producer() {
     let (_, handler) = producing(vec![produced(ErrorCode::InvalidRecord, -1), produced(ErrorCode::None, 0)]);
