@@ -81,6 +81,8 @@ pub(crate) enum AppendError {
     NoPartition(PartitionIndex),
     /// The record can't be encoded.
     Build(BuildError),
+    /// Nobody sends any more.
+    Closed,
 }
 
 /// A record that was taken.
@@ -103,6 +105,7 @@ pub(crate) struct Accumulator {
     unsettled: BTreeMap<u64, u32>,
     /// Batches born before this one are wanted out.
     flush_before: u64,
+    is_closed: bool,
 }
 
 impl Accumulator {
@@ -116,7 +119,13 @@ impl Accumulator {
             next_birth: 0,
             unsettled: BTreeMap::new(),
             flush_before: 0,
+            is_closed: false,
         }
+    }
+
+    /// Takes no more records.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Takes a record of at most `bytes`, for which memory is reserved.
@@ -128,6 +137,9 @@ impl Accumulator {
         record: &ProducerRecord,
         bytes: usize,
     ) -> Result<Taken, AppendError> {
+        if self.is_closed {
+            return Err(AppendError::Closed);
+        }
         let topic_index = self.topic_index(topic);
         let partition_index = self.choose(topic_index, topic, record, bytes)?;
         let slot = Slot { topic_index, partition_index };
@@ -348,6 +360,14 @@ mod tests {
         assert!(matches!(append(&mut accumulator, 2, 1), Err(AppendError::NoPartition(PartitionIndex(2)))));
         assert_eq!(accumulator.active().count(), 0);
         assert!(accumulator.is_flushed(u64::MAX));
+    }
+
+    #[test]
+    fn nothing_is_taken_behind_the_end() {
+        let mut accumulator = accumulator(100);
+        accumulator.close();
+        assert!(matches!(append(&mut accumulator, 1, 1), Err(AppendError::Closed)));
+        assert_eq!(accumulator.active().count(), 0);
     }
 
     #[test]

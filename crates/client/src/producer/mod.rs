@@ -83,6 +83,7 @@ impl Common {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
         self.memory.close();
         let mut accumulator = self.lock();
+        accumulator.close();
         let slots: Vec<_> = accumulator.active().collect();
         for slot in slots {
             while let Some(open) = accumulator.pop(slot) {
@@ -215,9 +216,10 @@ impl<E: Env> Producer<E> {
             match self.append(topic, record, bytes) {
                 Ok(taken) => break taken,
                 Err(AppendError::Build(error)) => return Err(ClientError::Config(error.to_string())),
+                Err(AppendError::Closed) => return Err(common.closed().unwrap_or(ClientError::Closed)),
                 Err(AppendError::NoPartition(_)) if !has_asked => {
                     // There may be more than there were.
-                    client.refresh(&[Arc::clone(&record.topic)]).await?;
+                    self.find(&record.topic, deadline).await?;
                     has_asked = true;
                 }
                 Err(AppendError::NoPartition(partition)) => {

@@ -461,13 +461,18 @@ impl<E: Env> Sender<E> {
     /// Once no producer id can be had, nothing can be sent any more.
     fn fail_if_fatal(&mut self) {
         let Some(error) = self.fatal.clone() else { return };
-        for (_, mut pipeline) in core::mem::take(&mut self.pipelines) {
+        let mut told = Vec::new();
+        for pipeline in self.pipelines.values_mut() {
             while let Some(expired) = pipeline.expire(Instant::from_nanos(u64::MAX)) {
                 match expired {
+                    // Settled when its answer comes: whoever waits for a flush waits for that.
                     Expired::UnderWay(sealed) => sealed.settler.failed(Written::Unknown, error.clone()),
-                    Expired::Gone(sealed, written) => self.fail(sealed, written, error.clone()),
+                    Expired::Gone(sealed, written) => told.push((sealed, written)),
                 }
             }
+        }
+        for (sealed, written) in told {
+            self.fail(sealed, written, error.clone());
         }
         self.common.close(&error);
     }
