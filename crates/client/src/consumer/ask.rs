@@ -1,7 +1,13 @@
 //! What the consumer asks the brokers, and what it makes of the answers.
 //!
+//! A broker answers the requests of one connection in order, and a fetch waits there until one of its partitions has something
+//! new. What is to be read meanwhile (a partition that was added, resumed, sought, or whose records were all given out) is asked
+//! for over another connection, by a fetch that does not wait. If that finds nothing, the partition waits with the others, from the
+//! next fetch on.
+//!
 //! Invariants
-//! - One fetch is under way to each broker, one other question about each partition.
+//! - Two fetches are under way to each broker: one that waits, one that does not. A partition is in one of them, as of one
+//!   generation. One other question is under way about each partition.
 //! - An answer about a partition counts only if its cursor's generation is still the one that asked.
 //!
 //! Not here: what the answers mean (`position`, `fetched`).
@@ -36,14 +42,25 @@ use crate::{
 /// A partition in a question.
 pub(super) struct About {
     partition: TopicPartition,
+    /// Which time it was assigned.
+    assignment: u64,
     generation: Generation,
     /// Where a fetch begins.
     offset: Offset,
 }
 
+/// Of the two fetches to a broker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Lane {
+    /// Waits at the broker until there is something new.
+    Patient,
+    /// Is answered at once.
+    Quick,
+}
+
 /// A question under way.
 pub(super) enum Asked {
-    Fetch { broker: BrokerId, about: Vec<(About, TopicId)> },
+    Fetch { broker: BrokerId, lane: Lane, about: Vec<(About, TopicId)> },
     Other(About),
 }
 
@@ -77,18 +94,24 @@ impl<E: Env> Consumer<E> {
     /// Asks everything that can be asked now.
     pub(super) fn ask(&mut self, now: Instant) {
         self.refresh(now);
-        let mut fetches: BTreeMap<BrokerId, Vec<(About, TopicId, FetchPartition)>> = BTreeMap::new();
+        let mut fetches: BTreeMap<(BrokerId, Lane), Vec<(About, TopicId, FetchPartition)>> = BTreeMap::new();
         let mut others = Vec::new();
         for (partition, assigned) in &mut self.partitions {
             let Some((leader, leader_epoch)) = assigned.cursor.leader() else { continue };
             let Some(need) = assigned.cursor.need().filter(|_| assigned.cursor.not_before() <= now) else { continue };
             let generation = assigned.cursor.generation();
-            let about = |offset| About { partition: partition.clone(), generation, offset };
+            let assignment = assigned.id;
+            let about = |offset| About { partition: partition.clone(), assignment, generation, offset };
             match need {
                 Need::Records { offset, last_epoch } => {
-                    let has_room = assigned.is_empty()
-                        || !assigned.is_paused && assigned.buffered_bytes < self.config.prefetch_bytes;
-                    if !self.fetching.contains(&leader) && has_room {
+                    let is_wanted =
+                        assigned.has_room(self.config.prefetch_bytes) && assigned.fetching != Some(generation);
+                    let may_be_quick = assigned.found_nothing != Some(generation);
+                    let lane = [(Lane::Patient, true), (Lane::Quick, may_be_quick)]
+                        .into_iter()
+                        .find(|(lane, may)| is_wanted && *may && !self.fetching.contains(&(leader, *lane)));
+                    if let Some((lane, _)) = lane {
+                        assigned.fetching = Some(generation);
                         let wanted = FetchPartition {
                             partition: partition.partition.0,
                             current_leader_epoch: leader_epoch.0,
@@ -97,7 +120,7 @@ impl<E: Env> Consumer<E> {
                             partition_max_bytes: self.config.partition_bytes_max,
                             ..Default::default()
                         };
-                        fetches.entry(leader).or_default().push((about(offset), assigned.topic_id, wanted));
+                        fetches.entry((leader, lane)).or_default().push((about(offset), assigned.topic_id, wanted));
                     }
                 }
                 _ if assigned.is_asked => {}
@@ -118,12 +141,12 @@ impl<E: Env> Consumer<E> {
         for (leader, about, request) in others {
             self.post_question(leader, request, i16::MAX, Asked::Other(about));
         }
-        for (broker, wanted) in fetches {
-            self.fetch(broker, wanted);
+        for ((broker, lane), wanted) in fetches {
+            self.fetch(broker, lane, wanted);
         }
     }
 
-    fn fetch(&mut self, broker: BrokerId, mut wanted: Vec<(About, TopicId, FetchPartition)>) {
+    fn fetch(&mut self, broker: BrokerId, lane: Lane, mut wanted: Vec<(About, TopicId, FetchPartition)>) {
         // The first partition of a fetch is served first: they take turns.
         let first = self.turn % wanted.len().max(1);
         wanted.rotate_left(first);
@@ -138,36 +161,40 @@ impl<E: Env> Consumer<E> {
             }
             about.push((one, topic_id));
         }
+        let (wait, min_bytes) = match lane {
+            Lane::Patient => (self.config.fetch_wait_max, self.config.fetch_bytes_min),
+            Lane::Quick => (Duration::ZERO, 0),
+        };
         let request = FetchRequest {
-            max_wait_ms: i32::try_from(self.config.fetch_wait_max.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.config.fetch_bytes_min,
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes,
             max_bytes: self.config.fetch_bytes_max,
             isolation_level: self.config.isolation.to_wire(),
             topics,
             ..Default::default()
         };
-        self.fetching.insert(broker);
+        self.fetching.insert((broker, lane));
         let version_max = if has_ids { i16::MAX } else { 12 };
-        self.post_question(broker, request, version_max, Asked::Fetch { broker, about });
+        self.post_question(broker, request, version_max, Asked::Fetch { broker, lane, about });
     }
 
-    /// Hands a question over: a fetch on the consumer's own connection, where it may wait for records; any other on the client's,
-    /// where it does not wait behind a fetch.
+    /// Hands a question over: a fetch on one of the consumer's own connections, of which one is for those that may wait for
+    /// records; any other on the client's.
     fn post_question(&mut self, broker: BrokerId, request: impl Into<Request>, version_max: i16, asked: Asked) {
         let number = self.next_question;
         self.next_question += 1;
-        let is_fetch = matches!(asked, Asked::Fetch { .. });
+        let lane = if let Asked::Fetch { lane, .. } = &asked { Some(*lane) } else { None };
         self.asked.insert(number, asked);
         let post = self.post.clone();
         // An error means that the consumer is gone.
         let reply = ReplyTo::new(move |outcome| drop(post.send(Event::Answer(number, outcome))));
-        let patience =
-            self.client.config().request_timeout + if is_fetch { self.config.fetch_wait_max } else { Duration::ZERO };
+        let wait = if lane == Some(Lane::Patient) { self.config.fetch_wait_max } else { Duration::ZERO };
+        let patience = self.client.config().request_timeout + wait;
         let call = Call { request: request.into(), versions: 0..=version_max, patience, has_reply: true, reply };
-        if is_fetch {
-            self.pool.call(Target::Broker(broker), call);
-        } else {
-            self.client.hand_over(Target::Broker(broker), call);
+        match lane {
+            Some(Lane::Patient) => self.patient_pool.call(Target::Broker(broker), call),
+            Some(Lane::Quick) => self.quick_pool.call(Target::Broker(broker), call),
+            None => self.client.hand_over(Target::Broker(broker), call),
         }
     }
 
@@ -203,12 +230,18 @@ impl<E: Env> Consumer<E> {
             }
             Event::Answer(number, outcome) => match (self.asked.remove(&number), outcome) {
                 (None, _) => {}
-                (Some(Asked::Fetch { broker, about }), outcome) => {
-                    self.fetching.remove(&broker);
+                (Some(Asked::Fetch { broker, lane, about }), outcome) => {
+                    self.fetching.remove(&(broker, lane));
+                    for (about, _) in &about {
+                        if let Some(assigned) = self.asker(about) {
+                            assigned.fetching = None;
+                        }
+                    }
                     self.handle_fetch(now, about, outcome);
                 }
                 (Some(Asked::Other(about)), outcome) => {
-                    if let Some(assigned) = self.partitions.get_mut(&about.partition) {
+                    let assigned = self.partitions.get_mut(&about.partition);
+                    if let Some(assigned) = assigned.filter(|assigned| assigned.id == about.assignment) {
                         assigned.is_asked = false;
                     }
                     self.handle_other(now, &about, outcome);
@@ -219,7 +252,9 @@ impl<E: Env> Consumer<E> {
 
     /// The partition that a question was about, if the answer still counts.
     fn asker(&mut self, about: &About) -> Option<&mut Assigned> {
-        self.partitions.get_mut(&about.partition).filter(|assigned| assigned.cursor.generation() == about.generation)
+        let assigned = self.partitions.get_mut(&about.partition)?;
+        let counts = assigned.id == about.assignment && assigned.cursor.generation() == about.generation;
+        counts.then_some(assigned)
     }
 
     fn handle_other(&mut self, now: Instant, about: &About, outcome: Result<Option<Answer>, ClientError>) {
@@ -281,7 +316,11 @@ impl<E: Env> Consumer<E> {
                 _ if response.error_code != 0 => self.refused(now, &about, "fetch", response.error_code),
                 Some(data) => self.handle_data(now, &about, data, &response),
                 // Nothing is said of a partition of which there is nothing new.
-                None => {}
+                None => {
+                    if let Some(assigned) = self.asker(&about) {
+                        assigned.found_nothing = Some(about.generation);
+                    }
+                }
             }
         }
     }
@@ -308,6 +347,7 @@ impl<E: Env> Consumer<E> {
             Isolation::ReadUncommitted => None,
         };
         let (found, bad) = batches(bytes, about.offset, aborted, rules);
+        assigned.found_nothing = found.is_empty().then_some(about.generation);
         for one in found {
             assigned.cursor.handle_fetched(one.next_offset, one.epoch);
             assigned.buffered_bytes += one.bytes;
@@ -362,6 +402,11 @@ impl<E: Env> Consumer<E> {
 impl Assigned {
     fn is_empty(&self) -> bool {
         self.buffer.is_empty() && self.records.is_empty()
+    }
+
+    /// Whether more is to be fetched.
+    fn has_room(&self, prefetch_bytes: usize) -> bool {
+        self.is_empty() || !self.is_paused && self.buffered_bytes < prefetch_bytes
     }
 }
 

@@ -42,9 +42,10 @@ pub struct ConsumerConfig {
     pub isolation: Isolation,
     /// What to do when the position is not in the log (`auto.offset.reset`).
     pub offset_reset: OffsetReset,
-    /// Bytes that a broker waits for before it answers (`fetch.min.bytes`).
+    /// Bytes that a broker waits for before it answers (`fetch.min.bytes`). Of partitions that were added, resumed or read up
+    /// while others wait, it answers at once with what there is.
     pub fetch_bytes_min: i32,
-    /// Most bytes of one answer, but for a single larger batch (`fetch.max.bytes`).
+    /// Most bytes of one answer, but for a single larger batch (`fetch.max.bytes`). Two answers of each broker may be under way.
     pub fetch_bytes_max: i32,
     /// Most bytes of each partition in one answer, but for a single larger batch (`max.partition.fetch.bytes`).
     pub partition_bytes_max: i32,

@@ -3,12 +3,13 @@
 //! ```text
 //! assign, seek -> cursor.need --+-- ListOffsets --------------> where to begin
 //!                               +-- OffsetForLeaderEpoch -----> is the log still the same (KIP-320)
-//!                               `-- Fetch, one per broker ----> buffer -> poll -> caller
+//!                               `-- Fetch, two per broker ----> buffer -> poll -> caller
 //! ```
 //!
 //! Invariants
 //! - Records of a partition are given in order of offset, each once, unless the caller seeks.
 //! - A record is given only if the log was found to be the one that was read so far, under each leader epoch that was seen.
+//! - A partition that may have something new is asked for it at once, whatever others wait for (`ask`).
 //! - There is no task: everything happens in [`Consumer::poll`], but for the connections, which go on receiving between two polls.
 //!
 //! Not here: groups and committed offsets, which come with the coordinator; fetch sessions; reading from followers. Read
@@ -34,9 +35,9 @@ pub use config::{ConsumerConfig, Isolation, OffsetReset};
 pub use record::{ConsumerError, ConsumerRecord, Position};
 
 use crate::{Client, ClientError, Cluster, OffsetSpec, TopicPartition, connection::Answer, pool::Pool};
-use ask::Asked;
+use ask::{Asked, Lane};
 use fetched::{Fetched, Rules};
-use position::{Cursor, Stop};
+use position::{Cursor, Generation, Stop};
 
 /// The outcome of something that was asked.
 enum Event {
@@ -46,6 +47,8 @@ enum Event {
 
 /// A partition that is read.
 struct Assigned {
+    /// Another one each time that a partition is assigned, so that answers of an earlier time don't count.
+    id: u64,
     cursor: Cursor,
     /// Which topic it was when it was first found; zero as long as that is not known.
     topic_id: TopicId,
@@ -58,6 +61,10 @@ struct Assigned {
     is_paused: bool,
     /// A question about it is under way.
     is_asked: bool,
+    /// In which generation a fetch of it is under way.
+    fetching: Option<Generation>,
+    /// In which generation the last fetch found nothing new, so that the next one may wait.
+    found_nothing: Option<Generation>,
     /// End of what may be read, and beginning of the log, as last heard.
     readable_end: Option<Offset>,
     error: Option<ConsumerError>,
@@ -65,8 +72,9 @@ struct Assigned {
 }
 
 impl Assigned {
-    fn new(cursor: Cursor) -> Self {
+    fn new(id: u64, cursor: Cursor) -> Self {
         Self {
+            id,
             cursor,
             topic_id: TopicId::ZERO,
             buffer: VecDeque::new(),
@@ -75,6 +83,8 @@ impl Assigned {
             records_end: None,
             is_paused: false,
             is_asked: false,
+            fetching: None,
+            found_nothing: None,
             readable_end: None,
             error: None,
             is_told: false,
@@ -101,15 +111,18 @@ impl Assigned {
 pub struct Consumer<E: Env> {
     client: Client<E>,
     config: ConsumerConfig,
-    pool: Pool<E>,
+    /// For fetches that wait at the broker, and for those that don't.
+    patient_pool: Pool<E>,
+    quick_pool: Pool<E>,
     rng: Rng,
     events: mpsc::UnboundedReceiver<Event>,
-    /// As many events as questions under way: one for each partition, one fetch for each broker, one refresh.
+    /// As many events as questions under way: one for each partition, two fetches for each broker, one refresh.
     post: mpsc::UnboundedSender<Event>,
     partitions: BTreeMap<TopicPartition, Assigned>,
     asked: BTreeMap<u64, Asked>,
     next_question: u64,
-    fetching: BTreeSet<BrokerId>,
+    next_assignment: u64,
+    fetching: BTreeSet<(BrokerId, Lane)>,
     cluster: Arc<Cluster>,
     /// Whether leaders are to be looked up in `cluster` again.
     is_changed: bool,
@@ -127,13 +140,15 @@ impl<E: Env> Consumer<E> {
         Ok(Self {
             client: client.clone(),
             config,
-            pool: client.own_pool(),
+            patient_pool: client.own_pool(),
+            quick_pool: client.own_pool(),
             rng: client.env().rng("client.consumer"),
             events,
             post,
             partitions: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_question: 0,
+            next_assignment: 0,
             fetching: BTreeSet::new(),
             cluster: client.cluster(),
             is_changed: true,
@@ -155,7 +170,8 @@ impl<E: Env> Consumer<E> {
     /// Reads one more partition, from there on.
     pub fn add(&mut self, partition: TopicPartition, position: Position) {
         let cursor = Cursor::new(position, self.config.offset_reset);
-        self.partitions.insert(partition, Assigned::new(cursor));
+        self.partitions.insert(partition, Assigned::new(self.next_assignment, cursor));
+        self.next_assignment += 1;
         self.is_changed = true;
     }
 
@@ -208,7 +224,9 @@ impl<E: Env> Consumer<E> {
     ///
     /// Errors: [`ConsumerError::NotAssigned`].
     pub fn resume(&mut self, partition: &TopicPartition) -> Result<(), ConsumerError> {
-        self.assigned_mut(partition)?.is_paused = false;
+        let assigned = self.assigned_mut(partition)?;
+        assigned.is_paused = false;
+        assigned.found_nothing = None;
         Ok(())
     }
 

@@ -69,6 +69,11 @@ fn positions() {
 }
 
 #[test]
+fn nobody_waits_for_another() {
+    with_broker(|client| async move { suite::nobody_waits_for_another(&client).await });
+}
+
+#[test]
 fn callers_faults() {
     with_broker(|client| async move { suite::callers_faults(&client).await });
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quipu_client::*;
+use quipu_env::Clock;
 
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -152,6 +153,54 @@ pub(crate) async fn positions<E: Env>(client: &Client<E>) {
     assert_eq!(consumer.offsets_for_times(&times).await, Ok(vec![Some(Offset(99)), None]));
     assert!(consumer.remove(&own) && !consumer.remove(&own));
     assert_eq!(consumer.position(&own), Err(ConsumerError::NotAssigned(own)));
+    producer.close().await;
+}
+
+/// A fetch that waits for one partition keeps nobody waiting for another: not one that was added, resumed or sought meanwhile, nor
+/// one of which little may lie ahead.
+pub(crate) async fn nobody_waits_for_another<E: Env>(client: &Client<E>) {
+    const WAIT: Duration = Duration::from_secs(20);
+    create(client, NewTopic::new("waits", 3)).await;
+    let [idle, busy, other] = [0, 1, 2].map(|index| partition("waits", index));
+    let producer = client.producer(ProducerConfig { batch_bytes: 1000, ..Default::default() }).unwrap();
+    for number in 0..200 {
+        for partition in [&busy, &other] {
+            let value = format!("{number} {}", "w".repeat(300));
+            drop(producer.send(ProducerRecord::new("waits", value).with_partition(partition.partition)).await.unwrap());
+        }
+    }
+    producer.flush().await;
+    let config = ConsumerConfig {
+        fetch_wait_max: WAIT,
+        prefetch_bytes: 2000,
+        partition_bytes_max: 3000,
+        poll_records_max: 3,
+        ..Default::default()
+    };
+    let mut consumer = client.consumer(config).unwrap();
+    consumer.assign([(idle.clone(), Position::Start)]);
+    assert_eq!(consumer.poll(Duration::from_millis(300)).await.unwrap(), []);
+    let clock = client.env().clock();
+    let begun_at = clock.now();
+    consumer.add(busy.clone(), Position::Start);
+    let offsets = |records: Vec<ConsumerRecord>| records.into_iter().map(|record| record.offset.0).collect::<Vec<_>>();
+    assert_eq!(offsets(read(&mut consumer, 200).await), (0..200).collect::<Vec<_>>());
+    // It has nothing more, and waits as well; a third one comes, and the second is read once more.
+    assert_eq!(consumer.poll(Duration::from_millis(300)).await.unwrap(), []);
+    consumer.add(other.clone(), Position::Start);
+    assert_eq!(offsets(read(&mut consumer, 200).await), (0..200).collect::<Vec<_>>());
+    consumer.seek(&busy, Position::Offset(Offset(198))).unwrap();
+    assert_eq!(offsets(read(&mut consumer, 2).await), [198, 199]);
+    consumer.pause(&busy).unwrap();
+    consumer.seek(&busy, Position::Start).unwrap();
+    assert_eq!(consumer.poll(Duration::from_millis(300)).await.unwrap(), []);
+    consumer.resume(&busy).unwrap();
+    assert_eq!(offsets(read(&mut consumer, 200).await), (0..200).collect::<Vec<_>>());
+    // What the fetch waits for comes at once.
+    producer.send_and_wait(ProducerRecord::new("waits", "new").with_partition(idle.partition)).await.unwrap();
+    assert_eq!(read(&mut consumer, 1).await[0].partition, idle.partition);
+    let taken = clock.now().since(begun_at);
+    assert!(taken < WAIT, "{taken:?}");
     producer.close().await;
 }
 
@@ -329,6 +378,7 @@ pub(crate) async fn all<E: Env>(client: &Client<E>, is_kafka: bool) {
     every_codec(client).await;
     every_acks(client).await;
     positions(client).await;
+    nobody_waits_for_another(client).await;
     callers_faults(client).await;
     large_batches(client).await;
     little_memory(client).await;
