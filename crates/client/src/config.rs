@@ -76,6 +76,8 @@ pub struct ClientConfig {
     /// Whether asking for a topic that does not exist may create it, if the brokers do so (`allow.auto.create.topics`; false here,
     /// since a mistyped name should be an error).
     pub auto_create_topics: bool,
+    /// A connection that has had nothing to do for so long is ended (`connections.max.idle.ms`).
+    pub connection_idle_max: Duration,
     /// Largest reply that is accepted, bytes. A fetch is bounded by the consumer's own settings.
     pub response_bytes_max: usize,
 }
@@ -92,6 +94,7 @@ impl Default for ClientConfig {
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),
             auto_create_topics: false,
+            connection_idle_max: Duration::from_secs(540),
             response_bytes_max: 256 * 1024 * 1024,
         }
     }
@@ -116,6 +119,8 @@ impl ClientConfig {
             "connect_timeout, request_timeout and api_timeout must be longer than nothing"
         } else if self.retry_backoff.is_zero() || self.retry_backoff > self.retry_backoff_max {
             "retry_backoff must be longer than nothing and at most retry_backoff_max"
+        } else if self.connection_idle_max.is_zero() {
+            "connection_idle_max must be longer than nothing"
         } else if self.response_bytes_max < 64 * 1024 {
             "response_bytes_max must be at least 64 KiB"
         } else if self.client_id.len() > CLIENT_ID_BYTES_MAX {

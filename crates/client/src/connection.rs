@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! pause (back-off) -> connect -> ApiVersions -> serve --+-> broker closed, reply unreadable or late: every call under way fails
-//!                         \            \                 `-> nobody holds a handle any more: ends
+//!                         \            \                 `-> nothing to do for long, or nobody holds a handle any more: ends
 //!                          `------------`-> failed: every call that waits fails
 //! ```
 //!
@@ -12,6 +12,7 @@
 //!   answers by itself.
 //! - A request whose reply is late, or that does not leave in time, ends the connection: the broker's answers come in order, so
 //!   nothing behind it can come.
+//! - Connections that fail before anything was answered keep pauses between them, as do attempts to make one.
 //! - At most [`CALLS_WAITING_MAX`] calls wait, at most [`CALLS_IN_FLIGHT_MAX`] are under way.
 //!
 //! Not here: which broker to ask (`pool`), whether to try again (whoever asks).
@@ -31,7 +32,7 @@ use quipu_protocol::{
     ApiKey, Chunk, ErrorCode, Request, RequestHeader, Response, Str, frame,
     messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{BrokerAddress, ClientError};
 
@@ -95,7 +96,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) response_bytes_max: usize,
-    /// Failures to connect since the last success, by which the next pause is chosen.
+    pub(crate) idle_max: Duration,
+    /// Connections that came to nothing since the last answer, by which the next pause is chosen.
     pub(crate) failures: Arc<AtomicU32>,
 }
 
@@ -103,16 +105,25 @@ pub(crate) struct Settings {
 pub(crate) struct Handle {
     address: BrokerAddress,
     calls: mpsc::Sender<Call>,
+    /// Nothing is ever sent: the task ends when it is dropped.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Handle {
     /// Starts a connection, after a pause.
     pub(crate) fn start<E: Env>(env: &E, settings: Settings, pause: Duration) -> Self {
         let (calls, waiting) = mpsc::channel(CALLS_WAITING_MAX);
+        let (alive, gone) = oneshot::channel();
         let address = settings.address.clone();
-        let task = run(env.clone(), settings, pause, waiting);
+        let work = run(env.clone(), settings, pause, waiting);
+        let task = async move {
+            tokio::select! { biased;
+                _ = gone => {}
+                () = work => {}
+            }
+        };
         drop(env.spawn(env.current_shard(), "client.connection", task));
-        Self { address, calls }
+        Self { address, calls, _alive: alive }
     }
 
     /// Whether its task has ended: calls would fail.
@@ -144,8 +155,10 @@ async fn run<E: Env>(env: E, settings: Settings, pause: Duration, mut calls: mps
     }
     let failure = match Box::pin(Link::establish(&env, &settings)).await {
         Ok(mut link) => {
-            settings.failures.store(0, Ordering::Relaxed);
             let failure = link.serve(&mut calls).await;
+            if !link.is_idle() && !link.has_answered {
+                settings.failures.fetch_add(1, Ordering::Relaxed);
+            }
             link.fail_all(&failure);
             failure
         }
@@ -209,6 +222,9 @@ struct Link<E: Env> {
     sent_bytes: u64,
     in_flight: VecDeque<InFlight>,
     unanswered: VecDeque<Unanswered>,
+    /// When something was last asked or answered.
+    busy_at: Instant,
+    has_answered: bool,
 }
 
 impl<E: Env> Link<E> {
@@ -251,6 +267,8 @@ impl<E: Env> Link<E> {
             sent_bytes: 0,
             in_flight: VecDeque::new(),
             unanswered: VecDeque::new(),
+            busy_at: env.clock().now(),
+            has_answered: false,
         }
     }
 
@@ -309,11 +327,12 @@ impl<E: Env> Link<E> {
     /// Sends calls and hands out replies until the connection ends, and says why it did.
     async fn serve(&mut self, calls: &mut mpsc::Receiver<Call>) -> ClientError {
         let mut alarm = Box::pin(self.env.clock().sleep_until(Instant::ZERO));
-        let mut alarm_is_set = false;
+        let mut alarm_at: Option<Instant> = None;
         loop {
-            if !alarm_is_set && let Some((deadline, _)) = self.first_deadline() {
-                alarm.as_mut().reset(deadline);
-                alarm_is_set = true;
+            let next = self.first_deadline().map_or(self.busy_at + self.settings.idle_max, |(deadline, _)| deadline);
+            if alarm_at.is_none_or(|at| next < at) {
+                alarm.as_mut().reset(next);
+                alarm_at = Some(next);
             }
             let may_send = self.in_flight.len() + self.unanswered.len() < CALLS_IN_FLIGHT_MAX;
             let step = tokio::select! { biased;
@@ -326,8 +345,8 @@ impl<E: Env> Link<E> {
                     }
                     None => return ClientError::Closed,
                 },
-                () = alarm.as_mut(), if alarm_is_set => {
-                    alarm_is_set = false;
+                () = alarm.as_mut() => {
+                    alarm_at = None;
                     self.check_deadlines()
                 }
             };
@@ -346,7 +365,8 @@ impl<E: Env> Link<E> {
             Err(error) => return reply.send(Err(error)),
         };
         let begins_at = self.queued_bytes;
-        let deadline = self.env.clock().now() + patience;
+        self.busy_at = self.env.clock().now();
+        let deadline = self.busy_at + patience;
         match self.encode(version, &request) {
             Err(error) => reply.send(Err(error)),
             Ok(_) if !has_reply => {
@@ -412,6 +432,9 @@ impl<E: Env> Link<E> {
                 return Err(self.malformed(format!("a reply to request {found:?} where {expected:?} was due")));
             }
             let Some(InFlight { api, version, reply, .. }) = self.in_flight.pop_front() else { return Ok(()) };
+            self.busy_at = self.env.clock().now();
+            self.has_answered = true;
+            self.settings.failures.store(0, Ordering::Relaxed);
             match frame::decode_response(frame, api, version) {
                 Ok((_, response)) => reply.send(Ok(Some(Answer { response, version }))),
                 Err(error) => {
@@ -451,12 +474,20 @@ impl<E: Env> Link<E> {
         waiting.into_iter().chain(leaving).min_by_key(|(deadline, _)| *deadline)
     }
 
-    /// The alarm rang: the first request is late, or was answered meanwhile and the alarm is set anew by `serve`.
+    /// The alarm rang: the first request is late, nothing was to be done for long, or neither is so any more and the alarm is set
+    /// anew by `serve`.
     fn check_deadlines(&self) -> Result<(), ClientError> {
+        let now = self.env.clock().now();
         match self.first_deadline() {
-            Some((deadline, api)) if deadline <= self.env.clock().now() => Err(self.late(api)),
+            Some((deadline, api)) if deadline <= now => Err(self.late(api)),
+            None if self.busy_at + self.settings.idle_max <= now => Err(self.disconnected(false)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.unanswered.is_empty()
     }
 
     /// Answers everything under way.

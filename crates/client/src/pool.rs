@@ -1,5 +1,5 @@
-//! The connections of one user: of the client itself, of a producer, of a consumer. One for each broker, made at the first call
-//! and made anew when it is gone.
+//! The connections of one user: of the client itself, of a producer, of a consumer. One for each broker, made at the first call,
+//! ended when it has nothing to do for long, and made anew when it is gone.
 //!
 //! A consumer's fetches wait at the broker for records, and replies come in order; so each consumer and each producer has
 //! connections of its own.
@@ -121,6 +121,7 @@ impl<E: Env> Pool<E> {
             connect_timeout: config.connect_timeout,
             request_timeout: config.request_timeout,
             response_bytes_max: config.response_bytes_max,
+            idle_max: config.connection_idle_max,
             failures: Arc::clone(&failures),
         };
         Slot { handle: Handle::start(&self.shared.env, settings, pause), failures }

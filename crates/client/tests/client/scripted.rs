@@ -1,7 +1,10 @@
 //! What no healthy broker does: the client against a broker that answers as a test tells it to, in the simulated world.
 
 use core::time::Duration;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use quipu_base::{ProducerEpoch, ProducerId, Sequence};
@@ -39,6 +42,13 @@ enum Answer {
 
 type Handler = Box<dyn FnMut(Request) -> Answer + Send>;
 
+/// The broker's connections.
+#[derive(Default)]
+struct Connections {
+    made: AtomicU32,
+    open: AtomicU32,
+}
+
 /// Runs `test` against a broker that answers by `handler`; ApiVersions and, where the handler leaves it, nothing else by itself.
 fn run<F>(
     handler: impl FnMut(Request) -> Answer + Send + 'static,
@@ -46,29 +56,49 @@ fn run<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    run_counting(handler, |client, _| test(client));
+}
+
+/// The same, for tests that look at the broker's connections.
+fn run_counting<F>(
+    handler: impl FnMut(Request) -> Answer + Send + 'static,
+    test: impl FnOnce(Client<SimEnv>, Arc<Connections>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let scenario = move |world: World| async move {
         let broker = world.node("broker", NodeConfig::default());
         let clients = world.node("clients", NodeConfig::default());
         let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(Box::new(handler)));
-        let _broker = broker.start(move |env| listen(env, handler));
+        let connections = Arc::new(Connections::default());
+        let counts = Arc::clone(&connections);
+        let _broker = broker.start(move |env| listen(env, handler, counts));
         let work = clients.start(|env| async move {
             let config = ClientConfig {
                 bootstrap: vec![BrokerAddress::new("broker", PORT)],
                 request_timeout: Duration::from_secs(2),
+                connection_idle_max: Duration::from_secs(20),
                 ..Default::default()
             };
-            test(Client::new(env, config).unwrap()).await;
+            test(Client::new(env, config).unwrap(), connections).await;
         });
         work.join().await.expect("nobody ends the clients");
     };
     drop(Sim::new(1, SimConfig::default()).run(scenario));
 }
 
-async fn listen(env: SimEnv, handler: Arc<Mutex<Handler>>) {
+async fn listen(env: SimEnv, handler: Arc<Mutex<Handler>>, connections: Arc<Connections>) {
     use quipu_env::Env as _;
     let mut listener = env.net().bind(format!("0.0.0.0:{PORT}").parse().unwrap()).await.unwrap();
     while let Ok((reader, writer, _)) = listener.accept().await {
-        drop(env.spawn(ShardId(0), "connection", serve(reader, writer, Arc::clone(&handler))));
+        let (handler, connections) = (Arc::clone(&handler), Arc::clone(&connections));
+        let served = async move {
+            connections.made.fetch_add(1, Ordering::Relaxed);
+            connections.open.fetch_add(1, Ordering::Relaxed);
+            serve(reader, writer, handler).await;
+            connections.open.fetch_sub(1, Ordering::Relaxed);
+        };
+        drop(env.spawn(ShardId(0), "connection", served));
     }
 }
 
@@ -314,6 +344,48 @@ fn without_acks_nothing_waits_for_a_broker_that_reads_no_more() {
             lost += u32::from(delivery.await.is_err_and(|error| error.written == Written::Unknown));
         }
         assert!((1..200).contains(&lost), "{lost} of 200 did not leave");
+    });
+}
+
+#[test]
+fn connections_without_use_end_and_are_made_anew() {
+    let (_, handler) = producing(vec![produced(ErrorCode::None, 0), produced(ErrorCode::None, 1)]);
+    run_counting(handler, |client, connections| async move {
+        let clock = client.env().clock();
+        let producer = client.producer(ProducerConfig::default()).unwrap();
+        let open = || connections.open.load(Ordering::Relaxed);
+        send(&producer, "a").await.unwrap();
+        clock.sleep(Duration::from_secs(10)).await;
+        assert_eq!(open(), 2, "one for metadata, one for the producer");
+        clock.sleep(Duration::from_secs(11)).await;
+        assert_eq!(open(), 0);
+        assert_eq!(send(&producer, "b").await.unwrap().offset, Some(Offset(1)));
+        assert_eq!(open(), 1);
+        producer.close().await;
+        drop((producer, client.clone()));
+        clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(open(), 0);
+    });
+}
+
+/// A broker that takes every connection and ends it at the first request is asked again and again, but not without pauses.
+#[test]
+fn connections_that_come_to_nothing_keep_pauses() {
+    let mut has_told = false;
+    let handler = move |request| match request {
+        Request::Metadata(_) if !core::mem::replace(&mut has_told, true) => metadata(3),
+        _ => Answer::Close,
+    };
+    run_counting(handler, |client, connections| async move {
+        let config = ProducerConfig { delivery_timeout: Duration::from_secs(30), ..Default::default() };
+        let producer = client.producer(config).unwrap();
+        let (mut consumer, _) = consumer(&client, ConsumerConfig::default());
+        let delivery = producer.send(ProducerRecord::new("knots", "a")).await.unwrap();
+        assert_eq!(consumer.poll(Duration::from_secs(30)).await, Ok(vec![]));
+        assert_eq!(delivery.await.unwrap_err().written, Written::No);
+        // Four users of connections, each with a pause of 0.8 to 1.2 s between two of them, but for the first few.
+        let made = connections.made.load(Ordering::Relaxed);
+        assert!((40..4 * 45).contains(&made), "{made} connections in 30 s");
     });
 }
 
