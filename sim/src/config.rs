@@ -12,6 +12,8 @@ use crate::{disk::DiskOptions, net::LinkSettings};
 pub struct SimConfig {
     /// The run fails when it takes longer than this, in virtual time.
     pub time_limit: Duration,
+    /// And when it has more events than this.
+    pub event_limit: u64,
     /// Whether to keep every event, not just their hash.
     pub keep_trace: bool,
     /// Between two nodes, unless set otherwise.
@@ -32,6 +34,7 @@ impl Default for SimConfig {
     fn default() -> Self {
         Self {
             time_limit: Duration::from_secs(3600),
+            event_limit: u64::MAX,
             keep_trace: false,
             link: LinkSettings::default(),
             disk_timing: DiskTiming::default(),

@@ -96,6 +96,8 @@ pub struct RunFailure {
     pub seed: u64,
     /// The panic's message.
     pub message: String,
+    /// What there was until then.
+    pub until_then: Box<Report<()>>,
 }
 
 impl fmt::Display for RunFailure {
@@ -143,15 +145,22 @@ impl Sim {
             panic!("a simulated process halts by unwinding: build with a profile that does not abort on panic");
         }
         let seed = self.seed;
+        let trace = Arc::new(Mutex::new(Trace::new(seed, &self.config)));
+        let kept = Arc::clone(&trace);
         let outcome = thread::scope(|scope| {
             let thread = thread::Builder::new().name(format!("seed {seed}")).stack_size(STACK_BYTES);
-            let thread = thread.spawn_scoped(scope, || self.run_here(scenario)).expect("the system gives a thread");
-            thread.join()
+            let thread = thread.spawn_scoped(scope, || self.run_here(trace, scenario));
+            thread.expect("the system gives a thread").join()
         });
-        outcome.map_err(|payload| RunFailure { seed, message: panic_message(payload.as_ref()) })
+        outcome.map_err(|payload| {
+            let mut trace = lock(&kept);
+            let virtual_time = Duration::from_nanos(trace.last_at);
+            let until_then = Box::new(trace.take_report((), virtual_time));
+            RunFailure { seed, message: panic_message(payload.as_ref()), until_then }
+        })
     }
 
-    fn run_here<F, S, T>(self, scenario: F) -> Report<T>
+    fn run_here<F, S, T>(self, trace: Arc<Mutex<Trace>>, scenario: F) -> Report<T>
     where
         F: FnOnce(World) -> S,
         S: Future<Output = T>,
@@ -159,7 +168,7 @@ impl Sim {
         let mut runtime = Runtime::with_seed_and_config(self.seed, madsim::Config::default());
         runtime.set_time_limit(self.config.time_limit);
         let handle = runtime.handle().clone();
-        let (seed, keep) = (self.seed, self.config.keep_trace);
+        let seed = self.seed;
         runtime.block_on(async move {
             let world = World(Arc::new(WorldShared {
                 seed,
@@ -167,7 +176,7 @@ impl Sim {
                 runtime: handle,
                 agenda: Mutex::default(),
                 net: Mutex::new(NetModel::new(seed, &self.config)),
-                trace: Mutex::new(Trace::new(seed, keep)),
+                trace,
                 nodes: Mutex::default(),
                 faults: Mutex::default(),
                 witness: Mutex::default(),
@@ -192,7 +201,7 @@ pub(crate) struct WorldShared {
     pub(crate) runtime: madsim::runtime::Handle,
     agenda: Mutex<Agenda>,
     net: Mutex<NetModel>,
-    trace: Mutex<Trace>,
+    trace: Arc<Mutex<Trace>>,
     nodes: Mutex<Vec<Arc<NodeShared>>>,
     pub(crate) faults: Mutex<Faults>,
     witness: Mutex<Option<Witness>>,
@@ -399,20 +408,7 @@ impl World {
     /// Sums up, then ends every process and lets madsim drop their tasks while it still can.
     async fn into_report<T>(self, value: T) -> Report<T> {
         let virtual_time = self.elapsed();
-        let report = self.with_trace(|trace| Report {
-            hash: trace.hash(),
-            event_count: trace.count,
-            virtual_time,
-            marks: core::mem::take(&mut trace.marks),
-            crash_points: core::mem::take(&mut trace.crash_points),
-            crash_points_passed: core::mem::take(&mut trace.crash_points_passed),
-            buggified: core::mem::take(&mut trace.buggified),
-            faults: core::mem::take(&mut trace.faults),
-            probe_events: core::mem::take(&mut trace.probe_events),
-            trace: trace.kept.take(),
-            happenings: trace.happenings.take(),
-            value,
-        });
+        let report = self.with_trace(|trace| trace.take_report(value, virtual_time));
         let nodes = core::mem::take(&mut *lock(&self.0.nodes));
         for node in nodes {
             Node::new(self.clone(), node).kill();

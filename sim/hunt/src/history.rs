@@ -94,6 +94,8 @@ pub enum What {
         from: i64,
         /// What came of that offset and later ones.
         records: Vec<Found>,
+        /// Where the consumer stands now, by its own word; -1 if it does not know.
+        stands: i64,
         /// As told; -1 if the answer may be older than the question, which the Rust client's consumers let happen.
         high_watermark: i64,
         /// As told.
@@ -280,6 +282,15 @@ impl History {
             What::Topics { ids } => format!("{} topics are there", ids.len()),
             What::Strange { checker, detail } => format!("{checker}: {detail}"),
         }
+    }
+}
+
+impl What {
+    /// A poll that was not answered yet.
+    #[must_use]
+    pub const fn poll(log: LogIndex, from: i64) -> Self {
+        let records = Vec::new();
+        Self::Poll { log, from, records, stands: -1, high_watermark: -1, last_stable: -1, log_start: -1 }
     }
 }
 

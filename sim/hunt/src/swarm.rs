@@ -1,10 +1,11 @@
 //! From a seed to a plan. Each seed first draws what kind of world it is (which faults, which sizes, which workload), then the
-//! world: so rare combinations come up often somewhere.
+//! world: so rare combinations come up often somewhere. Half of the worlds are [`aims`]: one situation, made likely.
 //!
 //! Invariant: what may be lost follows from the faults that were drawn, and is written into the plan.
 //!
 //! Not here: what a plan means. A change here changes what seeds mean, never what plans mean.
 
+mod aims;
 mod clients;
 
 use std::collections::BTreeMap;
@@ -46,28 +47,50 @@ fn one_in(rng: &mut Rng, count: u32) -> bool {
 /// The plan of a seed.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
+    if one_in(&mut stream(seed, "kind"), 2) {
+        return aimed(seed);
+    }
     let shape = Shape::draw(&mut stream(seed, "shape"));
     let config = config(&mut stream(seed, "config"), &shape);
     let mut workload = workload(&mut stream(seed, "workload"), &shape, &config);
     clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = faults(&mut stream(seed, "faults"), &shape, &workload);
+    Plan { format: FORMAT, seed, config, budget: budget(&faults), workload, faults }
+}
+
+fn aimed(seed: u64) -> Plan {
+    let aims::Aimed { config, mut workload, faults } = aims::draw(&mut stream(seed, "aim"));
+    let mut rng = stream(seed, "clients");
+    if one_in(&mut rng, 2) {
+        clients::draw(&mut rng, &mut workload);
+    }
+    Plan { format: FORMAT, seed, config, budget: budget(&faults), workload, faults }
+}
+
+fn budget(faults: &[TimedFault]) -> Budget {
     let loss = faults.iter().map(|timed| loss(&timed.fault)).max().unwrap_or(Loss::None);
-    let budget = Budget { loss, ..Budget::default() };
-    Plan { format: FORMAT, seed, config, budget, workload, faults }
+    // A group of the write-ahead log that nothing proves synced, and that can't be read at the next start, counts as torn.
+    let is_unread = faults.iter().map(|timed| failing_reads(&timed.fault)).sum::<u64>() >= READS_OF_A_PAGE;
+    Budget { loss: if is_unread { Loss::Silent } else { loss }, ..Budget::default() }
+}
+
+/// How many reads of the write-ahead log a fault may make fail.
+fn failing_reads(fault: &Fault) -> u64 {
+    match fault {
+        Fault::ReadFails { below, times, .. } if !below.split('/').any(|name| name == "seg") => *times,
+        _ => 0,
+    }
 }
 
 fn is_in_wal(below: &str) -> bool {
     below.split('/').any(|name| name == "wal")
 }
 
+/// How often the log asks for a page at a start before it counts as unreadable.
+const READS_OF_A_PAGE: u64 = 5;
+
 /// What may be lost by a fault.
 fn loss(fault: &Fault) -> Loss {
-    if let Fault::ReadFails { below, .. } = fault
-        && !below.split('/').any(|name| name == "seg")
-    {
-        // A group of the write-ahead log that nothing proves synced, and that can't be read at the next start, counts as torn.
-        return Loss::Silent;
-    }
     if let Fault::BitRot { below, .. } = fault
         && is_in_wal(below)
     {

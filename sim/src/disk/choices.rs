@@ -98,27 +98,39 @@ impl Choices for KeepAll {
 }
 
 /// Chance, with a mood: fair coins alone would practically never keep, or lose, the whole of a large write, so each instance
-/// first draws how likely data and names are to survive.
+/// first draws how likely data and names are to survive, and how many sectors share their fate: of two writes under way one may
+/// be there whole, and the other not at all.
 #[derive(Debug)]
 pub struct RandomChoices {
     rng: Rng,
     newest_percent: u64,
     oldest_percent: u64,
     names_percent: u64,
+    /// Sectors that share one draw.
+    run: u64,
+    /// How many still share it.
+    left: u64,
+    draw: u64,
 }
 
 impl RandomChoices {
     /// Draws the mood from `rng`, and later every choice.
     #[must_use]
     pub fn new(mut rng: Rng) -> Self {
-        const MOODS: [(u64, u64); 6] = [(0, 100), (100, 0), (0, 0), (90, 5), (5, 90), (50, 50)];
+        const MOODS: [(u64, u64); 8] = [(0, 100), (100, 0), (0, 0), (90, 5), (5, 90), (50, 50), (50, 50), (25, 75)];
         let (newest_percent, oldest_percent) = MOODS[rng.random_range(0..MOODS.len())];
         let names_percent = [0, 10, 50, 90, 100][rng.random_range(0..5)];
-        Self { rng, newest_percent, oldest_percent, names_percent }
+        let run = [1, 1, 8, 16][rng.random_range(0..4)];
+        Self { rng, newest_percent, oldest_percent, names_percent, run, left: 0, draw: 0 }
     }
 
     fn skewed(&mut self, count: u64) -> u64 {
-        let draw = self.rng.random_range(0..100);
+        if self.left == 0 {
+            self.draw = self.rng.random_range(0..100);
+            self.left = self.run;
+        }
+        self.left -= 1;
+        let draw = self.draw;
         if draw < self.newest_percent {
             count - 1
         } else if draw < self.newest_percent + self.oldest_percent {

@@ -5,11 +5,12 @@
 
 mod happening;
 
+use core::time::Duration;
 use std::{collections::BTreeMap, fmt};
 
 pub use happening::{Happening, MessageKind};
 
-use crate::{fault::FaultCount, seed::RunHash};
+use crate::{config::SimConfig, fault::FaultCount, seed::RunHash, world::Report};
 
 /// The node number of what no node does.
 pub(crate) const NOWHERE: u64 = u64::MAX;
@@ -53,6 +54,10 @@ pub struct ProbeEvent {
 pub(crate) struct Trace {
     hash: RunHash,
     pub(crate) count: u64,
+    /// When the last event was.
+    pub(crate) last_at: u64,
+    /// More events than this are no run.
+    limit: u64,
     pub(crate) kept: Option<Vec<TraceEvent>>,
     /// As `kept`, for people.
     pub(crate) happenings: Option<Vec<Happening>>,
@@ -69,10 +74,13 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    pub(crate) fn new(seed: u64, keep: bool) -> Self {
+    pub(crate) fn new(seed: u64, config: &SimConfig) -> Self {
+        let keep = config.keep_trace;
         Self {
             hash: RunHash::new(seed),
             count: 0,
+            last_at: 0,
+            limit: config.event_limit,
             kept: keep.then(Vec::new),
             happenings: keep.then(Vec::new),
             probe_events: Vec::new(),
@@ -103,12 +111,33 @@ impl Trace {
         self.hash.bytes(event.what.as_bytes());
         self.hash.word(event.detail);
         self.count += 1;
+        self.last_at = event.at;
+        // Once: what is dropped while it ends has events as well.
+        assert!(self.count - 1 != self.limit, "the run has more than {} events", self.limit);
         if let Some(kept) = &mut self.kept {
             kept.push(event);
         }
     }
 
-    pub(crate) const fn hash(&self) -> u64 {
+    /// All that there is.
+    pub(crate) fn take_report<T>(&mut self, value: T, virtual_time: Duration) -> Report<T> {
+        Report {
+            hash: self.hash(),
+            event_count: self.count,
+            virtual_time,
+            marks: core::mem::take(&mut self.marks),
+            crash_points: core::mem::take(&mut self.crash_points),
+            crash_points_passed: core::mem::take(&mut self.crash_points_passed),
+            buggified: core::mem::take(&mut self.buggified),
+            faults: core::mem::take(&mut self.faults),
+            probe_events: core::mem::take(&mut self.probe_events),
+            trace: self.kept.take(),
+            happenings: self.happenings.take(),
+            value,
+        }
+    }
+
+    const fn hash(&self) -> u64 {
         self.hash.value()
     }
 }

@@ -9,8 +9,18 @@ use crate::history::{Found, LogIndex, What};
 pub(super) fn within(facts: &Facts<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
-        let (What::Poll { log, records, .. } | What::Audit { log, records, .. }) = &op.what else { continue };
-        let wrong = records.windows(2).find(|pair| pair[1].offset != pair[0].offset + 1);
+        let (log, records) = match &op.what {
+            What::Poll { log, records, .. } | What::Audit { log, records, .. } => (log, records),
+            _ => continue,
+        };
+        // What such a poll gives came in several answers, and between them a log may have been shortened.
+        let is_of_several = matches!(&op.what, What::Poll { high_watermark: ..0, .. });
+        let deletable = if is_of_several { facts.deletable_below(*log) } else { 0 };
+        let is_wrong = |pair: &&[Found]| {
+            let (due, at) = (pair[0].offset + 1, pair[1].offset);
+            strays(due, at, deletable).is_some()
+        };
+        let wrong = records.windows(2).find(is_wrong);
         let Some([left, right]) = wrong else { continue };
         let checker = if right.offset <= left.offset { "int-nonmonotonic-poll" } else { "int-poll-skip" };
         let message = format!("{}: {} follows {}", facts.history.name(*log), right.offset, left.offset);
@@ -19,31 +29,27 @@ pub(super) fn within(facts: &Facts<'_>) -> Vec<Violation> {
     violations
 }
 
-/// Polls that begin elsewhere than where the last one ended.
+/// Polls that begin elsewhere than where the last one ended, and consumers that go elsewhere by themselves.
 pub(super) fn between(facts: &Facts<'_>) -> Vec<Violation> {
-    /// Where a consumer stands, and which operation left it there.
-    type Stands = (i64, Option<usize>);
     let mut standing: BTreeMap<(u32, LogIndex), Stands> = BTreeMap::new();
     let mut violations = Vec::new();
-    for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
+    for (index, op) in facts.history.ops.iter().enumerate() {
         match &op.what {
             What::Seek { log, to } => {
-                standing.insert((op.client, *log), (*to, Some(index)));
+                // Where one leads that was not answered is told by the first record behind it.
+                let to = op.is_ok().then_some(*to);
+                standing.insert((op.client, *log), Stands { due: to, op: Some(index) });
             }
-            What::Poll { log, records, .. } => {
-                let stands = standing.entry((op.client, *log)).or_insert((0, None));
-                let (Some(first), Some(last)) = (records.first(), records.last()) else { continue };
-                if let Some(checker) = judge(facts, *log, stands.0, *first) {
-                    let message = format!(
-                        "{}: a poll begins at {}, where {} was due",
-                        facts.history.name(*log),
-                        first.offset,
-                        stands.0
-                    );
-                    let ops: Vec<usize> = stands.1.into_iter().chain([index]).collect();
-                    violations.push(Violation::of(checker, *log, &ops, message));
+            What::Poll { log, records, stands: after, .. } if op.is_ok() => {
+                let stands = standing.entry((op.client, *log)).or_insert(Stands { due: Some(0), op: None });
+                if let (Some(first), Some(last)) = (records.first(), records.last()) {
+                    violations.extend(stands.judge(facts, *log, index, ("a poll begins", first.offset)));
+                    *stands = Stands { due: Some(last.offset + 1), op: Some(index) };
                 }
-                *stands = (last.offset + 1, Some(index));
+                if *after >= 0 && stands.due.is_some() {
+                    violations.extend(stands.judge(facts, *log, index, ("a consumer stands", *after)));
+                    *stands = Stands { due: Some(*after), op: Some(index) };
+                }
             }
             _ => {}
         }
@@ -51,11 +57,38 @@ pub(super) fn between(facts: &Facts<'_>) -> Vec<Violation> {
     violations
 }
 
-fn judge(facts: &Facts<'_>, log: LogIndex, due: i64, first: Found) -> Option<&'static str> {
-    if first.offset < due {
-        return Some("nonmonotonic-poll");
+/// Elsewhere than where a consumer has to be.
+enum Stray {
+    Back,
+    Ahead,
+}
+
+/// A consumer has to be at what is due, or, if that may have been deleted, at most where the log may start now.
+const fn strays(due: i64, at: i64, deletable_below: i64) -> Option<Stray> {
+    if at < due {
+        return Some(Stray::Back);
     }
-    (first.offset > due && due >= facts.deletable_below(log)).then_some("poll-skip")
+    if at > due && (due >= deletable_below || at > deletable_below) { Some(Stray::Ahead) } else { None }
+}
+
+/// Where a consumer stands, if that is known, and which operation left it there.
+struct Stands {
+    due: Option<i64>,
+    op: Option<usize>,
+}
+
+impl Stands {
+    /// What is wrong with a consumer that is at `at`.
+    fn judge(&self, facts: &Facts<'_>, log: LogIndex, op: usize, (what, at): (&str, i64)) -> Option<Violation> {
+        let due = self.due?;
+        let checker = match strays(due, at, facts.deletable_below(log))? {
+            Stray::Back => "nonmonotonic-poll",
+            Stray::Ahead => "poll-skip",
+        };
+        let message = format!("{}: {what} at {at}, where {due} was due", facts.history.name(log));
+        let ops: Vec<usize> = self.op.into_iter().chain([op]).collect();
+        Some(Violation::of(checker, log, &ops, message))
+    }
 }
 
 /// Records that no consumer may have yet, and bounds that contradict each other.

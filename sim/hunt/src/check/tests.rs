@@ -78,6 +78,7 @@ fn poll(from: i64, records: &[Found], high_watermark: i64) -> What {
         log: LogIndex(0),
         from,
         records: records.to_vec(),
+        stands: records.last().map_or(from, |last| last.offset + 1),
         high_watermark,
         last_stable: high_watermark,
         log_start: 0,
@@ -218,8 +219,10 @@ fn reads_of_what_is_not_committed() {
 #[test]
 fn bounds_that_contradict_each_other() {
     let mut story = Story::new();
-    let what =
-        What::Poll { log: LogIndex(0), from: 0, records: Vec::new(), high_watermark: 1, last_stable: 1, log_start: 2 };
+    let mut what = poll(0, &[], 1);
+    if let What::Poll { log_start, .. } = &mut what {
+        *log_start = 2;
+    }
     story.then(2, Outcome::Ok, what);
     story.expect(&["bounds"]);
 }
@@ -246,6 +249,61 @@ fn polls_that_go_back() {
     let mut within = Story::new();
     within.send(1, 0, 3, 0).poll(2, 0, &[whole(1, 3)[0], whole(1, 3)[1], whole(1, 3)[1]], 3);
     within.expect(&["int-nonmonotonic-poll"]);
+}
+
+/// A consumer polls one record of three, and says that it stands at `to`.
+fn jump(to: i64, deleted_below: Option<i64>) -> Vec<String> {
+    let mut story = Story::new();
+    story.send(1, 0, 3, 0);
+    if let Some(low) = deleted_below {
+        story.then(3, Outcome::Ok, What::DeleteRecords { log: LogIndex(0), to: low, low_watermark: Some(low) });
+    }
+    let mut what = poll(0, &whole(1, 1), 3);
+    if let What::Poll { stands, high_watermark, .. } = &mut what {
+        // Fetched before the deletion.
+        (*stands, *high_watermark) = (to, -1);
+    }
+    story.then(2, Outcome::Ok, what);
+    story.flagged(Loss::None)
+}
+
+#[test]
+fn consumers_that_stand_elsewhere_than_behind_what_they_polled() {
+    assert_eq!(jump(1, None), CLEAN);
+    assert_eq!(jump(2, None), ["poll-skip"], "nothing was deleted");
+    assert_eq!(jump(0, None), ["nonmonotonic-poll"]);
+    assert_eq!(jump(0, Some(2)), ["nonmonotonic-poll"]);
+}
+
+#[test]
+fn consumers_may_jump_over_what_was_deleted() {
+    assert_eq!(jump(2, Some(2)), CLEAN);
+    assert_eq!(jump(3, Some(2)), ["poll-skip"], "over more than was deleted");
+    assert_eq!(jump(2, Some(1)), ["poll-skip"], "what is due is still there");
+}
+
+#[test]
+fn a_poll_of_several_answers_may_have_a_gap_where_records_were_deleted() {
+    let gap = |high_watermark| {
+        let mut story = Story::new();
+        story.send(1, 0, 3, 0);
+        story.then(3, Outcome::Ok, What::DeleteRecords { log: LogIndex(0), to: 2, low_watermark: None });
+        story.poll(2, 0, &[whole(1, 3)[0], whole(1, 3)[2]], high_watermark);
+        story.flagged(Loss::None)
+    };
+    assert_eq!(gap(-1), CLEAN);
+    assert_eq!(gap(3), ["int-poll-skip"], "one answer has no gap");
+}
+
+#[test]
+fn a_jump_counts_for_the_next_poll() {
+    let mut story = Story::new();
+    story.send(1, 0, 3, 0).poll(2, 0, &whole(1, 1), 3);
+    story.then(3, Outcome::Ok, What::DeleteRecords { log: LogIndex(0), to: 2, low_watermark: Some(2) });
+    story.poll(2, 2, &[], 3).poll(2, 2, &whole(1, 3)[2..], 3);
+    story.expect(CLEAN);
+    story.poll(2, 2, &whole(1, 3)[2..], 3);
+    story.expect(&["nonmonotonic-poll"]);
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub(super) struct Arguments {
     /// Routine as well.
     #[arg(long)]
     all: bool,
+    /// End a run that does not end by itself after so many events, and show those.
+    #[arg(long, value_name = "N", default_value_t = 5_000_000)]
+    events: u64,
 }
 
 /// Nanoseconds, from seconds with a fraction.
@@ -64,13 +67,10 @@ fn seconds(text: &str) -> Result<u64, String> {
 pub(super) fn run(arguments: &Arguments) -> Done {
     let plan = arguments.source.read()?;
     let mut options = arguments.source.bugs.options();
-    options.keep_trace = true;
+    (options.keep_trace, options.event_limit) = (true, Some(arguments.events));
     let outcome = quipu_hunt::run(&plan, &options);
     let timeline = Timeline::new(&plan, &outcome);
     let filter = filter(arguments, &timeline)?;
-    if outcome.happenings.is_none() {
-        eprintln!("the run ended in a panic: no trace is left of it");
-    }
     if let Some(file) = &arguments.html {
         write(file, &page::html(&timeline, &heading(&plan, arguments, &outcome)))?;
         println!("{}: {} events in {} lanes", file.display(), timeline.events.len(), timeline.lanes.len());

@@ -29,7 +29,8 @@ pub use self::{
     server::End,
 };
 use crate::{
-    check::{self, Violation},
+    check,
+    history::Recorder,
     plan::{BROKER, Config, DATA_DIR, Plan},
     workload::PORT,
 };
@@ -44,6 +45,8 @@ pub struct Options {
     pub planted: BTreeSet<&'static str>,
     /// Whether to keep every event.
     pub keep_trace: bool,
+    /// A run with more events than this fails.
+    pub event_limit: Option<u64>,
 }
 
 impl Options {
@@ -51,7 +54,7 @@ impl Options {
     #[must_use]
     pub fn with_planted(names: &[String]) -> Self {
         let planted = names.iter().map(|name| -> &'static str { Box::leak(name.clone().into_boxed_str()) }).collect();
-        Self { planted, keep_trace: false }
+        Self { planted, ..Self::default() }
     }
 }
 
@@ -61,6 +64,7 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
     let plan = Arc::new(plan.clone());
     let config = SimConfig {
         time_limit: TIME_LIMIT,
+        event_limit: options.event_limit.unwrap_or(u64::MAX),
         keep_trace: options.keep_trace,
         link: LinkSettings { latency: latency(&plan.config) },
         disk_timing: DiskTiming { sync: Duration::from_micros(plan.config.sync_us), ..DiskTiming::default() },
@@ -70,8 +74,9 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
         ..SimConfig::default()
     };
     let begun = crate::panics::listen();
+    let recorder = Recorder::default();
     let played = Sim::new(plan.seed, config).try_run(|world| {
-        let stage = Stage::new(&world, &plan);
+        let stage = Stage::new(&world, &plan, recorder.clone());
         async move { stage.play().await }
     });
     match played {
@@ -83,7 +88,7 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
         }
         Err(failure) => {
             let place = begun.first().unwrap_or(failure.message);
-            Outcome::panicked(plan.seed, Violation::new("panic", place))
+            Outcome::panicked(*failure.until_then, recorder.take(), &place)
         }
     }
 }

@@ -80,28 +80,13 @@ impl Outcome {
         }
     }
 
-    /// A run that ended in a panic leaves nothing else. Its hash is made from what it said.
-    pub(super) fn panicked(seed: u64, violation: Violation) -> Self {
-        let words = violation
-            .message
-            .bytes()
-            .fold(seed, |hash, byte| (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25));
-        Self {
-            violations: vec![violation],
-            hash: words,
-            event_count: 0,
-            virtual_time: Duration::ZERO,
-            history: History::default(),
-            tally: Tally::default(),
-            marks: BTreeMap::new(),
-            crash_points: BTreeMap::new(),
-            crash_points_passed: BTreeMap::new(),
-            buggified: BTreeMap::new(),
-            faults: BTreeMap::new(),
-            probe_events: Vec::new(),
-            trace: None,
-            happenings: None,
-        }
+    /// Of a run that ended in a panic: what there was until then. What the panic said is part of its hash.
+    pub(super) fn panicked(report: Report<()>, history: History, said: &str) -> Self {
+        let at = u64::try_from(report.virtual_time.as_nanos()).unwrap_or(u64::MAX);
+        let violation = Violation::new("panic", said).seen_at(at);
+        let add = |hash: u64, byte: u8| (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25);
+        let hash = said.bytes().fold(report.hash, add);
+        Self { hash, ..Self::new(report, history, vec![violation], Tally::default()) }
     }
 
     /// The first violation's checker; none if all is well.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     check::Violation,
-    history::{History, What},
+    history::{History, Recorder, What},
     inside::{self, Findings},
     plan::{DATA_DIR, Loss, Plan, operation::Operation},
     workload::{self, Scene},
@@ -73,7 +73,7 @@ pub(super) struct Stage {
 struct Late;
 
 impl Stage {
-    pub(super) fn new(world: &World, plan: &Arc<Plan>) -> Self {
+    pub(super) fn new(world: &World, plan: &Arc<Plan>, recorder: Recorder) -> Self {
         let server = Server::new(world, plan);
         let client = |client: &crate::plan::Client| world.node(&client.name, NodeConfig::default());
         let state = State {
@@ -92,7 +92,7 @@ impl Stage {
             inside,
             plan: Arc::clone(plan),
             world: world.clone(),
-            scene: Scene::new(world, plan),
+            scene: Scene::new(world, plan, recorder),
             server,
             auditor: world.node("auditor", NodeConfig::default()),
             clients: plan.workload.clients.iter().map(client).collect(),
@@ -328,14 +328,14 @@ impl Stage {
     fn judge(&self, end: &End) -> Option<(&'static str, String)> {
         let state = self.state();
         let disk = state.begun.iter().any(|kind| HURTS_DISK.contains(kind));
+        // A start must be able to open files; all else goes on, or waits, without.
         let files = disk || state.begun.contains("few-descriptors");
         let is_excused = match end {
             End::Stopped => state.is_stopping,
             End::StoppedBadly(_) => disk,
             End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
-            // A directory is opened to be synced.
-            End::Down(Down::Halted { why: Fatal::WalSync, .. }) => files,
+            End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
             End::Down(_) => false,
         };
         (!is_excused).then(|| ("end", format!("the broker ended by itself: {end}")))

@@ -102,8 +102,7 @@ async fn ask(client: &mut Client, known: &Known) -> Vec<Asked> {
     for partition in 0..known.partitions {
         let log = client.log(known, partition);
         let from = *client.positions.entry(log).or_insert(0);
-        let what = What::Poll { log, from, records: Vec::new(), high_watermark: -1, last_stable: -1, log_start: -1 };
-        let op = client.scene.recorder.invoke(client.number, now, what);
+        let op = client.scene.recorder.invoke(client.number, now, What::poll(log, from));
         all.push(Asked { partition, log, from, op });
     }
     all
@@ -164,8 +163,8 @@ fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &Par
     let end = found.last().map_or(asked.from, |last| last.offset + 1);
     client.positions.insert(asked.log, end);
     client.scene.recorder.complete(asked.op, client.scene.now(), Outcome::Ok, |what| {
-        if let What::Poll { records, high_watermark, last_stable, log_start, .. } = what {
-            *records = found;
+        if let What::Poll { records, stands, high_watermark, last_stable, log_start, .. } = what {
+            (*records, *stands) = (found, end);
             (*high_watermark, *last_stable, *log_start) =
                 (data.high_watermark, data.last_stable_offset, data.log_start_offset);
         }

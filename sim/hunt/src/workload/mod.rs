@@ -66,11 +66,11 @@ pub struct Scene {
 impl Scene {
     /// Before anything was asked.
     #[must_use]
-    pub fn new(world: &World, plan: &Arc<Plan>) -> Self {
+    pub fn new(world: &World, plan: &Arc<Plan>, recorder: Recorder) -> Self {
         Self {
             plan: Arc::clone(plan),
             world: world.clone(),
-            recorder: Recorder::default(),
+            recorder,
             over: Arc::default(),
             done: Arc::default(),
             codes: Arc::default(),
