@@ -27,7 +27,8 @@ use quipu_protocol::{
 };
 
 use super::{
-    Assigned, Consumer, ConsumerError, Event, Isolation,
+    Consumer, ConsumerError, Event, Isolation,
+    assigned::Assigned,
     fetched::batches,
     position::{Generation, Need},
 };
@@ -48,6 +49,9 @@ pub(super) struct About {
     /// Where a fetch begins.
     offset: Offset,
 }
+
+/// A partition that is to be fetched.
+type Wanted = (About, TopicId, FetchPartition);
 
 /// Of the two fetches to a broker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -94,7 +98,7 @@ impl<E: Env> Consumer<E> {
     /// Asks everything that can be asked now.
     pub(super) fn ask(&mut self, now: Instant) {
         self.refresh(now);
-        let mut fetches: BTreeMap<(BrokerId, Lane), Vec<(About, TopicId, FetchPartition)>> = BTreeMap::new();
+        let mut fetches: BTreeMap<(BrokerId, Lane), Vec<Wanted>> = BTreeMap::new();
         let mut others = Vec::new();
         for (partition, assigned) in &mut self.partitions {
             let Some((leader, leader_epoch)) = assigned.cursor.leader() else { continue };
@@ -146,7 +150,7 @@ impl<E: Env> Consumer<E> {
         }
     }
 
-    fn fetch(&mut self, broker: BrokerId, lane: Lane, mut wanted: Vec<(About, TopicId, FetchPartition)>) {
+    fn fetch(&mut self, broker: BrokerId, lane: Lane, mut wanted: Vec<Wanted>) {
         // The first partition of a fetch is served first: they take turns.
         let first = self.turn % wanted.len().max(1);
         wanted.rotate_left(first);
@@ -227,6 +231,11 @@ impl<E: Env> Consumer<E> {
                 self.is_refreshing = false;
                 self.is_changed = true;
                 self.refresh_after = now + self.client.shared().backoff().pause(1, &mut self.rng);
+            }
+            Event::Decoded(partition, number, decoded) => {
+                if let Some(assigned) = self.partitions.get_mut(&partition) {
+                    assigned.handle_decoded(number, decoded);
+                }
             }
             Event::Answer(number, outcome) => match (self.asked.remove(&number), outcome) {
                 (None, _) => {}
@@ -348,11 +357,7 @@ impl<E: Env> Consumer<E> {
         };
         let (found, bad) = batches(bytes, about.offset, aborted, rules);
         assigned.found_nothing = found.is_empty().then_some(about.generation);
-        for one in found {
-            assigned.cursor.handle_fetched(one.next_offset, one.epoch);
-            assigned.buffered_bytes += one.bytes;
-            assigned.buffer.push_back(one);
-        }
+        found.into_iter().for_each(|one| assigned.push(one));
         if let Some(bad) = bad {
             let (partition, cause) = (about.partition.clone(), bad.error.to_string());
             assigned.stop(ConsumerError::Corrupt { partition, position: bad.at, cause });
@@ -396,17 +401,6 @@ impl<E: Env> Consumer<E> {
         } else {
             assigned.stop(ConsumerError::Client { partition: Some(about.partition.clone()), cause: error });
         }
-    }
-}
-
-impl Assigned {
-    fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && self.records.is_empty()
-    }
-
-    /// Whether more is to be fetched.
-    fn has_room(&self, prefetch_bytes: usize) -> bool {
-        self.is_empty() || !self.is_paused && self.buffered_bytes < prefetch_bytes
     }
 }
 

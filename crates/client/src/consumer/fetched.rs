@@ -2,20 +2,27 @@
 //!
 //! Invariant: batches are given in order; one that is skipped still moves the position.
 //!
-//! Not here: positions (`position`), the fetch itself (`mod`).
+//! Not here: positions (`position`), what is decoded where (`assigned`), the fetch itself (`ask`).
 
+use core::time::Duration;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use quipu_base::{LeaderEpoch, Offset, PartitionIndex, ProducerId};
+use quipu_base::{LeaderEpoch, Offset, ProducerId, limits::DECOMPRESSED_INLINE_BYTES_MAX};
 use quipu_protocol::messages::fetch::AbortedTransaction;
-use quipu_records::{Batch, BatchError, Batches, Record};
+use quipu_records::{Batch, BatchError, Batches, Codec, DecompressError, Record};
 
 use super::record::ConsumerRecord;
-use crate::Header;
+use crate::{Header, TopicPartition};
+
+/// A compressed batch larger than this is decompressed elsewhere, as is one that then has more than
+/// [`DECOMPRESSED_INLINE_BYTES_MAX`]: whoever polls has other work to do, and so has their thread.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
+/// What a byte of a compressed batch is thought to cost.
+const BYTE_NANOS: u64 = 4;
 
 /// The type of a control record that ends an aborted transaction, in its key behind a version.
 const ABORT: [u8; 2] = [0, 0];
@@ -27,6 +34,15 @@ pub(crate) struct Fetched {
     pub(crate) next_offset: Offset,
     pub(crate) epoch: LeaderEpoch,
     pub(crate) bytes: usize,
+    is_heavy: bool,
+}
+
+/// The records of a batch.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) records: Result<VecDeque<ConsumerRecord>, BatchError>,
+    pub(crate) next_offset: Offset,
+    pub(crate) epoch: LeaderEpoch,
 }
 
 /// A batch that can't be read.
@@ -71,11 +87,16 @@ pub(crate) fn batches(
         };
         if next_offset > next {
             let bytes = batch.bytes().len();
-            found.push(Fetched { batch: (!is_hidden).then_some(batch), next_offset, epoch, bytes });
+            let is_heavy = !is_hidden && is_compressed(&batch) && bytes > INLINE_BYTES_MAX;
+            found.push(Fetched { batch: (!is_hidden).then_some(batch), next_offset, epoch, bytes, is_heavy });
             next = next_offset;
         }
     }
     (found, None)
+}
+
+fn is_compressed(batch: &Batch) -> bool {
+    batch.header().codec() != Ok(Codec::None)
 }
 
 /// Tells batches of aborted transactions from others, in order of offset.
@@ -112,12 +133,36 @@ impl Filter {
 }
 
 impl Fetched {
-    /// Its records from `position` on.
-    pub(crate) fn records(
+    /// Whether it takes so long to decode that it is better done elsewhere.
+    pub(crate) const fn is_heavy(&self) -> bool {
+        self.is_heavy
+    }
+
+    /// How long decoding takes, more or less.
+    pub(crate) fn cost(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.bytes).unwrap_or(u64::MAX).saturating_mul(BYTE_NANOS))
+    }
+
+    /// Its records; none if it turns out heavy.
+    pub(crate) fn decode_at_once(&mut self, partition: &TopicPartition, rules: Rules) -> Option<Decoded> {
+        if self.is_heavy {
+            return None;
+        }
+        let bytes_max = rules.decompressed_bytes_max.min(DECOMPRESSED_INLINE_BYTES_MAX);
+        let decoded = self.decode(partition, Rules { decompressed_bytes_max: bytes_max, ..rules });
+        let is_larger = matches!(decoded.records, Err(BatchError::Decompress(DecompressError::TooLarge { .. })));
+        self.is_heavy = is_larger && bytes_max < rules.decompressed_bytes_max;
+        (!self.is_heavy).then_some(decoded)
+    }
+
+    /// Its records.
+    pub(crate) fn decode(&self, partition: &TopicPartition, rules: Rules) -> Decoded {
+        Decoded { records: self.records(partition, rules), next_offset: self.next_offset, epoch: self.epoch }
+    }
+
+    fn records(
         &self,
-        topic: &Arc<str>,
-        partition: PartitionIndex,
-        position: Offset,
+        TopicPartition { topic, partition }: &TopicPartition,
         rules: Rules,
     ) -> Result<VecDeque<ConsumerRecord>, BatchError> {
         let Some(batch) = &self.batch else { return Ok(VecDeque::new()) };
@@ -127,9 +172,6 @@ impl Fetched {
         let mut out = VecDeque::with_capacity(capacity);
         for record in &records {
             let record = record?;
-            if record.offset < position {
-                continue;
-            }
             let share = |part: &[u8]| records.share(part);
             let headers = record
                 .headers()
@@ -137,7 +179,7 @@ impl Fetched {
                 .collect();
             out.push_back(ConsumerRecord {
                 topic: Arc::clone(topic),
-                partition,
+                partition: *partition,
                 offset: record.offset,
                 leader_epoch: Some(header.leader_epoch).filter(|epoch| *epoch != LeaderEpoch::NONE),
                 timestamp: record.timestamp,
@@ -153,8 +195,9 @@ impl Fetched {
 
 #[cfg(test)]
 mod tests {
-    use quipu_base::{ProducerEpoch, Sequence, Timestamp};
+    use quipu_base::{PartitionIndex, ProducerEpoch, Sequence, Timestamp};
     use quipu_records::{BatchBuilder, NewRecord};
+    use rand::{RngExt, SeedableRng};
 
     use super::*;
 
@@ -181,8 +224,9 @@ mod tests {
         builder.build().unwrap().into_bytes()
     }
 
-    fn seen(found: &[Fetched], from: i64) -> Vec<(i64, String)> {
-        let records = |one: &Fetched| one.records(&"knots".into(), PartitionIndex(0), Offset(from), RULES).unwrap();
+    fn seen(found: &[Fetched]) -> Vec<(i64, String)> {
+        let own = TopicPartition::new("knots", PartitionIndex(0));
+        let records = |one: &Fetched| one.decode(&own, RULES).records.unwrap();
         let own =
             |record: ConsumerRecord| (record.offset.0, String::from_utf8(record.value.unwrap().to_vec()).unwrap());
         found.iter().flat_map(records).map(own).collect()
@@ -193,13 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn records_before_the_position_are_left_out() {
+    fn records_come_as_they_were_sent() {
         let bytes = [batch(10, -1, false, None, &["a", "b", "c"]), batch(13, -1, false, None, &["d"])].concat();
         let (found, bad) = batches(bytes.into(), Offset(11), None, RULES);
         assert!(bad.is_none());
-        assert_eq!(seen(&found, 11), [(11, "b".into()), (12, "c".into()), (13, "d".into())]);
+        let expected = [(10, "a".into()), (11, "b".into()), (12, "c".into()), (13, "d".into())];
+        assert_eq!(seen(&found), expected);
         assert_eq!((found[1].next_offset, found[1].epoch), (Offset(14), LeaderEpoch(4)));
-        let record = &found[0].records(&"knots".into(), PartitionIndex(0), Offset(11), RULES).unwrap()[0];
+        let own = TopicPartition::new("knots", PartitionIndex(0));
+        let record = &found[0].decode(&own, RULES).records.unwrap()[0];
         assert_eq!(record.headers, [Header::new("h", "v")]);
         assert_eq!((record.leader_epoch, record.timestamp), (Some(LeaderEpoch(4)), Timestamp(9)));
     }
@@ -220,10 +266,10 @@ mod tests {
         let (found, bad) = batches(bytes.clone(), Offset(0), Some(&[aborted(7, 2)]), RULES);
         assert!(bad.is_none());
         let committed = ["committed", "of another", "later", "plain"].map(str::to_owned);
-        assert!(seen(&found, 0).into_iter().map(|(_, value)| value).eq(committed));
+        assert!(seen(&found).into_iter().map(|(_, value)| value).eq(committed));
         assert_eq!(found.last().map(|last| last.next_offset), Some(Offset(8)));
         let (all, _) = batches(bytes, Offset(0), None, RULES);
-        assert_eq!(seen(&all, 0).len(), 5);
+        assert_eq!(seen(&all).len(), 5);
     }
 
     #[test]
@@ -233,7 +279,7 @@ mod tests {
         let (found, bad) = batches(bytes.clone().into(), Offset(0), None, RULES);
         let bad = bad.unwrap();
         assert!(matches!((bad.at, bad.error), (Offset(1), BatchError::Crc { .. })));
-        assert_eq!(seen(&found, 0), [(0, "a".into())]);
+        assert_eq!(seen(&found), [(0, "a".into())]);
         let (found, bad) = batches(bytes.into(), Offset(0), None, Rules { check_crcs: false, ..RULES });
         assert_eq!((found.len(), bad.is_none()), (2, true));
     }
@@ -243,5 +289,34 @@ mod tests {
         let bytes = batch(0, -1, false, None, &["a"]);
         let (found, bad) = batches(bytes.slice(..bytes.len() - 1), Offset(0), None, RULES);
         assert!(found.is_empty() && bad.is_none());
+    }
+
+    /// As a broker would send it: compressed.
+    fn compressed(value: &[u8]) -> Fetched {
+        let mut builder = BatchBuilder::new().codec(Codec::Lz4, None);
+        builder.push(&NewRecord { timestamp: Timestamp(9), key: None, value: Some(value), headers: &[] }).unwrap();
+        let bytes = builder.build().unwrap().into_bytes();
+        batches(bytes, Offset(0), None, RULES).0.remove(0)
+    }
+
+    #[test]
+    fn what_takes_long_is_not_decoded_at_once() {
+        let own = TopicPartition::new("knots", PartitionIndex(0));
+        let mut rng = quipu_env::Rng::seed_from_u64(1);
+        let noise: Vec<u8> = (0..20_000).map(|_| rng.random()).collect();
+        let rules = |bytes| Rules { decompressed_bytes_max: bytes, ..RULES };
+        let mut small = compressed(b"value");
+        assert!(!small.is_heavy() && small.decode_at_once(&own, RULES).unwrap().records.is_ok());
+        let mut large = compressed(&noise);
+        assert!(large.is_heavy() && large.decode_at_once(&own, RULES).is_none());
+        assert_eq!(large.decode(&own, RULES).records.unwrap()[0].value.as_deref(), Some(&noise[..]));
+        // Small, until one looks into it.
+        let mut zeroes = compressed(&[0; 300_000]);
+        assert!(!zeroes.is_heavy());
+        assert!(zeroes.decode_at_once(&own, RULES).is_none() && zeroes.is_heavy());
+        assert_eq!(zeroes.decode(&own, RULES).records.unwrap().len(), 1);
+        // Too large for anybody: told at once.
+        let mut zeroes = compressed(&[0; 300_000]);
+        assert!(zeroes.decode_at_once(&own, rules(1000)).unwrap().records.is_err());
     }
 }

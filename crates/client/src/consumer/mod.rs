@@ -10,12 +10,14 @@
 //! - Records of a partition are given in order of offset, each once, unless the caller seeks.
 //! - A record is given only if the log was found to be the one that was read so far, under each leader epoch that was seen.
 //! - A partition that may have something new is asked for it at once, whatever others wait for (`ask`).
-//! - There is no task: everything happens in [`Consumer::poll`], but for the connections, which go on receiving between two polls.
+//! - There is no task: everything happens in [`Consumer::poll`], but for the connections, which go on receiving between two polls,
+//!   and large batches, which are decompressed elsewhere.
 //!
 //! Not here: groups and committed offsets, which come with the coordinator; fetch sessions; reading from followers. Read
 //! `position`, then `fetched`.
 
 mod ask;
+mod assigned;
 mod config;
 mod fetched;
 mod position;
@@ -23,11 +25,11 @@ mod record;
 
 use core::time::Duration;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicId};
+use quipu_base::{BrokerId, Offset};
 use quipu_env::{Clock, Env, Instant, Rng};
 use tokio::sync::mpsc;
 
@@ -36,73 +38,16 @@ pub use record::{ConsumerError, ConsumerRecord, Position};
 
 use crate::{Client, ClientError, Cluster, OffsetSpec, TopicPartition, connection::Answer, pool::Pool};
 use ask::{Asked, Lane};
-use fetched::{Fetched, Rules};
-use position::{Cursor, Generation, Stop};
+use assigned::Assigned;
+use fetched::{Decoded, Rules};
+use position::{Cursor, Stop};
 
 /// The outcome of something that was asked.
 enum Event {
     Answer(u64, Result<Option<Answer>, ClientError>),
     Refreshed,
-}
-
-/// A partition that is read.
-struct Assigned {
-    /// Another one each time that a partition is assigned, so that answers of an earlier time don't count.
-    id: u64,
-    cursor: Cursor,
-    /// Which topic it was when it was first found; zero as long as that is not known.
-    topic_id: TopicId,
-    buffer: VecDeque<Fetched>,
-    buffered_bytes: usize,
-    /// Records of the first batch, which `buffer` no longer has.
-    records: VecDeque<ConsumerRecord>,
-    /// Where the batch of `records` ends.
-    records_end: Option<(Offset, LeaderEpoch)>,
-    is_paused: bool,
-    /// A question about it is under way.
-    is_asked: bool,
-    /// In which generation a fetch of it is under way.
-    fetching: Option<Generation>,
-    /// In which generation the last fetch found nothing new, so that the next one may wait.
-    found_nothing: Option<Generation>,
-    /// End of what may be read, and beginning of the log, as last heard.
-    readable_end: Option<Offset>,
-    error: Option<ConsumerError>,
-    is_told: bool,
-}
-
-impl Assigned {
-    fn new(id: u64, cursor: Cursor) -> Self {
-        Self {
-            id,
-            cursor,
-            topic_id: TopicId::ZERO,
-            buffer: VecDeque::new(),
-            buffered_bytes: 0,
-            records: VecDeque::new(),
-            records_end: None,
-            is_paused: false,
-            is_asked: false,
-            fetching: None,
-            found_nothing: None,
-            readable_end: None,
-            error: None,
-            is_told: false,
-        }
-    }
-
-    fn discard(&mut self) {
-        self.buffer.clear();
-        self.records.clear();
-        self.records_end = None;
-        self.buffered_bytes = 0;
-    }
-
-    fn stop(&mut self, error: ConsumerError) {
-        self.cursor.stop();
-        self.error = Some(error);
-        self.is_told = false;
-    }
+    /// A batch of this partition, under the number that it was taken with.
+    Decoded(TopicPartition, u64, Decoded),
 }
 
 /// Reads records. See the [crate's example](crate).
@@ -116,7 +61,8 @@ pub struct Consumer<E: Env> {
     quick_pool: Pool<E>,
     rng: Rng,
     events: mpsc::UnboundedReceiver<Event>,
-    /// As many events as questions under way: one for each partition, two fetches for each broker, one refresh.
+    /// As many events as questions under way: one for each partition, two fetches for each broker, one refresh; and one batch of
+    /// each partition that is decoded elsewhere.
     post: mpsc::UnboundedSender<Event>,
     partitions: BTreeMap<TopicPartition, Assigned>,
     asked: BTreeMap<u64, Asked>,
@@ -289,6 +235,7 @@ impl<E: Env> Consumer<E> {
                 return Err(error);
             }
             let records = self.take_records();
+            self.decode_ahead();
             if !records.is_empty() {
                 // What follows comes while the caller works.
                 self.ask(now);
@@ -325,7 +272,7 @@ impl<E: Env> Consumer<E> {
                 assigned.discard();
             }
             // What was fetched before the trouble comes first.
-            let is_next = assigned.buffer.is_empty() && assigned.records.is_empty();
+            let is_next = assigned.is_empty();
             if let Some(error) = assigned.error.as_ref().filter(|_| is_next && (again || !assigned.is_told)) {
                 assigned.is_told = true;
                 return Some(error.clone());
@@ -350,45 +297,26 @@ impl<E: Env> Consumer<E> {
         out
     }
 
+    /// Has large batches decompressed where that keeps nobody from work, while the caller looks at those before them.
+    fn decode_ahead(&mut self) {
+        let (env, rules) = (self.client.env(), self.rules());
+        for (partition, assigned) in &mut self.partitions {
+            let Some(fetched) = assigned.take_heavy(self.next_question) else { continue };
+            let (number, partition) = (self.next_question, partition.clone());
+            self.next_question += 1;
+            let (own_env, post) = (env.clone(), self.post.clone());
+            let decode = async move {
+                let (cost, of) = (fetched.cost(), partition.clone());
+                let decoded = own_env.offload(cost, move || fetched.decode(&of, rules)).await;
+                // An error means that the consumer is gone.
+                drop(post.send(Event::Decoded(partition, number, decoded)));
+            };
+            drop(env.spawn(env.current_shard(), "client.decode", decode));
+        }
+    }
+
     fn rules(&self) -> Rules {
         Rules { check_crcs: self.config.check_crcs, decompressed_bytes_max: self.config.decompressed_bytes_max }
-    }
-}
-
-impl Assigned {
-    /// Moves records to `out` until it has `limit`, or nothing is left.
-    fn take(&mut self, partition: &TopicPartition, limit: usize, rules: Rules, out: &mut Vec<ConsumerRecord>) {
-        loop {
-            let free = limit - out.len();
-            let count = self.records.len().min(free);
-            if let Some(last) = count.checked_sub(1).and_then(|last| self.records.get(last)) {
-                let epoch = last.leader_epoch.unwrap_or(LeaderEpoch::NONE);
-                self.cursor.handle_consumed(last.offset.next(), epoch);
-                out.extend(self.records.drain(..count));
-            }
-            if self.records.is_empty()
-                && let Some((end, epoch)) = self.records_end.take()
-            {
-                self.cursor.handle_consumed(end, epoch);
-            }
-            if out.len() >= limit {
-                return;
-            }
-            let Some(next) = self.buffer.pop_front() else { return };
-            self.buffered_bytes -= next.bytes;
-            let position = self.cursor.position().unwrap_or(Offset::ZERO);
-            match next.records(&partition.topic, partition.partition, position, rules) {
-                Ok(records) => {
-                    self.records = records;
-                    self.records_end = Some((next.next_offset, next.epoch));
-                }
-                Err(error) => {
-                    self.discard();
-                    let cause = error.to_string();
-                    return self.stop(ConsumerError::Corrupt { partition: partition.clone(), position, cause });
-                }
-            }
-        }
     }
 }
 

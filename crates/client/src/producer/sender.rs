@@ -2,21 +2,24 @@
 //!
 //! ```text
 //! answers, a bell from `send`, a timer -> settle -> late? -> new epochs -> fill requests -> wait again
+//!                                                                             `- large batches: compressed elsewhere first
 //! ```
 //!
 //! Invariants
 //! - At most `in_flight_max` requests are under way to each broker; a request has at most one batch of each partition.
 //! - The task never waits for anything but those three: a broker that is slow delays its own partitions alone.
+//! - Of each partition one batch is compressed at a time, and none behind it is taken before it is done.
 //! - It ends when the last producer handle is gone; what is not settled then is settled as closed.
 //!
 //! Not here: taking records (`mod`), gathering them (`accumulator`). Read `state` first.
 
+use core::time::Duration;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
 };
 
-use quipu_base::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp};
+use quipu_base::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use quipu_env::{Clock, Env, Instant, Rng, Sleep};
 use quipu_protocol::{
     ErrorCode, Records, Response,
@@ -25,7 +28,7 @@ use quipu_protocol::{
         produce::{PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData},
     },
 };
-use quipu_records::{Batch, rewrite::with_producer};
+use quipu_records::{Batch, BuildError, Codec, rewrite::with_producer};
 use tokio::sync::mpsc;
 
 use super::{
@@ -45,6 +48,11 @@ use crate::{
     pool::{Pool, Target},
 };
 
+/// A batch of more than this is compressed where that keeps nobody from work.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
+/// What compressing a byte is thought to cost.
+const BYTE_NANOS: u64 = 4;
+
 /// A batch on its way.
 pub(super) struct Sealed {
     pub(super) batch: Batch,
@@ -60,6 +68,29 @@ enum Event {
     Answer(u64, Result<Option<Answer>, ClientError>),
     ProducerId(Result<Option<Answer>, ClientError>),
     Refreshed,
+    Built(Slot, Box<Built>),
+}
+
+/// A batch that has been built, or could not be.
+struct Built {
+    batch: Result<Batch, BuildError>,
+    record_count: u32,
+    settler: Settler,
+    created_at: Instant,
+    reserved_bytes: usize,
+    birth: u64,
+}
+
+impl Built {
+    /// Compresses the batch; with an identity, it is sent by that one.
+    fn new(open: OpenBatch, (identity, sequence): (Option<Identity>, Sequence)) -> Self {
+        let OpenBatch { mut builder, settler, created_at, reserved_bytes, birth } = open;
+        let record_count = builder.record_count();
+        if let Some(Identity { id, epoch }) = identity {
+            builder = builder.producer(id, epoch, sequence);
+        }
+        Self { batch: builder.build(), record_count, settler, created_at, reserved_bytes, birth }
+    }
 }
 
 /// A request under way.
@@ -90,10 +121,12 @@ pub(super) struct Sender<E: Env> {
     pool: Pool<E>,
     rng: Rng,
     events: mpsc::UnboundedReceiver<Event>,
-    /// As many events as requests under way, and one refresh.
+    /// As many events as requests under way and partitions whose next batch is being compressed, and one refresh.
     post: mpsc::UnboundedSender<Event>,
     id: IdState,
     pipelines: BTreeMap<Slot, Pipeline<Sealed>>,
+    /// Partitions whose next batch is being compressed.
+    building: BTreeSet<Slot>,
     sent: BTreeMap<u64, Sent>,
     in_flight: BTreeMap<BrokerId, usize>,
     next_request: u64,
@@ -122,6 +155,7 @@ impl<E: Env> Sender<E> {
             post,
             id,
             pipelines: BTreeMap::new(),
+            building: BTreeSet::new(),
             sent: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             next_request: 0,
@@ -167,6 +201,10 @@ impl<E: Env> Sender<E> {
         match event {
             Event::Answer(request, outcome) => self.handle_answer(now, request, outcome),
             Event::ProducerId(outcome) => self.handle_producer_id(now, outcome),
+            Event::Built(slot, built) => {
+                self.building.remove(&slot);
+                self.take_built(slot, *built);
+            }
             Event::Refreshed => {
                 self.is_refreshing = false;
                 self.refresh_after = now + self.client.shared().backoff().pause(1, &mut self.rng);
@@ -267,8 +305,7 @@ impl<E: Env> Sender<E> {
         slots.extend(self.pipelines.iter().filter(|(_, pipeline)| pipeline.due(now).is_some()).map(|(slot, _)| *slot));
         let accumulator = self.common.lock();
         for slot in accumulator.active() {
-            let has_room = self.pipelines.get(&slot).is_none_or(Pipeline::has_room);
-            if has_room && accumulator.ready_at(slot, is_urgent).is_some_and(|at| at <= now) {
+            if self.has_room(slot) && accumulator.ready_at(slot, is_urgent).is_some_and(|at| at <= now) {
                 slots.insert(slot);
             }
         }
@@ -283,6 +320,11 @@ impl<E: Env> Sender<E> {
             }
         }
         by_leader
+    }
+
+    /// Whether a partition's next batch may be taken.
+    fn has_room(&self, slot: Slot) -> bool {
+        self.pipelines.get(&slot).is_none_or(Pipeline::has_room) && !self.building.contains(&slot)
     }
 
     /// Sends one request with a batch of each of these partitions, as many as fit. Whether there was any.
@@ -370,7 +412,7 @@ impl<E: Env> Sender<E> {
         };
         let batches_max = self.config.in_flight_max;
         self.pipelines.entry(slot).or_insert_with(|| Pipeline::new(identity, batches_max));
-        while self.pipelines[&slot].due(now).is_none() && self.pipelines[&slot].has_room() {
+        while self.pipelines[&slot].due(now).is_none() && self.has_room(slot) {
             let is_urgent = self.common.is_urgent();
             let open = {
                 let mut accumulator = self.common.lock();
@@ -392,15 +434,30 @@ impl<E: Env> Sender<E> {
         Some((due, sealed.batch.clone()))
     }
 
+    /// Builds a batch, at once or elsewhere.
     fn seal(&mut self, slot: Slot, open: OpenBatch) {
-        let OpenBatch { builder, settler, created_at, reserved_bytes, birth } = open;
-        let record_count = builder.record_count();
-        let pipeline = self.pipelines.get_mut(&slot).expect("made by the caller");
-        let builder = match pipeline.upcoming() {
-            (Some(Identity { id, epoch }), sequence) => builder.producer(id, epoch, sequence),
-            (None, _) => builder,
+        let bytes = open.builder.size_bytes();
+        let upcoming = self.pipelines.get(&slot).map(Pipeline::upcoming).expect("made by the caller");
+        if self.config.compression == Codec::None || bytes <= INLINE_BYTES_MAX {
+            return self.take_built(slot, Built::new(open, upcoming));
+        }
+        self.building.insert(slot);
+        let (env, post) = (self.client.env().clone(), self.post.clone());
+        let cost = Duration::from_nanos(u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(BYTE_NANOS));
+        let shard = env.current_shard();
+        let own_env = env.clone();
+        let work = async move {
+            let built = own_env.offload(cost, move || Box::new(Built::new(open, upcoming))).await;
+            // An error means that the task is gone, and with it who waits.
+            drop(post.send(Event::Built(slot, built)));
         };
-        match builder.build() {
+        drop(env.spawn(shard, "client.compress", work));
+    }
+
+    fn take_built(&mut self, slot: Slot, built: Built) {
+        let Built { batch, record_count, settler, created_at, reserved_bytes, birth } = built;
+        let Some(pipeline) = self.pipelines.get_mut(&slot) else { return };
+        match batch {
             Ok(batch) => {
                 let deadline = created_at + self.config.delivery_timeout;
                 let sealed = Sealed { batch, settler, reserved_bytes, birth, last_error: None };
@@ -668,7 +725,7 @@ impl<E: Env> Sender<E> {
         let accumulator = self.common.lock();
         let taken = accumulator.active().filter_map(|slot| {
             let late = accumulator.first_created_at(slot)? + self.config.delivery_timeout;
-            let has_room = has_id && self.pipelines.get(&slot).is_none_or(Pipeline::has_room);
+            let has_room = has_id && self.has_room(slot);
             let ready = accumulator.ready_at(slot, is_urgent).filter(|_| has_room);
             Some(ready.filter(|ready| *ready > now).map_or(late, |ready| ready.min(late)))
         });

@@ -84,6 +84,11 @@ fn large_batches() {
 }
 
 #[test]
+fn compressed_elsewhere() {
+    with_broker(|client| async move { suite::compressed_elsewhere(&client).await });
+}
+
+#[test]
 fn little_memory() {
     with_broker(|client| async move { suite::little_memory(&client).await });
 }
