@@ -73,12 +73,7 @@ const CRATES: &[Crate] = &[
         ],
         &["quipu-testkit"],
     ),
-    krate(
-        7,
-        "quipu-sim",
-        &["quipu-base", "quipu-env"],
-        &["quipu-broker", "quipu-conformance", "quipu-protocol", "quipu-storage", "quipu-wire-client"],
-    ),
+    krate(7, "quipu-sim", &["quipu-base", "quipu-env"], &["quipu-conformance"]),
     krate(7, "quipu-conformance", &["quipu-base", "quipu-env"], &[]),
     krate(7, "quipu-testkit", &[], &[]),
     krate(7, "quipu-wire-client", &["quipu-base", "quipu-env", "quipu-protocol", "quipu-records"], &[]),
