@@ -11,6 +11,20 @@ use std::{
 use quipu_base::{Offset, ProducerEpoch, ProducerId, Sequence, TopicIdPartition};
 use quipu_env::SyncError;
 
+/// What to say of a file that was written in another data directory.
+pub(crate) struct Mixed<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Mixed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} belongs to another data directory than the superblock beside it, so to another node or cluster: put back the \
+             file that belongs here, or use a directory whose files belong together",
+            self.0.display()
+        )
+    }
+}
+
 /// The disk (or what is allowed of it) is full, and nothing is being freed. Reads and deletes go on; writing resumes when space
 /// returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -165,6 +165,13 @@ impl Superblock {
         }
     }
 
+    /// The directory as WAL groups name it: the first eight bytes of its id.
+    #[must_use]
+    pub const fn tag(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.directory_id.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// What [`write()`] must be given after [`crate::wal::Wal::close`] has answered `synced_up_to`.
     pub const fn mark_clean(&mut self, synced_up_to: GroupSequence) {
         self.synced_up_to = synced_up_to;

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quipu_base::TopicIdPartition;
+use quipu_base::{DirectoryId, TopicIdPartition};
 use quipu_env::{Disk, File, OpenOptions, SyncError};
 
 use super::{
@@ -34,6 +34,8 @@ pub(crate) struct Loaded {
     pub(crate) tombstones: Tombstones,
     pub(crate) covered: GroupSequence,
     pub(crate) file_id: u64,
+    /// Whose it is; zero if it does not say.
+    pub(crate) directory_id: DirectoryId,
     /// The next record's sequence.
     pub(crate) next_sequence: u64,
     /// Where the snapshot's last record ends.
@@ -171,6 +173,9 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, ManifestError> 
             }
             Kind::SnapshotPart | Kind::Edit => {}
         }
+        if let Some(found) = record.view.newer_version() {
+            return Err(ManifestError::Newer { path: path.to_owned(), found });
+        }
         let edit = record.view.edit().ok_or_else(|| damaged(at, "a record that is no edit"))?;
         loaded.apply(edit);
     }
@@ -182,6 +187,11 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, ManifestError> 
 }
 
 impl Loaded {
+    /// Whether it is that of this data directory, as far as it says.
+    pub(crate) fn belongs_to(&self, directory_id: DirectoryId) -> bool {
+        [DirectoryId::ZERO, directory_id].contains(&self.directory_id)
+    }
+
     fn apply(&mut self, edit: Edit) {
         self.covered = GroupSequence(edit.covered);
         for (partition, group) in edit.deleted {
@@ -200,7 +210,10 @@ fn read_heads(bytes: &[u8], path: &Path, loaded: &mut Loaded) -> Result<u64, Man
     for copy in [0, 1] {
         let at = usize::from(copy) * HEAD_BYTES;
         match decode_head(bytes.get(at..at + HEAD_BYTES).unwrap_or_default(), copy) {
-            HeadReading::Valid { file_id } => found = found.or(Some(file_id)),
+            HeadReading::Valid { file_id, directory_id } => {
+                loaded.directory_id = directory_id;
+                found = found.or(Some(file_id));
+            }
             HeadReading::Newer(found) => return Err(ManifestError::Newer { path: path.to_owned(), found }),
             HeadReading::Invalid => {
                 loaded.damaged.push(Extent { position: at as u64, length: HEAD_BYTES as u64 });

@@ -9,7 +9,8 @@
 //!                            10  2  copy, 0 or 1
 //!                            12  4  CRC-32C over the copy's other 508 bytes
 //!                            16  8  file id: random, of this file, mixed into every record's CRC
-//!                            24  .  zeros
+//!                            24 16  directory id, as in the superblock; zeros say nothing
+//!                            40  .  zeros
 //!    512 512  head, copy 1
 //!   1024   .  records, one after the other, each written twice in a row
 //!      ..  .  zeros, allocated ahead, so that an edit that frees space needs none

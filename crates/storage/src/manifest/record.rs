@@ -1,7 +1,7 @@
 //! Bytes of the manifest's head and records. See the module above for the layout.
 
 use bytes::{Buf, BufMut, BytesMut};
-use quipu_base::checksum::Crc32c;
+use quipu_base::{DirectoryId, checksum::Crc32c};
 
 use super::Edit;
 
@@ -37,12 +37,12 @@ impl Kind {
 
 /// A head copy, read.
 pub(super) enum HeadReading {
-    Valid { file_id: u64 },
+    Valid { file_id: u64, directory_id: DirectoryId },
     Newer(u16),
     Invalid,
 }
 
-pub(super) fn encode_head(file_id: u64) -> BytesMut {
+pub(super) fn encode_head(file_id: u64, directory_id: DirectoryId) -> BytesMut {
     let mut bytes = BytesMut::zeroed(RECORDS_AT);
     for copy in [0_u8, 1] {
         let at = usize::from(copy) * HEAD_BYTES;
@@ -51,6 +51,7 @@ pub(super) fn encode_head(file_id: u64) -> BytesMut {
         head[8..10].copy_from_slice(&VERSION.to_le_bytes());
         head[10] = copy;
         head[16..24].copy_from_slice(&file_id.to_le_bytes());
+        head[24..40].copy_from_slice(&directory_id.0);
         let crc = head_crc(head);
         head[12..16].copy_from_slice(&crc.to_le_bytes());
     }
@@ -68,7 +69,8 @@ pub(super) fn decode_head(head: &[u8], copy: u8) -> HeadReading {
     if head[10] != copy {
         return HeadReading::Invalid;
     }
-    HeadReading::Valid { file_id: (&head[16..24]).get_u64_le() }
+    let directory_id = DirectoryId(*head[24..].first_chunk().expect("a head is longer"));
+    HeadReading::Valid { file_id: (&head[16..24]).get_u64_le(), directory_id }
 }
 
 fn head_crc(head: &[u8]) -> u32 {
@@ -136,12 +138,14 @@ impl<'a> RecordView<'a> {
         RECORD_HEAD_BYTES + self.payload.len()
     }
 
-    /// The edit; none if the payload is of another version or no edit.
+    /// The payload's version, if it is later than those known here.
+    pub(super) fn newer_version(&self) -> Option<u16> {
+        self.payload.first().filter(|version| **version > PAYLOAD_VERSION).map(|version| (*version).into())
+    }
+
+    /// The edit; none if the payload is none.
     pub(super) fn edit(&self) -> Option<Edit> {
-        let (version, encoded) = self.payload.split_first()?;
-        if *version != PAYLOAD_VERSION {
-            return None;
-        }
+        let encoded = self.payload.strip_prefix(&[PAYLOAD_VERSION])?;
         postcard::from_bytes(encoded).ok()
     }
 }

@@ -1,12 +1,13 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::BytesMut;
-use quipu_base::{Offset, PartitionIndex, TopicId};
+use quipu_base::{DirectoryId, Offset, PartitionIndex, TopicId};
 
 use super::{record::*, *};
 use crate::partition::{PartitionState, Partitions};
 
 const FILE_ID: u64 = 0x1234_5678_9abc_def0;
+const DIRECTORY_ID: DirectoryId = DirectoryId([9; 16]);
 
 fn partition(number: i32) -> TopicIdPartition {
     TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(number) }
@@ -23,7 +24,7 @@ fn edit(covered: u64, number: i32, end: i64) -> Edit {
 
 /// A snapshot of two parts, and three edits. Also where each record begins, and where the last ends.
 fn file() -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = encode_head(FILE_ID);
+    let mut bytes = encode_head(FILE_ID, DIRECTORY_ID);
     let mut starts = Vec::new();
     let mut put = |bytes: &mut BytesMut, kind, edit: &Edit| {
         starts.push(bytes.len());
@@ -65,7 +66,7 @@ fn a_snapshot_of_many_partitions_round_trips() {
     let partitions: Partitions = (0..2000).map(|n| (partition(n), Arc::new(state(n.into())))).collect();
     let tombstones = Tombstones::from([(partition(5000), GroupSequence(99))]);
     let contents = Contents { covered: GroupSequence(9), tombstones: &tombstones, partitions: &partitions };
-    let (bytes, next) = super::writer::encode_snapshot(FILE_ID, &contents);
+    let (bytes, next) = super::writer::encode_snapshot(FILE_ID, DIRECTORY_ID, &contents);
     assert_eq!(next, 5);
     let loaded = read(&bytes).expect("reads");
     let expected: Vec<_> = (0..2000).map(|n| (n, i64::from(n))).collect();
@@ -129,7 +130,19 @@ fn two_bad_copies_before_the_last_record_are_damage() {
 
 #[test]
 fn newer_formats_and_records_of_other_files_are_refused() {
-    let (bytes, _) = file();
+    let (bytes, starts) = file();
+    let mut newer = bytes.clone();
+    let length = (starts[5] - starts[4]) / 2;
+    for copy in newer[starts[4]..starts[5]].chunks_exact_mut(length) {
+        copy[RECORD_HEAD_BYTES] = 7;
+        let mut crc = quipu_base::checksum::Crc32c::new();
+        crc.update(&FILE_ID.to_le_bytes());
+        crc.update(&copy[..20]);
+        crc.update(&copy[RECORD_HEAD_BYTES..]);
+        copy[20..24].copy_from_slice(&crc.finish().to_le_bytes());
+    }
+    assert!(matches!(read(&newer), Err(ManifestError::Newer { found: 7, .. })));
+
     let mut newer = bytes.clone();
     newer[8] = 9;
     let mut crc = quipu_base::checksum::Crc32c::new();
@@ -139,7 +152,7 @@ fn newer_formats_and_records_of_other_files_are_refused() {
     assert!(matches!(read(&newer), Err(ManifestError::Newer { found: 9, .. })));
 
     let mut other = bytes;
-    other[..RECORDS_AT].copy_from_slice(&encode_head(FILE_ID + 1));
+    other[..RECORDS_AT].copy_from_slice(&encode_head(FILE_ID + 1, DIRECTORY_ID));
     assert!(matches!(read(&other), Err(ManifestError::Damaged { .. })), "no record has this file's id");
 }
 

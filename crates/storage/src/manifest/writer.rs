@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
-use quipu_base::limits::MIB;
+use quipu_base::{DirectoryId, limits::MIB};
 use quipu_env::{Disk, Env, File, OpenOptions, Probe};
 use rand::RngExt;
 
@@ -41,6 +41,7 @@ pub(crate) struct Contents<'a> {
 pub(crate) struct Manifest<E: Env> {
     env: E,
     dir: PathBuf,
+    directory_id: DirectoryId,
     /// None before the first file is there, and after a failure that leaves a file's contents unknown.
     open: Option<OpenManifest<<E::Disk as Disk>::File>>,
     /// The file has something that is better left behind.
@@ -60,13 +61,18 @@ struct OpenManifest<F> {
 
 impl<E: Env> Manifest<E> {
     /// Of a directory that has none.
-    pub(crate) fn new(env: E, dir: &Path) -> Self {
-        Self { env, dir: dir.to_owned(), open: None, is_worn: false }
+    pub(crate) fn new(env: E, dir: &Path, directory_id: DirectoryId) -> Self {
+        Self { env, dir: dir.to_owned(), directory_id, open: None, is_worn: false }
     }
 
     /// Goes on with the one that was loaded. Behind a torn record, too: the next one takes its place, and what may be left of it
     /// behind that has a sequence that will not be looked for.
-    pub(crate) async fn resume(env: E, dir: &Path, loaded: &Loaded) -> Result<Self, CheckpointError> {
+    pub(crate) async fn resume(
+        env: E,
+        dir: &Path,
+        directory_id: DirectoryId,
+        loaded: &Loaded,
+    ) -> Result<Self, CheckpointError> {
         let path = dir.join(FILE_NAME);
         let file = env.disk().open(&path, OpenOptions::WRITE).await.map_err(CheckpointError::io(&path))?;
         let allocated = file.size().await.map_err(CheckpointError::io(&path))?;
@@ -78,8 +84,11 @@ impl<E: Env> Manifest<E> {
             allocated,
             snapshot_bytes: loaded.snapshot_end,
         };
-        let is_worn = loaded.torn.is_some() || loaded.half_written.is_some() || !loaded.damaged.is_empty();
-        Ok(Self { env, dir: dir.to_owned(), open: Some(open), is_worn })
+        let is_worn = loaded.torn.is_some()
+            || loaded.half_written.is_some()
+            || !loaded.damaged.is_empty()
+            || loaded.directory_id != directory_id;
+        Ok(Self { env, dir: dir.to_owned(), directory_id, open: Some(open), is_worn })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -168,7 +177,7 @@ impl<E: Env> Manifest<E> {
         contents: &Contents<'_>,
     ) -> Result<OpenManifest<<E::Disk as Disk>::File>, CheckpointError> {
         let file_id: u64 = self.env.rng("storage.manifest").random();
-        let (bytes, next_sequence) = encode_snapshot(file_id, contents);
+        let (bytes, next_sequence) = encode_snapshot(file_id, self.directory_id, contents);
         let snapshot_bytes = bytes.len() as u64;
         let options = OpenOptions { truncate: true, ..OpenOptions::CREATE };
         let file = self.env.disk().open(new, options).await.map_err(CheckpointError::io(new))?;
@@ -203,9 +212,9 @@ fn zeros(length: u64) -> Bytes {
     BytesMut::zeroed(usize::try_from(length).expect("slack and one edit fit memory")).freeze()
 }
 
-pub(super) fn encode_snapshot(file_id: u64, contents: &Contents<'_>) -> (Bytes, u64) {
+pub(super) fn encode_snapshot(file_id: u64, directory_id: DirectoryId, contents: &Contents<'_>) -> (Bytes, u64) {
     let empty = PartitionState::default();
-    let mut bytes = encode_head(file_id);
+    let mut bytes = encode_head(file_id, directory_id);
     let mut sequence = 1;
     let mut updates = Vec::new();
     for (partition, state) in contents.partitions {

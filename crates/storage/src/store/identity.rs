@@ -9,7 +9,10 @@ use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
 use quipu_env::Env;
 
 use super::{Shared, Store};
-use crate::superblock::{self, Superblock, SuperblockError};
+use crate::{
+    lock,
+    superblock::{self, Superblock, SuperblockError},
+};
 
 /// Who a data directory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +118,8 @@ async fn change<E: Env>(
     let mut superblock = shared.superblock.lock().await;
     let mut next = superblock.clone();
     edit(&mut next)?;
+    // What was synced so far must be found by the next start.
+    next.synced_up_to = next.synced_up_to.max(lock(&shared.catalog.apply).group);
     superblock::write(shared.env.disk(), &shared.options.directory, &mut next).await?;
     *superblock = next;
     Ok(())

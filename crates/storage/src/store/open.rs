@@ -8,7 +8,8 @@
 //!
 //! Invariants
 //! - A directory without a superblock is new; one with a superblock that names WAL generations has a manifest.
-//! - Nothing is changed in a directory of a newer format, of another node, or that somebody else holds.
+//! - Nothing is changed in a directory of a newer format, of another node, with files of another directory, or that somebody
+//!   else holds.
 //!
 //! Not here: which cluster it must belong to (`quipu-broker` asks [`super::Store::identity`]).
 
@@ -28,7 +29,7 @@ use super::{Catalog, Owner, Shared, Store, StoreOptions, new_tail, recovery::rec
 use crate::{
     ManifestError,
     checkpoint::{self, Checkpointer, Covering, Requests},
-    error::CheckpointError,
+    error::{CheckpointError, Mixed},
     lock,
     log::LogShared,
     manifest::{self, Loaded, Manifest, Purpose},
@@ -75,6 +76,11 @@ pub enum OpenError {
         /// This one.
         given: BrokerId,
     },
+    /// It holds a file of another data directory.
+    Mixed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Something that nothing can be started without is damaged.
     Damaged {
         /// The file, or the directory.
@@ -111,9 +117,10 @@ impl OpenError {
             | Self::Manifest(ManifestError::Damaged { .. }) => 65,
             Self::Held { .. } => 69,
             Self::OtherNode { .. }
+            | Self::Mixed { .. }
             | Self::Superblock(SuperblockError::Newer { .. })
             | Self::Manifest(ManifestError::Newer { .. })
-            | Self::Scan(ScanError::Newer { .. }) => 78,
+            | Self::Scan(ScanError::Newer { .. } | ScanError::OtherDirectory { .. }) => 78,
             Self::Superblock(_)
             | Self::Manifest(_)
             | Self::Scan(_)
@@ -142,6 +149,7 @@ impl fmt::Display for OpenError {
                 "{} belongs to node {stored}, this is node {given}: use another directory, or set node_id to {stored}",
                 directory.display()
             ),
+            Self::Mixed { path } => Mixed(path).fmt(f),
             Self::Damaged { path, why } => {
                 write!(f, "{} is damaged: {why}; restore the directory from a replica or a backup", path.display())
             }
@@ -158,7 +166,7 @@ impl fmt::Display for OpenError {
 impl core::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Held { .. } | Self::OtherNode { .. } | Self::Damaged { .. } => None,
+            Self::Held { .. } | Self::OtherNode { .. } | Self::Mixed { .. } | Self::Damaged { .. } => None,
             Self::Superblock(error) => Some(error),
             Self::Manifest(error) => Some(error),
             Self::Scan(error) => Some(error),
@@ -236,21 +244,23 @@ impl<E: Env> Store<E> {
     }
 }
 
-/// Makes the directory if need be, and its name durable if nothing is in it: who made it may have been ended before.
+/// Makes the directory if need be, and, if nothing is in it, its name and those of all levels above it durable: who made them may
+/// have been ended before.
 async fn make_dir<E: Env>(env: &E, dir: &Path) -> Result<(), OpenError> {
     if env.disk().list(dir).await.is_ok_and(|names| !names.is_empty()) {
         return Ok(());
     }
-    let mut parents = vec![parent_of(dir)];
-    while let Some(parent) = parents.last().copied().filter(|parent| *parent != parent_of(parent)) {
-        if env.disk().list(parent).await.is_ok() {
-            break;
-        }
-        parents.push(parent_of(parent));
-    }
     env.disk().create_dir_all(dir).await.map_err(OpenError::io(dir))?;
-    for parent in parents.into_iter().rev() {
-        env.disk().sync_dir(parent).await?;
+    let mut level = dir;
+    while parent_of(level) != level {
+        level = parent_of(level);
+        match env.disk().sync_dir(level).await {
+            // Nobody makes a directory in one that he may not read or that can't be synced: it is older than all this.
+            Err(SyncError { kind: io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput, path }) => {
+                tracing::debug!(path = %path.display(), "a directory above the data directory was not synced");
+            }
+            synced => synced?,
+        }
     }
     Ok(())
 }
@@ -301,6 +311,9 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
         let why = "it is missing, although the directory has been in use".to_owned();
         return Err(OpenError::Damaged { path: dir.join(manifest::FILE_NAME), why });
     }
+    if loaded.as_ref().is_some_and(|loaded| !loaded.belongs_to(superblock.directory_id)) {
+        return Err(OpenError::Mixed { path: dir.join(manifest::FILE_NAME) });
+    }
     Ok(loaded)
 }
 
@@ -308,15 +321,16 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
 async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -> Result<Checkpointer<E>, OpenError> {
     let (env, dir) = (shared.env.clone(), &shared.options.directory);
     let store = Arc::clone(shared);
+    let directory_id = shared.superblock.lock().await.directory_id;
     let Some(mut loaded) = loaded else {
-        let mut manifest = Manifest::new(env, dir);
+        let mut manifest = Manifest::new(env, dir, directory_id);
         let (covered, tombstones, removals) = (GroupSequence::NONE, BTreeMap::new(), Vec::new());
         manifest
             .replace(&manifest::Contents { covered, tombstones: &tombstones, partitions: &BTreeMap::new() })
             .await?;
         return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
     };
-    let manifest = Manifest::resume(env, dir, &loaded).await?;
+    let manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
     let covered = loaded.covered;
     lock(&shared.catalog.apply).group = covered;
     for (partition, mut state) in std::mem::take(&mut loaded.partitions) {

@@ -123,6 +123,11 @@ async fn read_manifest<E: Env>(
         }
         return Ok(None);
     };
+    if let Some(superblock) = superblock
+        && !loaded.belongs_to(superblock.directory_id)
+    {
+        return Err(VerifyError::Mixed { path });
+    }
     findings.live(Span { file, position: 0, length: loaded.end }, "manifest".to_owned());
     let span = |extent: &Extent| Span { file, position: extent.position, length: extent.length };
     for extent in &loaded.damaged {

@@ -10,7 +10,7 @@ use quipu_base::{Offset, TopicIdPartition};
 use quipu_env::LockError;
 use serde::Serialize;
 
-use crate::{ManifestError, superblock::SuperblockError, wal::ScanError};
+use crate::{ManifestError, error::Mixed, superblock::SuperblockError, wal::ScanError};
 
 /// The state of a data directory. Serialised, it is what `quipu log verify --json` prints.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -90,6 +90,11 @@ pub enum VerifyError {
         /// What, and what to do.
         message: String,
     },
+    /// It holds a file of another data directory.
+    Mixed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system refused to open or read something.
     Io {
         /// The file or directory.
@@ -105,7 +110,7 @@ impl VerifyError {
     pub const fn exit_status(&self) -> u8 {
         match self {
             Self::Held { .. } => 69,
-            Self::Newer { .. } => 78,
+            Self::Newer { .. } | Self::Mixed { .. } => 78,
             Self::NotADataDirectory { .. } | Self::Io { .. } => 1,
         }
     }
@@ -141,6 +146,7 @@ impl fmt::Display for VerifyError {
                 write!(f, "{} is no data directory: it holds neither superblock nor manifest", directory.display())
             }
             Self::Newer { message } => f.write_str(message),
+            Self::Mixed { path } => Mixed(path).fmt(f),
             Self::Io { path, source } => write!(f, "cannot read {}: {source}", path.display()),
         }
     }
@@ -150,7 +156,7 @@ impl core::error::Error for VerifyError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Held { .. } | Self::NotADataDirectory { .. } | Self::Newer { .. } => None,
+            Self::Held { .. } | Self::NotADataDirectory { .. } | Self::Newer { .. } | Self::Mixed { .. } => None,
         }
     }
 }
@@ -159,6 +165,7 @@ impl From<ScanError> for VerifyError {
     fn from(error: ScanError) -> Self {
         match error {
             ScanError::Newer { .. } => Self::newer(error),
+            ScanError::OtherDirectory { path } => Self::Mixed { path },
             ScanError::Io { path, source } => Self::Io { path, source },
             ScanError::Sync(error) => Self::Io { path: error.path.clone(), source: io::Error::other(error) },
         }

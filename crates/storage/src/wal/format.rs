@@ -29,7 +29,7 @@
 //!   68  4  directory CRC: CRC-32C over generation and the directory's bytes
 //!   72  8  payload bytes, all frames together
 //!   80  8  reach: neither this group nor the next two are longer, bytes
-//!   88  8  zeros
+//!   88  8  the first 8 bytes of the data directory's id, as in the superblock; zeros say nothing
 //!
 //! directory entry
 //!    0 16  topic id
@@ -110,6 +110,8 @@ pub(crate) struct GroupHeader {
     pub(crate) directory_crc: u32,
     pub(crate) payload_bytes: u64,
     pub(crate) reach: u64,
+    /// Which data directory it was written in, see [`crate::superblock::Superblock::tag`]; 0 if it does not say.
+    pub(crate) directory_tag: u64,
 }
 
 /// What 96 bytes turned out to be.
@@ -154,6 +156,7 @@ impl GroupHeader {
         bytes[68..72].copy_from_slice(&self.directory_crc.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.payload_bytes.to_le_bytes());
         bytes[80..88].copy_from_slice(&self.reach.to_le_bytes());
+        bytes[88..96].copy_from_slice(&self.directory_tag.to_le_bytes());
         let crc = header_crc(&bytes);
         bytes[CRC].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -185,6 +188,7 @@ impl GroupHeader {
             directory_crc: u32_at(bytes, 68),
             payload_bytes: u64_at(bytes, 72),
             reach: u64_at(bytes, 80),
+            directory_tag: u64_at(bytes, 88),
         };
         if header.is_consistent() { HeaderReading::Valid(header, copy) } else { HeaderReading::Invalid }
     }
@@ -282,6 +286,7 @@ pub(crate) struct GroupPlan {
     pub(crate) position: u64,
     pub(crate) previous_hash: Option<u32>,
     pub(crate) reach: u64,
+    pub(crate) directory_tag: u64,
 }
 
 /// A group ready to be written.
@@ -337,6 +342,7 @@ pub(crate) fn encode_group(plan: &GroupPlan, frames: &[(Frame, GroupSequence)]) 
         directory_crc: seeded_crc(plan.generation, &bytes[directory.clone()]),
         payload_bytes: payload_bytes as u64,
         reach: plan.reach,
+        directory_tag: plan.directory_tag,
     };
     let second = length - HEADER_BYTES - directory.len();
     bytes.copy_within(directory, second);

@@ -150,6 +150,7 @@ impl<E: Env> Wal<E> {
             next: resume.next,
             previous_hash: resume.previous_hash,
             touched: resume.touched,
+            directory_tag: resume.directory_tag,
         };
         let shard = shared.options.shard;
         let writer = Writer::new(Arc::clone(&shared), sink, start);

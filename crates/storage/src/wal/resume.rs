@@ -27,6 +27,8 @@ pub struct Resume {
     pub(crate) files: Vec<ResumeFile>,
     pub(crate) covered: GroupSequence,
     pub(crate) touched: Touched,
+    /// The data directory, as groups name it.
+    pub(crate) directory_tag: u64,
     /// The process before this one stopped as it should, so none of its syncs has failed.
     pub(crate) was_clean: bool,
 }

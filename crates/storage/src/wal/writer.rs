@@ -93,12 +93,14 @@ pub(crate) struct Continuation {
     pub(crate) next: GroupSequence,
     pub(crate) previous_hash: Option<u32>,
     pub(crate) touched: Touched,
+    pub(crate) directory_tag: u64,
 }
 
 pub(crate) struct Writer<E: Env> {
     shared: Arc<Shared<E>>,
     sink: Arc<dyn WalSink>,
     generation: u64,
+    directory_tag: u64,
     next: GroupSequence,
     previous_hash: Option<u32>,
     /// What the last two groups said of those after them.
@@ -129,6 +131,7 @@ impl<E: Env> Writer<E> {
         Self {
             sink,
             generation: start.generation,
+            directory_tag: start.directory_tag,
             next: start.next,
             previous_hash: start.previous_hash,
             reach: [REACH_BYTES; WAL_GROUPS_INFLIGHT_MAX],
@@ -259,6 +262,7 @@ impl<E: Env> Writer<E> {
         let (file, position, handle) = self.place(sequence, length as u64, &frames);
         let plan = GroupPlan {
             generation: self.generation,
+            directory_tag: self.directory_tag,
             sequence,
             synced_up_to: self.synced,
             file,

@@ -1,11 +1,11 @@
 //! The power is cut at every change of the disk. After each cut the store must hold a prefix of what was submitted, with all that
 //! was acknowledged; it goes on from there, and that must be kept, too.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use quipu_env::Env;
-use quipu_sim::crash::CrashTest;
-use quipu_storage::LogOptions;
+use quipu_sim::{NodeConfig, Sim, SimConfig, crash::CrashTest, disk::LoseAll};
+use quipu_storage::{LogOptions, StoreOptions};
 
 use crate::driver::{Driver, History, small_options};
 
@@ -76,4 +76,39 @@ fn every_change_of_the_disk_may_be_the_last() {
     let report = CrashTest::new(1).run(life, next_life);
     assert!(report.crashes > 500, "{report:?}");
     assert!(report.recovery_crashes > 50, "{report:?}");
+}
+
+/// A directory of which no level exists.
+fn deep() -> StoreOptions {
+    StoreOptions { directory: "/a/b/c".into(), ..small_options() }
+}
+
+async fn first_record<E: Env>(env: E, history: Arc<History>) {
+    let mut driver = Driver::open(env, deep(), rolling(), history).await;
+    driver.append(0, 0, Some(7), &values("first", 1, 50)).await;
+    driver.acknowledge().await;
+}
+
+#[test]
+fn a_new_directory_is_durable_with_every_level_above_it() {
+    let report = CrashTest::new(2).run(first_record, first_record);
+    assert!(report.crashes > 100, "{report:?}");
+}
+
+/// Levels that somebody made and did not sync: a process that was killed, or a script that started this one.
+#[test]
+fn levels_that_were_there_before_are_made_durable() {
+    for made in ["/a", "/a/b", "/a/b/c"] {
+        drop(Sim::new(3, SimConfig::default()).run(move |world| async move {
+            let node = world.node("node", NodeConfig::default());
+            node.with_disk(|disk| disk.create_dir_all(Path::new(made))).expect("there is room");
+            let history = Arc::new(History::default());
+            for _ in 0..2 {
+                let process = node.start(|env| first_record(env, Arc::clone(&history)));
+                process.join().await.expect("the process comes to its end");
+                node.with_disk(|disk| disk.power_cut(&mut LoseAll));
+            }
+            assert_eq!(history.lock().acknowledged, 2, "both are found again");
+        }));
+    }
 }

@@ -8,5 +8,6 @@ mod crash;
 mod damage;
 mod driver;
 mod full;
+mod mixed;
 mod model;
 mod swarm;

@@ -23,6 +23,7 @@ fn plan(generation: u64) -> GroupPlan {
         position: 5 * PAGE_BYTES as u64,
         previous_hash: Some(0xfeed_beef),
         reach: 1 << 23,
+        directory_tag: 0x0102_0304_0506_0708,
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Scanner<E: Env> {
     env: E,
     options: ScanOptions,
     generations: Vec<WalGeneration>,
+    /// The data directory, as its groups name it.
+    directory_tag: u64,
     files: Vec<WalFile<E>>,
     /// Groups up to this one are covered by a durable checkpoint.
     covered: GroupSequence,
@@ -123,18 +125,22 @@ impl<E: Env> Scanner<E> {
     /// Opens the WAL of a data directory. `covered` is the last group that its durable checkpoint covers.
     ///
     /// # Errors
-    /// [`ScanError`].
+    /// [`ScanError`]; `OtherDirectory` if a file begins with a group of another data directory.
     pub async fn open(
         env: E,
         options: ScanOptions,
         superblock: &Superblock,
         covered: GroupSequence,
     ) -> Result<Self, ScanError> {
-        let files = files::open_all(&env, &options).await?;
+        let mut files = files::open_all(&env, &options).await?;
+        for file in &mut files {
+            search::check_directory(file, superblock.tag()).await?;
+        }
         let mut scanner = Self {
             env,
             options,
             generations: superblock.wal_generations.clone(),
+            directory_tag: superblock.tag(),
             files,
             covered,
             proven: covered.max(superblock.synced_up_to),
@@ -142,7 +148,8 @@ impl<E: Env> Scanner<E> {
             expected: covered.next(),
             at: None,
             last_hash: None,
-            last_reach: REACH_BYTES,
+            // Before the first group is read, nothing says how far the next one may stretch.
+            last_reach: u64::MAX,
             walked: BTreeMap::new(),
             touched: Touched::default(),
             damage: DamageList::default(),
@@ -150,8 +157,8 @@ impl<E: Env> Scanner<E> {
             uncovered_bytes: 0,
             ended: false,
         };
-        if !scanner.is_clean_end() {
-            scanner.find_start().await?;
+        if !scanner.is_clean_end() && !scanner.find_start().await? && holds_groups(superblock) {
+            scanner.check_lost().await?;
         }
         Ok(scanner)
     }
@@ -220,6 +227,7 @@ impl<E: Env> Scanner<E> {
             files,
             covered: self.covered,
             touched: self.touched,
+            directory_tag: self.directory_tag,
             was_clean: self.clean_end.is_some(),
         };
         Ok(ScanEnd { resume, cut, damage: self.damage.finish(), uncovered_bytes: self.uncovered_bytes })
@@ -239,13 +247,17 @@ impl<E: Env> Scanner<E> {
     }
 
     /// Finds the group from which to walk to the first one that counts: the last one at or before it that starts a file, or that
-    /// is the first readable one of a file.
-    async fn find_start(&mut self) -> Result<(), ScanError> {
+    /// is the first readable one of a file. Answers whether any group was seen, at or behind that place.
+    async fn find_start(&mut self) -> Result<bool, ScanError> {
         let mut best: Option<GroupHeader> = None;
         let mut unknown = Vec::new();
+        let mut any = false;
         for (index, file) in self.files.iter_mut().enumerate() {
             match search::front(file, &self.generations, 0).await? {
-                Some(header) => best = self::later(best, header, self.expected),
+                Some(header) => {
+                    any = true;
+                    best = self::later(best, header, self.expected);
+                }
                 None => unknown.push(index),
             }
         }
@@ -253,6 +265,7 @@ impl<E: Env> Scanner<E> {
             let file = &mut self.files[index];
             let found = search::headers(file, &self.generations, 0, LOOK_AHEAD_BYTES, true).await?;
             for header in found {
+                any = true;
                 best = self::later(best, header, self.expected);
             }
         }
@@ -263,6 +276,20 @@ impl<E: Env> Scanner<E> {
             // The file's first group must stay recognisable for as long as the file is needed.
             self.walked.entry(first.file).or_default().generations.push(first.generation);
         }
+        Ok(any)
+    }
+
+    /// Of a log that has been written to, the last group is always there: only a later one takes its place. If no group is
+    /// anywhere, the files were lost or exchanged, and what they held is missing.
+    async fn check_lost(&mut self) -> Result<(), ScanError> {
+        for file in &mut self.files {
+            let size = file.size;
+            if !search::headers(file, &self.generations, 0, size, true).await?.is_empty() {
+                return Ok(());
+            }
+        }
+        self.env.probe().sometimes("wal.lost");
+        self.proven = self.proven.max(self.expected);
         Ok(())
     }
 
@@ -644,6 +671,11 @@ impl<E: Env> Scanner<E> {
         }
         ranges
     }
+}
+
+/// Whether the superblock says that a group of the last start had been synced.
+fn holds_groups(superblock: &Superblock) -> bool {
+    superblock.wal_generations.last().is_some_and(|last| superblock.synced_up_to >= last.first)
 }
 
 /// Of `best` and `header`, the one to start from if the first group that counts is `expected`: the last one at or before it.

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, TopicIdPartition};
 use quipu_env::SyncError;
 
-use crate::wal::{FrameKind, GroupSequence, Resume};
+use crate::{
+    error::Mixed,
+    wal::{FrameKind, GroupSequence, Resume},
+};
 
 /// A group of the log.
 #[derive(Clone, Debug)]
@@ -122,6 +125,11 @@ pub enum ScanError {
         /// What is not known: "format version 2", say.
         what: String,
     },
+    /// A file was written in another data directory.
+    OtherDirectory {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file or directory can't be read, beyond single pages.
     Io {
         /// Which.
@@ -142,6 +150,7 @@ impl fmt::Display for ScanError {
                  directory",
                 path.display()
             ),
+            Self::OtherDirectory { path } => fmt::Display::fmt(&Mixed(path), f),
             Self::Io { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Sync(error) => error.fmt(f),
         }
@@ -151,7 +160,7 @@ impl fmt::Display for ScanError {
 impl core::error::Error for ScanError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Newer { .. } => None,
+            Self::Newer { .. } | Self::OtherDirectory { .. } => None,
             Self::Io { source, .. } => Some(source),
             Self::Sync(error) => Some(error),
         }

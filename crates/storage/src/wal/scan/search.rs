@@ -41,6 +41,17 @@ fn is_live(generations: &[WalGeneration], header: &GroupHeader) -> bool {
     header.sequence >= generations[index].first && end.is_none_or(|end| header.sequence < end)
 }
 
+/// Whether the file's first group, live or not, was written in this data directory, as far as it says.
+pub(super) async fn check_directory<E: Env>(file: &mut WalFile<E>, directory_tag: u64) -> Result<(), ScanError> {
+    let Some(page) = file.bytes(0, PAGE_BYTES).await? else { return Ok(()) };
+    match GroupHeader::decode(&page) {
+        HeaderReading::Valid(header, Copy::Front) if ![0, directory_tag].contains(&header.directory_tag) => {
+            Err(ScanError::OtherDirectory { path: file.path().to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The live group that starts at `position`, by the first copy of its header.
 pub(super) async fn front<E: Env>(
     file: &mut WalFile<E>,

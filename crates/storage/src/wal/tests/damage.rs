@@ -10,7 +10,7 @@ use rand::RngExt;
 
 use super::kit::*;
 use crate::wal::{
-    Affected, GroupSequence, ScanMode, Wal,
+    Affected, Class, GroupSequence, ScanMode, Wal, WalOptions,
     format::{GroupPlan, encode_group},
     shared::file_path,
 };
@@ -315,6 +315,7 @@ fn a_group_that_names_another_predecessor_does_not_count() {
             position: group.position,
             previous_hash: None,
             reach: 1 << 23,
+            directory_tag: whole.superblock.tag(),
         };
         let forge = |plan: &GroupPlan| encode_group(plan, &[(frame(77, 10), GroupSequence::NONE)]).bytes;
         overwrite(&node, &group.file, group.position, &forge(&plan));
@@ -349,5 +350,39 @@ fn misplaced_groups_do_not_count() {
             disk.close(file);
         });
         assert_eq!(inspect(&node).await.numbers(), [0, 1, 2]);
+    });
+}
+
+/// Before the first group is read nothing tells how far one may stretch. Here a long one is the only one left, and what announced
+/// it is lost together with its first page.
+#[test]
+fn a_long_group_is_found_by_its_end() {
+    const LENGTH: usize = 80 << 20;
+    Sim::new(10, SimConfig::default()).run(|world| async move {
+        let node = world.node("a", NodeConfig::default());
+        let process = node.start(|env| async move {
+            let recovered = scan(&env, ScanMode::Recover).await;
+            let options = WalOptions { file_bytes: 2 * LENGTH as u64, total_bytes: 4 * LENGTH as u64, ..options() };
+            let (wal, sink, _superblock) = go_on(&env, recovered, options).await;
+            write_bursts(&wal, &[&[10]]).await;
+            let permit = wal.reserve_space(LENGTH, Class::Normal).await.unwrap();
+            let ticket = wal.submit(frame(1, LENGTH - 8));
+            drop(permit);
+            wait_durable(&wal, ticket).await;
+            // Until it is proven.
+            env.clock().sleep(Duration::from_millis(50)).await;
+            let written = written(&sink);
+            write_covered(&env, written[1].1.previous()).await;
+            written
+        });
+        let written = process.join().await.unwrap();
+        let whole = inspect(&node).await;
+        let long = whole.groups.iter().find(|group| group.sequence == written[1].1).unwrap();
+        assert_eq!((long.file.as_path(), long.position), (file(1).as_path(), 2 * PAGE), "behind what announces it");
+        overwrite(&node, &file(0), 0, &vec![0; 1 << 20]);
+        overwrite(&node, &file(1), 0, &[0; 3 * 4096]);
+        let recovered = inspect(&node).await;
+        check_nothing_is_cut_silently(&written[1..], &recovered, "a long group's first page");
+        assert!(recovered.end.damage.len() == 1, "{:?}", recovered.end.damage);
     });
 }
