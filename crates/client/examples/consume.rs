@@ -1,10 +1,12 @@
 //! Prints what is in a topic, from its beginning to its present end:
 //! `cargo run -p quipu-client --example consume -- 127.0.0.1:9092 orders`.
 
-#![expect(clippy::print_stdout, reason = "an example says what it does")]
-
 use core::time::Duration;
-use std::{env::args, error::Error};
+use std::{
+    env::args,
+    error::Error,
+    io::{Write, stdout},
+};
 
 use quipu_client::{Client, ClientConfig, ConsumerConfig, Position, TopicPartition};
 use quipu_env_tokio::{Options, TokioEnv};
@@ -14,11 +16,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let topic = args().nth(2).unwrap_or_else(|| "orders".to_owned());
     let runtime = TokioEnv::start(Options { shards: 1 })?;
     let env = runtime.env();
-    runtime.block_on(async move { consume(env, &bootstrap, &topic).await.map_err(|error| error.to_string()) })?;
+    let work = async move { consume(env, &bootstrap, &topic, &mut stdout()).await.map_err(|error| error.to_string()) };
+    runtime.block_on(work)?;
     Ok(())
 }
 
-async fn consume(env: TokioEnv, bootstrap: &str, topic: &str) -> Result<(), Box<dyn Error>> {
+/// Prints to `out`.
+pub(crate) async fn consume(
+    env: TokioEnv,
+    bootstrap: &str,
+    topic: &str,
+    out: &mut (impl Write + Send),
+) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(env, ClientConfig::bootstrap(bootstrap)?).await?;
     let described = client.admin().describe_topics(vec![topic.to_owned()]).await.remove(0).1?;
     let own = |partition: &quipu_client::Partition| TopicPartition::new(topic, partition.index);
@@ -33,7 +42,7 @@ async fn consume(env: TokioEnv, bootstrap: &str, topic: &str) -> Result<(), Box<
     while is_behind(&consumer) {
         for record in consumer.poll(Duration::from_millis(500)).await? {
             let value = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
-            println!("{}-{} offset {}: {value}", record.topic, record.partition, record.offset);
+            writeln!(out, "{}-{} offset {}: {value}", record.topic, record.partition, record.offset)?;
         }
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! Sends numbered records to a topic, and says where each went:
 //! `cargo run -p quipu-client --example produce -- 127.0.0.1:9092 orders 10`.
 
-#![expect(clippy::print_stdout, reason = "an example says what it does")]
-
-use std::{env::args, error::Error};
+use std::{
+    env::args,
+    error::Error,
+    io::{Write, stdout},
+};
 
 use quipu_client::{Client, ClientConfig, ErrorCode, NewTopic, ProducerConfig, ProducerRecord};
 use quipu_env_tokio::{Options, TokioEnv};
@@ -14,12 +16,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let count: u32 = args().nth(3).map_or(Ok(10), |count| count.parse())?;
     let runtime = TokioEnv::start(Options { shards: 1 })?;
     let env = runtime.env();
-    runtime
-        .block_on(async move { produce(env, &bootstrap, &topic, count).await.map_err(|error| error.to_string()) })?;
+    let work =
+        async move { produce(env, &bootstrap, &topic, count, &mut stdout()).await.map_err(|error| error.to_string()) };
+    runtime.block_on(work)?;
     Ok(())
 }
 
-async fn produce(env: TokioEnv, bootstrap: &str, topic: &str, count: u32) -> Result<(), Box<dyn Error>> {
+/// Prints to `out`.
+pub(crate) async fn produce(
+    env: TokioEnv,
+    bootstrap: &str,
+    topic: &str,
+    count: u32,
+    out: &mut (impl Write + Send),
+) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(env, ClientConfig::bootstrap(bootstrap)?).await?;
     let created = client.admin().create_topics(vec![NewTopic::new(topic, 3)], false).await.remove(0).1;
     match created {
@@ -36,7 +46,7 @@ async fn produce(env: TokioEnv, bootstrap: &str, topic: &str, count: u32) -> Res
     for delivery in deliveries {
         let landed = delivery.await?;
         let offset = landed.offset.map_or_else(|| "?".to_owned(), |offset| offset.to_string());
-        println!("{}-{} offset {offset}", landed.topic, landed.partition);
+        writeln!(out, "{}-{} offset {offset}", landed.topic, landed.partition)?;
     }
     producer.close().await;
     Ok(())

@@ -37,9 +37,10 @@ async fn start(env: &TokioEnv, scratch: &Scratch, port: u16) -> Broker<TokioEnv>
     Broker::start(config, env.clone()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn with_broker<F, W>(work: W)
+/// Runs `work` with a broker of its own, of which it is told the address.
+pub(crate) fn with_own_broker<F, W>(work: W)
 where
-    W: FnOnce(Client<TokioEnv>) -> F + Send + 'static,
+    W: FnOnce(TokioEnv, String) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let scratch = Scratch::new();
@@ -47,9 +48,19 @@ where
     let env = runtime.env();
     runtime.block_on(async move {
         let broker = start(&env, &scratch, 0).await;
-        let config = ClientConfig::bootstrap(&broker.address().to_string()).unwrap();
-        work(Client::connect(env, config).await.unwrap()).await;
+        work(env, broker.address().to_string()).await;
         broker.shutdown().await.unwrap_or_else(|error| panic!("{error}"));
+    });
+}
+
+fn with_broker<F, W>(work: W)
+where
+    W: FnOnce(Client<TokioEnv>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    with_own_broker(|env, bootstrap| async move {
+        let config = ClientConfig::bootstrap(&bootstrap).unwrap();
+        work(Client::connect(env, config).await.unwrap()).await;
     });
 }
 
