@@ -1,13 +1,17 @@
 //! The production entry: a broker on the real system, until a signal ends it.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::Write,
+    process::{self, ExitCode},
+};
 
-use quipu_env_tokio::{Options, Runtime, Signal, Signals, TokioEnv, keep_freed_memory};
+use quipu_env_tokio::{Options, Runtime, Signals, TokioEnv, keep_freed_memory};
 
 use crate::{Broker, Config, StartError};
 
-/// Runs a broker until SIGTERM or SIGINT. The first one finishes what is in flight, checkpoints and ends with status 0; a
-/// second one ends the process at once.
+/// Runs a broker until SIGTERM or SIGINT. The first one finishes what is in flight, checkpoints and ends with status 0 (at once
+/// if the broker has not begun to serve); a second one ends the process at once with status 1. Whatever is left undone then, the
+/// next start recovers.
 ///
 /// Prints one line to stdout when every partition is served: `quipu: ready on HOST:PORT`. Everything else goes to
 /// `tracing`, which the caller has set up.
@@ -47,8 +51,9 @@ fn serve(runtime: &Runtime, config: Config) -> Result<ExitCode, StartError> {
         let broker = tokio::select! { biased;
             broker = Broker::start(config, env) => broker?,
             signal = signals.next() => {
-                tracing::info!(?signal, "stopping before the start was done");
-                return Ok(ExitCode::from(signal_status(signal)));
+                tracing::info!(?signal, "stopping before the start was done; the next start recovers");
+                // Not by way of the runtime's end, which waits for what the disk was told.
+                process::exit(0);
             }
         };
         announce(&broker);
@@ -58,7 +63,7 @@ fn serve(runtime: &Runtime, config: Config) -> Result<ExitCode, StartError> {
             stopped = broker.shutdown() => stopped,
             signal = signals.next() => {
                 tracing::warn!(?signal, "ending at once; the next start recovers");
-                return Ok(ExitCode::from(signal_status(signal)));
+                process::exit(1);
             }
         };
         Ok(match stopped {
@@ -77,13 +82,5 @@ fn announce(broker: &Broker<TokioEnv>) {
     let told = writeln!(stdout, "quipu: ready on {}", broker.address()).and_then(|()| stdout.flush());
     if let Err(error) = told {
         tracing::warn!(%error, "nobody reads stdout");
-    }
-}
-
-/// As a shell reports a process that the signal ended.
-const fn signal_status(signal: Signal) -> u8 {
-    match signal {
-        Signal::Interrupt => 130,
-        Signal::Terminate => 143,
     }
 }

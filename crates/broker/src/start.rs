@@ -18,6 +18,7 @@ use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch, limits};
 use quipu_controller::{Bootstrap, RegisterBroker, StartEpoch, UnfenceBroker};
 use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
 use quipu_metadata::{
+    codec::DecodeError,
     config::ConfigLayers,
     record::{Listener, Registration, StartId},
 };
@@ -56,6 +57,8 @@ pub enum StartError {
     Open(OpenError),
     /// The metadata log can't be used.
     Metadata(String),
+    /// The metadata log was written by a later release.
+    NewerMetadata(String),
     /// The data directory belongs to another cluster than its metadata log says.
     OtherCluster {
         /// What the superblock says.
@@ -78,7 +81,7 @@ impl StartError {
             Self::Bind { .. } | Self::Register(_) => 1,
             Self::Open(error) => error.exit_status(),
             Self::Metadata(_) | Self::MetadataLost(_) => 65,
-            Self::OtherCluster { .. } => 78,
+            Self::OtherCluster { .. } | Self::NewerMetadata(_) => 78,
         }
     }
 }
@@ -97,7 +100,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {listen}: {error}. Choose another address with --listen HOST:PORT")
             }
             Self::Open(error) => error.fmt(f),
-            Self::Metadata(why) => f.write_str(why),
+            Self::Metadata(why) | Self::NewerMetadata(why) => f.write_str(why),
             Self::OtherCluster { directory, metadata } => write!(
                 f,
                 "the data directory belongs to cluster {directory}, but its metadata log to cluster {metadata}: \
@@ -167,7 +170,10 @@ impl<E: Env> Broker<E> {
     ) -> Result<Self, StartError> {
         let loaded = Controller::load(&env, &store, config.node_id, config.defaults.clone()).await;
         let (mut controller, handle, view) =
-            loaded.map_err(|error: LoadError| StartError::Metadata(error.to_string()))?;
+            loaded.map_err(|error: LoadError| match error {
+                LoadError::Record(DecodeError::NewerVersion { .. }) => StartError::NewerMetadata(error.to_string()),
+                _ => StartError::Metadata(error.to_string()),
+            })?;
         let (cluster_id, broker_epoch) = join_cluster(&config, &env, &store, &mut controller, bound).await?;
         if !env.probe().planted("start.deleted-topic-kept") {
             delete_orphans(&store, &controller);

@@ -26,9 +26,7 @@ use quipu_protocol::{
 };
 use quipu_records::BatchBuilder;
 
-type TokioClient = Client<quipu_env_tokio::TokioEnv>;
-
-async fn create(client: &mut TokioClient, topic: CreatableTopic) -> (ErrorCode, String) {
+async fn create(client: &mut Client, topic: CreatableTopic) -> (ErrorCode, String) {
     let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
     let Response::CreateTopics(response) = client.call(7, request).await else { panic!() };
     let topic = &response.topics[0];
@@ -36,7 +34,7 @@ async fn create(client: &mut TokioClient, topic: CreatableTopic) -> (ErrorCode, 
     (code, topic.error_message.as_ref().map(ToString::to_string).unwrap_or_default())
 }
 
-async fn configs_of(client: &mut TokioClient, resource_type: i8, name: &str) -> Vec<DescribeConfigsResourceResult> {
+async fn configs_of(client: &mut Client, resource_type: i8, name: &str) -> Vec<DescribeConfigsResourceResult> {
     let resources =
         vec![DescribeConfigsResource { resource_type, resource_name: name.into(), configuration_keys: None }];
     let request = DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
@@ -45,13 +43,13 @@ async fn configs_of(client: &mut TokioClient, resource_type: i8, name: &str) -> 
     response.results.remove(0).configs
 }
 
-async fn value_of(client: &mut TokioClient, topic: &str, config: &str) -> (String, i8) {
+async fn value_of(client: &mut Client, topic: &str, config: &str) -> (String, i8) {
     let configs = configs_of(client, 2, topic).await;
     let found = configs.into_iter().find(|found| found.name == config).unwrap();
     (found.value.unwrap().to_string(), found.config_source)
 }
 
-async fn metadata(client: &mut TokioClient, topic: &str, create: bool) -> (ErrorCode, usize) {
+async fn metadata(client: &mut Client, topic: &str, create: bool) -> (ErrorCode, usize) {
     let topics = Some(vec![MetadataRequestTopic { name: name(topic), ..Default::default() }]);
     let request = MetadataRequest { topics, allow_auto_topic_creation: create, ..Default::default() };
     let Response::Metadata(response) = client.call(12, request).await else { panic!() };
@@ -191,7 +189,7 @@ fn deleting_records_moves_the_log_start_exactly() {
     });
 }
 
-async fn offset_at(client: &mut TokioClient, version: i16, timestamp: i64) -> (i16, i64, i64) {
+async fn offset_at(client: &mut Client, version: i16, timestamp: i64) -> (i16, i64, i64) {
     let partitions = vec![ListOffsetsPartition { timestamp, ..Default::default() }];
     let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
     let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };

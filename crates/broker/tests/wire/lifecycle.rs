@@ -1,10 +1,15 @@
 //! Starting, stopping, crashing and starting again; bounds on what a peer may hold.
 
-use crate::support::{Directory, Fixture, batch, fetch_request, idempotent, records_of, run, with_broker};
-use quipu_base::BrokerId;
+use std::time::Duration;
+
+use crate::support::{Directory, Fixture, batch, fetch_request, idempotent, now, records_of, run, with_broker};
+use quipu_base::{BrokerId, LeaderEpoch, TopicIdPartition};
 use quipu_broker::{Broker, Config, HostPort, StartError};
+use quipu_env::{Clock, Env};
 use quipu_env_tokio::{Options, TokioEnv};
 use quipu_protocol::{ErrorCode, Response, messages::api_versions::ApiVersionsRequest};
+use quipu_records::{BatchBuilder, NewRecord};
+use quipu_storage::{Class, Store, StoreOptions};
 
 #[test]
 fn everything_is_there_after_a_stop_and_a_start() {
@@ -89,6 +94,35 @@ fn a_directory_serves_one_broker_and_one_node() {
 }
 
 #[test]
+fn a_metadata_log_of_a_later_release_is_refused() {
+    for (version, status) in [(2, 78), (0, 65)] {
+        let directory = Directory::new();
+        let runtime = TokioEnv::start(Options { shards: 1 }).unwrap();
+        let config = directory.config(&[]);
+        let env = runtime.env();
+        run(&runtime, async move {
+            let options = StoreOptions::new(config.data_dir.clone(), config.node_id);
+            let (store, _) = Store::open(env.clone(), options).await.unwrap();
+            let mut builder = BatchBuilder::new();
+            let value: &[u8] = &[version, 200, 1];
+            builder.push(&NewRecord { timestamp: now(), key: None, value: Some(value), headers: &[] }).unwrap();
+            let batch = builder.build().unwrap();
+            let reservation = store.reserve(batch.bytes().len(), Class::Reserve).await.unwrap();
+            let log = store.log(TopicIdPartition::METADATA);
+            let wall = env.clock().wall();
+            let appended = log.append(reservation, LeaderEpoch(0), batch.bytes(), batch.header(), wall).unwrap();
+            store.durable().wait_for(|ticket| *ticket >= appended.ticket).await.unwrap();
+            store.close().await.unwrap();
+            drop((store, log));
+            let error = Broker::start(config, env).await.err().unwrap();
+            assert_eq!(error.exit_status(), status, "{error}");
+            assert!(error.to_string().contains("metadata log"), "{error}");
+        });
+        runtime.shutdown();
+    }
+}
+
+#[test]
 fn an_open_listener_must_be_meant() {
     let directory = Directory::new();
     let runtime = TokioEnv::start(Options { shards: 1 }).unwrap();
@@ -131,23 +165,37 @@ fn broken_frames_close_their_connection_and_nobody_elses() {
 
 #[test]
 fn connections_are_bounded() {
-    with_broker(&[("max.connections.per.ip", "2")], |fixture| async move {
-        let mut first = fixture.client().await;
-        let mut second = fixture.client().await;
-        first.call(0, ApiVersionsRequest::default()).await;
-        second.call(0, ApiVersionsRequest::default()).await;
-        assert!(!fixture.is_served().await);
-        drop(second);
-        // The place is free once the broker has seen the end of the second connection.
-        while !fixture.is_served().await {}
-    });
+    for bound in ["max.connections", "max.connections.per.ip"] {
+        with_broker(&[(bound, "2")], |fixture| async move {
+            let mut first = fixture.client().await;
+            let mut second = fixture.client().await;
+            first.call(0, ApiVersionsRequest::default()).await;
+            second.call(0, ApiVersionsRequest::default()).await;
+            assert!(!fixture.is_served().await);
+            drop(second);
+            // The place is free once the broker has seen the end of the second connection.
+            while !fixture.is_served().await {}
+            first.call(0, ApiVersionsRequest::default()).await;
+        });
+    }
 }
 
 #[test]
-fn idle_connections_are_closed() {
-    with_broker(&[("connections.max.idle.ms", "50")], |fixture| async move {
-        let mut client = fixture.client().await;
-        client.call(0, ApiVersionsRequest::default()).await;
-        assert_eq!(client.receive_frame().await, None);
+fn idle_connections_are_closed_and_busy_ones_are_not() {
+    with_broker(&[("connections.max.idle.ms", "1000")], |fixture| async move {
+        let mut idle = fixture.client().await;
+        let mut busy = fixture.client().await;
+        idle.call(0, ApiVersionsRequest::default()).await;
+        let begin = fixture.env.clock().now();
+        // Half of a frame is no request.
+        let mut half = fixture.client().await;
+        half.send_bytes(&[0, 0, 0, 10, 0]).await;
+        while fixture.env.clock().now().since(begin) < Duration::from_millis(2500) {
+            busy.call(0, ApiVersionsRequest::default()).await;
+            fixture.env.clock().sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(idle.receive_frame().await, None);
+        assert_eq!(half.receive_frame().await, None);
+        busy.call(0, ApiVersionsRequest::default()).await;
     });
 }

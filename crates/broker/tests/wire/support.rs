@@ -1,21 +1,29 @@
-//! A broker in a fresh directory and a client that speaks single requests, for tests of what the wire shows.
+//! A broker in a fresh directory and a client that speaks single requests, for tests of what the wire shows: the one of
+//! `quipu_wire_client`, for which every error is the test's end.
 
 use std::{net::SocketAddr, path::PathBuf, sync::atomic::AtomicU32, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use quipu_base::{ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};
 use quipu_broker::{Broker, Config, HostPort, Origin};
-use quipu_env::{ConnectError, Env, Net, NetReader, NetWriter, Segment, WriteQueue};
+use quipu_env::Env;
 use quipu_env_tokio::{Options, Runtime, TokioEnv};
 use quipu_protocol::{
-    ApiKey, Chunk, ErrorCode, Records, Request, RequestHeader, Response, Str, frame,
+    ErrorCode, Request, Response, Str,
     messages::{
-        create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest},
-        fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionData},
-        produce::{PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData},
+        api_versions::ApiVersionsRequest,
+        fetch::{FetchRequest, PartitionData},
+        produce::{PartitionProduceResponse, ProduceRequest},
     },
 };
-use quipu_records::{Batch, BatchBuilder, Batches, NewRecord};
+use quipu_records::{Batch, BatchBuilder, NewRecord};
+use quipu_wire_client::{
+    CallError, Connection,
+    requests::{self, FetchBounds, Producer, TopicRef},
+};
+
+/// How long anything may take that has no limit of its own.
+const PATIENCE: Duration = Duration::from_secs(55);
 
 /// Runs `test` against a fresh broker with these settings of `[defaults]`.
 pub(crate) fn with_broker<F, Fut>(defaults: &[(&str, &str)], test: F)
@@ -88,101 +96,55 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    pub(crate) async fn client(&self) -> Client<TokioEnv> {
-        Client::connect(&self.env, self.address).await.unwrap()
+    pub(crate) async fn client(&self) -> Client {
+        Client(Connection::connect(&self.env, self.address, PATIENCE).await.unwrap())
     }
 
     /// Whether one more connection gets an answer; a refused one is reset, before or after it is seen to be made.
     pub(crate) async fn is_served(&self) -> bool {
-        let Ok(mut client) = Client::connect(&self.env, self.address).await else { return false };
-        let mut queue = WriteQueue::new();
-        queue.push(Segment::Bytes(Bytes::from_static(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 5, 0, 0])));
-        client.writer.write(&mut queue).await.is_ok() && client.receive_frame().await.is_some()
+        let Ok(mut connection) = Connection::connect(&self.env, self.address, PATIENCE).await else { return false };
+        connection.call(0, ApiVersionsRequest::default()).await.is_ok()
     }
 }
 
 /// One connection.
-pub(crate) struct Client<E: Env> {
-    reader: <E::Net as Net>::Reader,
-    writer: <E::Net as Net>::Writer,
-    buffer: BytesMut,
-    correlation_id: i32,
-}
+pub(crate) struct Client(Connection<TokioEnv>);
 
-impl<E: Env> Client<E> {
-    pub(crate) async fn connect(env: &E, address: SocketAddr) -> Result<Self, ConnectError> {
-        let (reader, writer) = env.net().connect(address, Duration::from_secs(5)).await?;
-        Ok(Self { reader, writer, buffer: BytesMut::new(), correlation_id: 0 })
-    }
-
+impl Client {
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        let mut queue = WriteQueue::new();
-        queue.push(Segment::Bytes(Bytes::copy_from_slice(bytes)));
-        while !queue.is_empty() {
-            self.writer.write(&mut queue).await.unwrap();
-        }
+        self.0.send_bytes(Bytes::copy_from_slice(bytes)).await.unwrap();
     }
 
-    pub(crate) async fn send(&mut self, version: i16, request: impl Into<Request>) -> (ApiKey, i16, i32) {
-        let request = request.into();
-        self.correlation_id += 1;
-        let header = RequestHeader {
-            api: request.api(),
-            version,
-            correlation_id: self.correlation_id,
-            client_id: Some("test".into()),
-        };
-        let mut bytes = BytesMut::new();
-        for chunk in frame::encode_request(&mut BytesMut::new(), &header, &request).unwrap() {
-            let Chunk::Bytes(chunk) = chunk else { panic!("a request has no holes") };
-            bytes.extend_from_slice(&chunk);
-        }
-        self.send_bytes(&bytes).await;
-        (header.api, version, header.correlation_id)
+    pub(crate) async fn send(&mut self, version: i16, request: impl Into<Request>) {
+        self.0.send(version, request).await.unwrap();
+    }
+
+    /// Sends a request that has no reply.
+    pub(crate) async fn send_only(&mut self, version: i16, request: impl Into<Request>) {
+        self.send(version, request).await;
+        self.0.expect_no_reply();
     }
 
     /// The next frame, without its length; none when the broker closed the connection.
     pub(crate) async fn receive_frame(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(prefix) = self.buffer.first_chunk::<4>() {
-                let length = usize::try_from(i32::from_be_bytes(*prefix)).unwrap();
-                if self.buffer.len() >= 4 + length {
-                    self.buffer.advance(4);
-                    return Some(self.buffer.split_to(length).freeze());
-                }
-            }
-            match self.reader.read_buf(&mut self.buffer).await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
-            }
+        match self.0.receive_frame().await {
+            Ok(frame) => Some(frame),
+            Err(CallError::Closed) => None,
+            Err(error) => panic!("{error}"),
         }
     }
 
-    pub(crate) async fn receive(&mut self, (api, version, correlation_id): (ApiKey, i16, i32)) -> Response {
-        let frame = self.receive_frame().await.expect("the broker closed the connection");
-        let (answered, response) = frame::decode_response(frame, api, version).unwrap();
-        assert_eq!(answered, correlation_id, "replies come in the order of the requests");
-        response
+    /// The reply to the first request that has none.
+    pub(crate) async fn receive(&mut self) -> Response {
+        self.0.receive().await.unwrap()
     }
 
     pub(crate) async fn call(&mut self, version: i16, request: impl Into<Request>) -> Response {
-        let sent = self.send(version, request).await;
-        self.receive(sent).await
+        self.0.call(version, request).await.unwrap()
     }
 
     pub(crate) async fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> TopicId {
-        let configs = configs
-            .iter()
-            .map(|(name, value)| CreatableTopicConfig { name: (*name).into(), value: Some((*value).into()) })
-            .collect();
-        let topic = CreatableTopic {
-            name: name.into(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            configs,
-            ..Default::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let request = requests::create_topic(name, partitions, configs);
         let Response::CreateTopics(response) = self.call(7, request).await else { panic!() };
         let topic = &response.topics[0];
         assert_eq!(topic.error_code, ErrorCode::None.code(), "{:?}", topic.error_message);
@@ -204,42 +166,27 @@ impl<E: Env> Client<E> {
     }
 }
 
+/// A topic for versions that know it by its name.
+fn named(topic: &str) -> TopicRef {
+    TopicRef { name: topic.to_owned(), id: TopicId::ZERO }
+}
+
 pub(crate) fn produce_request(topic: &str, partition: i32, batch: Batch, acks: i16) -> ProduceRequest {
-    ProduceRequest {
-        acks,
-        timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData {
-            name: topic.into(),
-            partition_data: vec![PartitionProduceData {
-                index: partition,
-                records: Some(Records::from(batch.into_bytes())),
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
+    requests::produce(&named(topic), acks, 30_000, vec![(partition, batch.into_bytes())])
 }
 
 pub(crate) fn fetch_request(topic: &str, offset: i64, min_bytes: i32, max_wait_ms: i32) -> FetchRequest {
-    FetchRequest {
-        max_wait_ms,
-        min_bytes,
-        topics: vec![FetchTopic {
-            topic: topic.into(),
-            partitions: vec![FetchPartition {
-                fetch_offset: offset,
-                partition_max_bytes: 1 << 20,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
+    requests::fetch(&named(topic), &[(0, offset)], FetchBounds { min_bytes, max_wait_ms, ..FetchBounds::NOW })
 }
 
 /// A batch of these values, with the wall clock's time.
 pub(crate) fn batch(values: &[&str]) -> Batch {
-    fill(BatchBuilder::new(), values, now())
+    requests::batch(values, now(), None)
+}
+
+pub(crate) fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Batch {
+    let producer = Producer { id: ProducerId(id), epoch: ProducerEpoch(epoch), sequence: Sequence(sequence) };
+    requests::batch(values, now(), Some(producer))
 }
 
 #[expect(clippy::disallowed_types, reason = "a test on the real system knows its clock")]
@@ -248,6 +195,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap())
 }
 
+/// A batch of these values as this builder makes it.
 pub(crate) fn fill(mut builder: BatchBuilder, values: &[&str], timestamp: Timestamp) -> Batch {
     for value in values {
         builder.push(&NewRecord { timestamp, key: None, value: Some(value.as_bytes()), headers: &[] }).unwrap();
@@ -255,23 +203,10 @@ pub(crate) fn fill(mut builder: BatchBuilder, values: &[&str], timestamp: Timest
     builder.build().unwrap()
 }
 
-pub(crate) fn idempotent(id: i64, epoch: i16, sequence: i32, values: &[&str]) -> Batch {
-    fill(BatchBuilder::new().producer(ProducerId(id), ProducerEpoch(epoch), Sequence(sequence)), values, now())
-}
-
 /// Offsets and values of what was fetched.
 pub(crate) fn records_of(data: &PartitionData) -> Vec<(i64, String)> {
-    let bytes = data.records.clone().expect("records are never null").into_bytes().unwrap();
-    let mut found = Vec::new();
-    for batch in Batches::new(bytes) {
-        let batch = batch.unwrap();
-        batch.check_crc().unwrap();
-        for record in batch.records(1 << 20).unwrap().iter() {
-            let record = record.unwrap();
-            found.push((record.offset.get(), String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
-        }
-    }
-    found
+    let found = requests::records_of(data).unwrap();
+    found.into_iter().map(|(offset, value)| (offset, String::from_utf8(value.to_vec()).unwrap())).collect()
 }
 
 pub(crate) fn name(text: &str) -> Option<Str> {
