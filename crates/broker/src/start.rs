@@ -169,11 +169,10 @@ impl<E: Env> Broker<E> {
         bound: SocketAddr,
     ) -> Result<Self, StartError> {
         let loaded = Controller::load(&env, &store, config.node_id, config.defaults.clone()).await;
-        let (mut controller, handle, view) =
-            loaded.map_err(|error: LoadError| match error {
-                LoadError::Record(DecodeError::NewerVersion { .. }) => StartError::NewerMetadata(error.to_string()),
-                _ => StartError::Metadata(error.to_string()),
-            })?;
+        let (mut controller, handle, view) = loaded.map_err(|error: LoadError| match error {
+            LoadError::Record(DecodeError::NewerVersion { .. }) => StartError::NewerMetadata(error.to_string()),
+            _ => StartError::Metadata(error.to_string()),
+        })?;
         let (cluster_id, broker_epoch) = join_cluster(&config, &env, &store, &mut controller, bound).await?;
         if !env.probe().planted("start.deleted-topic-kept") {
             delete_orphans(&store, &controller);
