@@ -1,6 +1,6 @@
 //! `quipu broker`: reads the settings from file, environment and flags, sets up logging, and runs the broker.
 
-use std::{io::IsTerminal, path::Path, process::ExitCode};
+use std::{ffi::OsString, io::IsTerminal, path::Path, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use quipu_broker::{Config, ConfigError, LogFormat, Origin, SETTINGS};
@@ -31,7 +31,7 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
-    let config = match read(matches) {
+    let config = match read(matches, |variable| std::env::var_os(variable)) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("quipu: {error}");
@@ -42,15 +42,22 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     quipu_broker::main(config)
 }
 
-fn read(matches: &ArgMatches) -> Result<Config, ConfigError> {
+/// The settings: those of the file, over them the environment's, over them the flags.
+fn read(matches: &ArgMatches, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     if let Some(file) = matches.get_one::<String>("config") {
         apply_file(&mut config, Path::new(file))?;
     }
     for setting in SETTINGS {
-        let variable = setting.variable();
-        if let Ok(text) = std::env::var(&variable) {
-            config.apply(setting.name, &text, Origin::Variable(variable))?;
+        let name = setting.variable();
+        let Some(value) = variable(&name) else { continue };
+        let origin = Origin::Variable(name);
+        match value.into_string() {
+            Ok(text) => config.apply(setting.name, &text, origin)?,
+            Err(value) => {
+                let message = format!("{}: {value:?} is not UTF-8", setting.name);
+                return Err(ConfigError { origin: Some(origin), message });
+            }
         }
     }
     for setting in SETTINGS {
@@ -80,5 +87,79 @@ fn set_up_logging(format: LogFormat) {
     match format {
         LogFormat::Plain => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use quipu_testkit::scratch::Scratch;
+
+    use super::*;
+
+    /// Of each setting, three values that differ from the default and, but for a switch, from each other: of the file (as it
+    /// stands there), of the environment, of the flag.
+    const VALUES: &[(&str, &str, &str, &str)] = &[
+        ("node_id", "2", "3", "4"),
+        ("data_dir", "'in file'", "in-variable", "in-flag"),
+        ("listen", "'127.0.0.1:1'", "127.0.0.1:2", "127.0.0.1:3"),
+        ("advertise", "'file:1'", "variable:2", "flag:3"),
+        ("insecure_listen", "true", "false", "true"),
+        ("log_format", "'json'", "plain", "json"),
+        ("wal_file_bytes", "16777216", "33554432", "67108864"),
+        ("memory_requests_bytes", "104857601", "104857602", "104857603"),
+        ("memory_tail_bytes", "100000001", "100000002", "100000003"),
+        ("memory_replies_bytes", "100000001", "100000002", "100000003"),
+        ("shards", "2", "3", "4"),
+    ];
+
+    fn settings(arguments: &[&str], variables: &[(String, &str)]) -> Result<String, ConfigError> {
+        let line = [&["broker"], arguments].concat();
+        let matches = command().try_get_matches_from(line).unwrap();
+        let variables: BTreeMap<&str, &str> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let config = read(&matches, |name| variables.get(name).map(OsString::from))?;
+        Ok(format!("{config:?}"))
+    }
+
+    fn applied(name: &str, text: &str) -> String {
+        let mut config = Config::default();
+        config.apply(name, text, Origin::Flag(String::new())).unwrap();
+        format!("{config:?}")
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let scratch = Scratch::new("settings").unwrap();
+        let file = scratch.join("quipu.toml");
+        let named = ["--config", file.to_str().unwrap()];
+        let names: Vec<&str> = VALUES.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>(), "every setting is tried");
+        for (name, in_file, in_variable, in_flag) in VALUES {
+            std::fs::write(&file, format!("{name} = {in_file}\n")).unwrap();
+            let variable = [(format!("QUIPU_{}", name.to_uppercase()), *in_variable)];
+            let flag = format!("--{}", name.replace('_', "-"));
+            let flag = if SWITCHES.contains(name) { vec![flag.as_str()] } else { vec![flag.as_str(), *in_flag] };
+            let all = [&named[..], &flag].concat();
+            let text = in_file.trim_matches('\'');
+            assert_ne!(applied(name, text), format!("{:?}", Config::default()), "{name}");
+            assert_ne!(applied(name, text), applied(name, in_variable), "{name}");
+            assert_ne!(applied(name, in_variable), applied(name, in_flag), "{name}");
+            assert_eq!(settings(&named, &[]).unwrap(), applied(name, text), "{name} in a file");
+            assert_eq!(settings(&[], &variable).unwrap(), applied(name, in_variable), "{name} as a variable");
+            assert_eq!(settings(&flag, &[]).unwrap(), applied(name, in_flag), "{name} as a flag");
+            assert_eq!(settings(&named, &variable).unwrap(), applied(name, in_variable), "{name}: variable over file");
+            assert_eq!(settings(&all, &[]).unwrap(), applied(name, in_flag), "{name}: flag over file");
+            assert_eq!(settings(&flag, &variable).unwrap(), applied(name, in_flag), "{name}: flag over variable");
+            assert_eq!(settings(&all, &variable).unwrap(), applied(name, in_flag), "{name}: flag over all");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_source() {
+        let error = settings(&["--node-id", "x"], &[]).unwrap_err().to_string();
+        assert!(error.contains("flag --node-id"), "{error}");
+        let error = settings(&[], &[("QUIPU_SHARDS".to_owned(), "many")]).unwrap_err().to_string();
+        assert!(error.contains("environment variable QUIPU_SHARDS"), "{error}");
     }
 }
