@@ -16,6 +16,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::workload::AUDITOR;
+
 /// Names a record for good: the client that sent it, and its number among all that this client sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Value {
@@ -245,7 +247,8 @@ impl History {
         let seconds = |nanos: u64| format!("{}.{:06}", nanos / 1_000_000_000, nanos % 1_000_000_000 / 1000);
         let end = completed.map_or_else(|| "?".to_owned(), seconds);
         let outcome = if completed.is_some() { format!("{outcome:?}").to_lowercase() } else { "unanswered".to_owned() };
-        format!("{}..{end} client {client} {} -> {outcome}", seconds(*invoked), self.tell_what(what))
+        let who = if *client == AUDITOR { "auditor".to_owned() } else { format!("client {client}") };
+        format!("{}..{end} {who} {} -> {outcome}", seconds(*invoked), self.tell_what(what))
     }
 
     fn tell_what(&self, what: &What) -> String {
