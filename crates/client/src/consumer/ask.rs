@@ -381,7 +381,7 @@ impl<E: Env> Consumer<E> {
         let known = ErrorCode::from_code(code);
         if known == Some(ErrorCode::OffsetOutOfRange) {
             if let Some(assigned) = self.asker(about) {
-                assigned.cursor.handle_out_of_range();
+                assigned.handle_out_of_range();
             }
             return;
         }

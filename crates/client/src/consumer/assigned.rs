@@ -39,6 +39,8 @@ pub(super) struct Assigned {
     records: VecDeque<ConsumerRecord>,
     /// Where the batch of `records` ends.
     records_end: Option<(Offset, LeaderEpoch)>,
+    /// What follows can't be had. That is looked at again, and told, when everything before it was given out.
+    is_at_end: bool,
     pub(super) is_paused: bool,
     /// A question about it is under way.
     pub(super) is_asked: bool,
@@ -64,6 +66,7 @@ impl Assigned {
             decoded: None,
             records: VecDeque::new(),
             records_end: None,
+            is_at_end: false,
             is_paused: false,
             is_asked: false,
             fetching: None,
@@ -82,6 +85,7 @@ impl Assigned {
         self.decoded = None;
         self.records.clear();
         self.records_end = None;
+        self.is_at_end = false;
     }
 
     pub(super) fn stop(&mut self, error: ConsumerError) {
@@ -92,9 +96,19 @@ impl Assigned {
 
     /// A batch was fetched.
     pub(super) fn push(&mut self, fetched: Fetched) {
+        self.is_at_end = false;
         self.cursor.handle_fetched(fetched.next_offset, fetched.epoch);
         self.buffered_bytes += fetched.bytes;
         self.buffer.push_back(fetched);
+    }
+
+    /// The offset behind everything fetched is not in the log.
+    pub(super) fn handle_out_of_range(&mut self) {
+        if self.is_empty() {
+            self.cursor.handle_out_of_range();
+        } else {
+            self.is_at_end = true;
+        }
     }
 
     /// Whether everything that was fetched was given out.
@@ -104,7 +118,7 @@ impl Assigned {
 
     /// Whether more is to be fetched.
     pub(super) fn has_room(&self, prefetch_bytes: usize) -> bool {
-        self.is_empty() || !self.is_paused && self.buffered_bytes < prefetch_bytes
+        self.is_empty() || !self.is_at_end && !self.is_paused && self.buffered_bytes < prefetch_bytes
     }
 
     /// The next batch, if it is one that takes long to decode, to be handed back under this number.
@@ -196,7 +210,7 @@ mod tests {
     use quipu_records::{BatchBuilder, Codec, NewRecord};
 
     use super::{
-        super::{OffsetReset, Position, fetched::batches},
+        super::{OffsetReset, Position, fetched::batches, position::Stop},
         *,
     };
 
@@ -250,6 +264,17 @@ mod tests {
         assigned.handle_decoded(2, heavy.decode(&partition(), RULES));
         assert_eq!((take(&mut assigned, 5), assigned.is_empty()), (vec![1, 2], true));
         assert_eq!(assigned.cursor.position(), Some(Offset(3)));
+    }
+
+    #[test]
+    fn the_end_of_the_log_comes_behind_what_was_fetched() {
+        let mut assigned = assigned(0, &[(0, &[b"a", b"b"])]);
+        assert_eq!((take(&mut assigned, 1), assigned.has_room(1000)), (vec![0], true));
+        assigned.handle_out_of_range();
+        assert_eq!((assigned.cursor.stopped(), assigned.has_room(1000)), (None, false));
+        assert_eq!((take(&mut assigned, 5), assigned.has_room(1000)), (vec![1], true));
+        assigned.handle_out_of_range();
+        assert_eq!(assigned.cursor.stopped(), Some(Stop::OutOfRange));
     }
 
     #[test]

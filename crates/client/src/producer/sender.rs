@@ -19,7 +19,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use quipu_base::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp};
+use quipu_base::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
+};
 use quipu_env::{Clock, Env, Instant, Rng, Sleep};
 use quipu_protocol::{
     ErrorCode, Records, Response,
@@ -127,6 +129,9 @@ pub(super) struct Sender<E: Env> {
     pipelines: BTreeMap<Slot, Pipeline<Sealed>>,
     /// Partitions whose next batch is being compressed.
     building: BTreeSet<Slot>,
+    /// As of the last look, and the ids of topics that were sent to, by their place in the accumulator's list.
+    cluster: Arc<Cluster>,
+    topic_ids: BTreeMap<usize, TopicId>,
     sent: BTreeMap<u64, Sent>,
     in_flight: BTreeMap<BrokerId, usize>,
     next_request: u64,
@@ -156,6 +161,8 @@ impl<E: Env> Sender<E> {
             id,
             pipelines: BTreeMap::new(),
             building: BTreeSet::new(),
+            cluster: client.cluster(),
+            topic_ids: BTreeMap::new(),
             sent: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             next_request: 0,
@@ -284,6 +291,7 @@ impl<E: Env> Sender<E> {
             return self.fail_if_fatal();
         }
         let cluster = self.client.cluster();
+        self.look_for_new_topics(&cluster);
         loop {
             let by_leader = self.ready(now, &cluster);
             let mut has_sent = false;
@@ -295,6 +303,26 @@ impl<E: Env> Sender<E> {
             if !has_sent {
                 return;
             }
+        }
+    }
+
+    /// Finds out which topics were deleted and made again.
+    fn look_for_new_topics(&mut self, cluster: &Arc<Cluster>) {
+        if Arc::ptr_eq(cluster, &self.cluster) {
+            return;
+        }
+        self.cluster = Arc::clone(cluster);
+        let accumulator = self.common.lock();
+        for (slot, pipeline) in &mut self.pipelines {
+            let topic = cluster.topic(accumulator.topic_name(slot.topic_index));
+            let id = topic.map(|topic| topic.id).unwrap_or_default();
+            if id != TopicId::ZERO && self.topic_ids.get(&slot.topic_index).is_some_and(|known| *known != id) {
+                pipeline.handle_new_log();
+            }
+        }
+        for (topic_index, known) in &mut self.topic_ids {
+            let topic = cluster.topic(accumulator.topic_name(*topic_index));
+            *known = topic.map(|topic| topic.id).filter(|id| *id != TopicId::ZERO).unwrap_or(*known);
         }
     }
 
@@ -363,16 +391,20 @@ impl<E: Env> Sender<E> {
     }
 
     fn topic_data(
-        &self,
+        &mut self,
         chosen: BTreeMap<usize, Vec<PartitionProduceData>>,
         cluster: &Cluster,
     ) -> (Vec<TopicProduceData>, bool) {
-        let accumulator = self.common.lock();
+        let (accumulator, known) = (self.common.lock(), &mut self.topic_ids);
         let mut has_ids = true;
         let data = chosen.into_iter().map(|(topic_index, partition_data)| {
             let name = accumulator.topic_name(topic_index);
             let topic_id = cluster.topic(name).map(|topic| topic.id).unwrap_or_default();
-            has_ids &= topic_id != quipu_base::TopicId::ZERO;
+            if topic_id == TopicId::ZERO {
+                has_ids = false;
+            } else {
+                known.entry(topic_index).or_insert(topic_id);
+            }
             TopicProduceData { name: (**name).into(), topic_id, partition_data }
         });
         let data = data.collect();

@@ -365,6 +365,11 @@ impl<B> Pipeline<B> {
         late.chain(again).filter(|at| *at > now).min()
     }
 
+    /// The topic was deleted and made again: the new log knows nothing of the producer, so that any first sequence is right.
+    pub(crate) fn handle_new_log(&mut self) {
+        self.has_acknowledged = false;
+    }
+
     /// Whether its present epoch is one of this id.
     pub(crate) fn has_used(&self, id: ProducerId) -> bool {
         self.identity.is_some_and(|identity| identity.id == id)

@@ -100,6 +100,16 @@ fn compressed_elsewhere() {
 }
 
 #[test]
+fn made_anew() {
+    with_broker(|client| async move { suite::made_anew(&client).await });
+}
+
+#[test]
+fn deleted_records() {
+    with_broker(|client| async move { suite::deleted_records(&client).await });
+}
+
+#[test]
 fn little_memory() {
     with_broker(|client| async move { suite::little_memory(&client).await });
 }

@@ -313,6 +313,35 @@ fn rejections_are_told_as_such_and_rights_that_are_missing_end_the_producer() {
     });
 }
 
+/// Memory that is used up is waited for no longer than was said; an end while everything is tried again takes no longer than a
+/// delivery may.
+#[test]
+fn nobody_waits_longer_than_was_said() {
+    let handler = |request| match request {
+        Request::Metadata(_) => metadata(3),
+        _ => Answer::Close,
+    };
+    run(handler, |client| async move {
+        let config = ProducerConfig {
+            memory_bytes: 2000,
+            batch_bytes: 1000,
+            send_timeout: Duration::from_secs(3),
+            delivery_timeout: Duration::from_secs(10),
+            ..Default::default()
+        };
+        let (producer, clock) = (client.producer(config).unwrap(), client.env().clock());
+        let begun_at = clock.now();
+        let taken = producer.send(ProducerRecord::new("knots", vec![7; 1500])).await.unwrap();
+        let error = producer.send(ProducerRecord::new("knots", vec![7; 1500])).await.err().unwrap();
+        assert!(matches!(error.cause, ClientError::TimedOut { .. }) && error.written == Written::No, "{error}");
+        assert!(error.to_string().contains("memory_bytes"), "{error}");
+        assert_eq!(clock.now().since(begun_at).as_secs(), 3);
+        producer.close().await;
+        assert_eq!(clock.now().since(begun_at).as_secs(), 10);
+        assert_eq!(taken.await.unwrap_err().written, Written::No);
+    });
+}
+
 /// Requests without a reply on a connection that takes nothing any more: each ends, and with them whoever waits for the end.
 #[test]
 fn without_acks_nothing_waits_for_a_broker_that_reads_no_more() {

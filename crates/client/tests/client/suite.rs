@@ -305,6 +305,94 @@ pub(crate) async fn compressed_elsewhere<E: Env>(client: &Client<E>) {
     }
 }
 
+/// A topic that is deleted and made again is another one: the producer goes on with it, and the consumer is told, or begins anew.
+pub(crate) async fn made_anew<E: Env>(client: &Client<E>) {
+    create(client, NewTopic::new("anew", 1)).await;
+    let (own, admin) = (partition("anew", 0), client.admin());
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let config = |offset_reset| ConsumerConfig { offset_reset, ..Default::default() };
+    let mut strict = client.consumer(config(OffsetReset::Error)).unwrap();
+    let mut lenient = client.consumer(config(OffsetReset::Start)).unwrap();
+    for number in 0..3 {
+        producer.send_and_wait(ProducerRecord::new("anew", format!("old {number}"))).await.unwrap();
+    }
+    for consumer in [&mut strict, &mut lenient] {
+        consumer.assign([(own.clone(), Position::Start)]);
+        read(consumer, 3).await;
+    }
+    admin.delete_topics(vec!["anew".into()]).await.remove(0).1.unwrap();
+    // Apache Kafka takes a moment to forget the name.
+    let clock = client.env().clock();
+    let deadline = clock.now() + PATIENCE;
+    while let Err(error) = admin.create_topics(vec![NewTopic::new("anew", 1)], false).await.remove(0).1 {
+        assert!(error.code() == Some(ErrorCode::TopicAlreadyExists) && clock.now() < deadline, "{error}");
+        clock.sleep(Duration::from_millis(20)).await;
+    }
+    for number in 0..5 {
+        let landed = producer.send_and_wait(ProducerRecord::new("anew", format!("new {number}"))).await.unwrap();
+        assert_eq!(landed.offset, Some(Offset(number)));
+    }
+    let values: Vec<_> = read(&mut lenient, 5).await.into_iter().filter_map(|record| record.value).collect();
+    assert_eq!(values, ["new 0", "new 1", "new 2", "new 3", "new 4"]);
+    let error = loop {
+        match strict.poll(PATIENCE).await {
+            Ok(records) => assert_eq!(records, []),
+            Err(error) => break error,
+        }
+    };
+    let diverging = Some(Offset(0));
+    let expected = ConsumerError::TruncationDetected { partition: own.clone(), position: Offset(3), diverging };
+    assert_eq!(error, expected);
+    strict.seek(&own, Position::Start).unwrap();
+    assert_eq!(read(&mut strict, 5).await[0].value, Some("new 0".into()));
+    producer.close().await;
+}
+
+/// Records that are deleted under a consumer: it gives what it has, and then tells, or goes on at what is left.
+pub(crate) async fn deleted_records<E: Env>(client: &Client<E>) {
+    create(client, NewTopic::new("deleted", 1)).await;
+    let own = partition("deleted", 0);
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let config = |offset_reset| ConsumerConfig {
+        offset_reset,
+        poll_records_max: 1,
+        partition_bytes_max: 1,
+        prefetch_bytes: 100,
+        ..Default::default()
+    };
+    for number in 0..20 {
+        producer.send_and_wait(ProducerRecord::new("deleted", format!("{number}"))).await.unwrap();
+    }
+    let mut strict = client.consumer(config(OffsetReset::Error)).unwrap();
+    let mut lenient = client.consumer(config(OffsetReset::Start)).unwrap();
+    for consumer in [&mut strict, &mut lenient] {
+        consumer.assign([(own.clone(), Position::Start)]);
+        assert_eq!(consumer.poll(PATIENCE).await.unwrap()[0].offset, Offset(0));
+    }
+    let deleted = client.admin().delete_records(vec![(own.clone(), Some(Offset(18)))]).await.remove(0).1;
+    assert_eq!(deleted, Ok(Offset(18)));
+    let mut offsets = Vec::new();
+    while offsets.last() != Some(&19) {
+        offsets.extend(lenient.poll(PATIENCE).await.unwrap().into_iter().map(|record| record.offset.0));
+    }
+    assert!(offsets.ends_with(&[18, 19]) && offsets.is_sorted() && offsets.len() < 19, "{offsets:?}");
+    let mut next = 1;
+    let position = loop {
+        match strict.poll(PATIENCE).await {
+            Ok(records) => {
+                assert_eq!(records[0].offset, Offset(next));
+                next += 1;
+            }
+            Err(ConsumerError::OffsetOutOfRange { position, .. }) => break position,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((position, strict.position(&own)), (Offset(next), Ok(Some(Offset(next)))));
+    strict.seek(&own, Position::Start).unwrap();
+    assert_eq!(strict.poll(PATIENCE).await.unwrap()[0].offset, Offset(18));
+    producer.close().await;
+}
+
 /// Little memory: who sends waits, and all of it arrives.
 pub(crate) async fn little_memory<E: Env>(client: &Client<E>) {
     create(client, NewTopic::new("memory", 2)).await;
@@ -439,5 +527,7 @@ pub(crate) async fn all<E: Env>(client: &Client<E>, is_kafka: bool) {
     large_batches(client).await;
     little_memory(client).await;
     compressed_elsewhere(client).await;
+    made_anew(client).await;
+    deleted_records(client).await;
     admin(client, is_kafka).await;
 }

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use quipu_broker::{Broker, Config, HostPort, Origin};
 use quipu_client::*;
 use quipu_env::{Clock, Rng, ShardId};
-use quipu_sim::{Down, Node, NodeConfig, PowerCut, Report, SimConfig, SimEnv, World, run_seeds};
+use quipu_sim::{Down, Node, NodeConfig, PowerCut, Report, Running, SimConfig, SimEnv, World, run_seeds};
 use rand::RngExt;
 use tokio::sync::oneshot;
 
@@ -326,20 +326,77 @@ fn the_same_seed_is_the_same_run() {
     assert_eq!(hashes(1), hashes(2));
 }
 
+/// A broker with nothing special about it.
+fn start_broker(node: &Node) -> Running<()> {
+    let listen = HostPort { host: "0.0.0.0".into(), port: PORT };
+    let advertise = Some(HostPort { host: "broker".into(), port: PORT });
+    let config =
+        Config { data_dir: "/var/quipu".into(), listen, advertise, insecure_listen: true, ..Config::default() };
+    node.start(|env| async move {
+        let _broker = Broker::start(config, env).await.unwrap_or_else(|error| panic!("{error}"));
+        core::future::pending::<()>().await;
+    })
+}
+
+/// A broker that is down for a minute, or out of reach without a word: what was sent meanwhile arrives soon after it is back, and
+/// is read.
+#[test]
+fn a_broker_may_be_away_for_a_minute() {
+    const AWAY: Duration = Duration::from_secs(60);
+    let scenario = |world: World| async move {
+        let is_killed = world.rng("setup").random();
+        let broker = world.node("broker", NodeConfig { shards: 2, ..NodeConfig::default() });
+        let clients = world.node("clients", NodeConfig::default());
+        let first = start_broker(&broker);
+        let (is_away, gone) = oneshot::channel();
+        let (sent, is_sent) = oneshot::channel();
+        let work = clients.start(move |env| async move {
+            let client = Client::new(env.clone(), client_config()).unwrap();
+            suite::create(&client, NewTopic::new(TOPIC, 1)).await;
+            let producer = client.producer(ProducerConfig::default()).unwrap();
+            let mut consumer = client.consumer(ConsumerConfig::default()).unwrap();
+            consumer.assign([(suite::partition(TOPIC, 0), Position::Start)]);
+            producer.send_and_wait(ProducerRecord::new(TOPIC, "before")).await.unwrap();
+            suite::read(&mut consumer, 1).await;
+            is_away.send(()).expect("somebody waits");
+            is_sent.await.expect("it is told");
+            let begun_at = env.clock().now();
+            let mut deliveries = Vec::new();
+            for number in 0..10 {
+                deliveries.push(producer.send(ProducerRecord::new(TOPIC, format!("{number}"))).await.unwrap());
+                assert_eq!(consumer.poll(Duration::from_secs(1)).await, Ok(vec![]));
+            }
+            for (offset, delivery) in (1..).zip(deliveries) {
+                assert_eq!(delivery.await.unwrap().offset, Some(Offset(offset)));
+            }
+            suite::read(&mut consumer, 10).await;
+            let taken = env.clock().now().since(begun_at);
+            assert!((AWAY..AWAY + Duration::from_secs(5)).contains(&taken), "{taken:?}");
+            producer.close().await;
+        });
+        gone.await.expect("the clients tell");
+        if is_killed {
+            broker.kill();
+            drop(first.join().await);
+        } else {
+            world.partition(&[&broker], &[&clients]);
+        }
+        sent.send(()).expect("the clients wait");
+        world.sleep(AWAY).await;
+        let _broker = is_killed.then(|| start_broker(&broker));
+        world.mend(&[&broker], &[&clients]);
+        work.join().await.expect("nobody ends the clients");
+    };
+    run_seeds(&seeds(1..9), &SimConfig::default(), 2, scenario).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// In a calm world the common scenarios hold as well.
 #[test]
 fn the_suite_holds_in_a_calm_world() {
     let calm = |world: World| async move {
         let broker = world.node("broker", NodeConfig { shards: 2, ..NodeConfig::default() });
         let clients = world.node("clients", NodeConfig::default());
-        let listen = HostPort { host: "0.0.0.0".into(), port: PORT };
-        let advertise = Some(HostPort { host: "broker".into(), port: PORT });
-        let config =
-            Config { data_dir: "/var/quipu".into(), listen, advertise, insecure_listen: true, ..Config::default() };
-        let _broker = broker.start(|env| async move {
-            let _broker = Broker::start(config, env).await.unwrap_or_else(|error| panic!("{error}"));
-            core::future::pending::<()>().await;
-        });
+        let _broker = start_broker(&broker);
         let work = clients.start(|env| async move {
             let client = Client::new(env, client_config()).unwrap();
             suite::all(&client, false).await;

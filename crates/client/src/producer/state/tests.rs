@@ -105,6 +105,17 @@ fn the_first_batch_goes_alone_then_several_follow_each_other() {
 }
 
 #[test]
+fn to_a_new_log_the_first_batch_goes_alone_again() {
+    let mut script = warm();
+    script.pipeline.handle_new_log();
+    script.push("a").send();
+    assert!(!script.pipeline.has_room());
+    script.ok("a").push("b").send();
+    assert!(script.pipeline.has_room());
+    script.expect(&["send a e0 s2", "ok a", "send b e0 s4"]);
+}
+
+#[test]
 fn what_is_lost_is_sent_again_one_by_one_with_the_same_sequences() {
     let mut script = warm();
     script.push("a").send().push("b").send();
