@@ -15,6 +15,7 @@ const color = {};
 let drawn = [];
 let width = 0;
 let taken = new Set();
+let worded = [];
 
 function readColors() {
   const style = getComputedStyle(document.documentElement);
@@ -63,6 +64,7 @@ const stands = (event) => event === chosen || event === hovered || (search.set !
 function draw() {
   drawn = [];
   taken = new Set();
+  worded = [];
   const high = canvas.height / (window.devicePixelRatio || 1);
   pen.clearRect(0, 0, width, high);
   pen.textBaseline = "middle";
@@ -185,8 +187,12 @@ function drawMessages(list) {
   pen.globalAlpha = 1;
 }
 
+// Words that would stand on others are left out.
 function drawWords(words, x, y) {
   pen.font = MONO;
+  const right = x + pen.measureText(words).width;
+  if (worded.some((other) => x < other.right && right > other.x && Math.abs(y - other.y) < ROW - 2)) return;
+  worded.push({ x, right, y });
   pen.textAlign = "left";
   pen.globalAlpha *= 0.8;
   pen.fillText(words, x, y);
