@@ -100,8 +100,9 @@ impl<P: Probe> Replica<P> {
         let Role::Leader(leader) = &mut self.role else { return };
         leader.lag_check_at = lag_check_at;
         let Some(configuration) = wanted else { return self.consider_moving(now) };
-        leader.pending = Some(Pending { configuration, version, ask_at: now });
-        self.ask_again(now);
+        let ask_at = now + self.settings.ask_again_after;
+        leader.pending = Some(Pending { configuration: configuration.clone(), version, ask_at });
+        self.effects.push(Effect::AskController(Ask::Change { epoch: self.promised, version, configuration }));
     }
 
     /// The configuration to ask for, if it is another one and its members have what it takes.

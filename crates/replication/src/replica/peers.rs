@@ -198,7 +198,7 @@ impl<P: Probe> Replica<P> {
         }
         let mut sends_more = false;
         if !peer.is_streaming && progress.end >= peer.next {
-            sends_more = progress.end > peer.next && progress.end < log.log_end;
+            sends_more = progress.end < log.log_end;
             peer.next = progress.end;
             peer.is_streaming = counts && progress.end >= log.log_end;
         }

@@ -2,11 +2,13 @@
 //! of schedules for a soak.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use quipu_replication::{Acks, RoleKind, Verdict};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 use crate::{
+    controller::node_id,
     probe::{Marks, TestProbe},
     world::{Stage, World},
 };
@@ -15,12 +17,50 @@ use crate::{
 const SEEDS: u64 = 60;
 /// Steps of one schedule.
 pub(crate) const STEPS: usize = 500;
+/// Messages under way; the oldest is lost beyond it.
+const NETWORK_MAX: usize = 60;
 /// Nodes (all replicas are to be members in the end), replication factor, `min.insync.replicas`.
 pub(crate) const SHAPES: [(usize, usize, usize); 7] =
     [(3, 3, 2), (3, 3, 1), (3, 3, 3), (4, 4, 3), (4, 4, 2), (5, 5, 4), (5, 5, 2)];
 
 fn seeds() -> u64 {
     std::env::var("QUIPU_REPLICATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+/// What can happen in a step, with its weight. Progress first, faults after it.
+const ACTIONS: [(Action, u32); 19] = [
+    (deliver, 360),
+    (sync, 220),
+    (produce, 24),
+    (read_metadata, 100),
+    (pass_time, 30),
+    (control, 40),
+    (answer, 40),
+    (start, 80),
+    (crash, 8),
+    (fence, 4),
+    (elect, 8),
+    (lose, 8),
+    (change_min, 4),
+    (delete, 8),
+    (take_snapshot, 6),
+    (fail_writes, 2),
+    (cut, 6),
+    (mend, 8),
+    (quiet, 4),
+];
+/// Actions below this index go on in every schedule; the others are left out of some.
+const FAULTS: usize = 8;
+
+type Action = fn(&mut Schedule);
+
+/// A world, and what decides what happens to it.
+struct Schedule {
+    world: World,
+    rng: ChaCha8Rng,
+    weights: Vec<u32>,
+    /// Links over which nothing arrives.
+    cut: BTreeSet<(usize, usize)>,
 }
 
 /// Runs one schedule; what was violated, if anything.
@@ -32,72 +72,77 @@ pub(crate) fn run(seed: u64, shape: (usize, usize, usize), steps: usize, probe: 
         std::env::var("QUIPU_REPLICATION_TRACE").is_ok_and(|wanted| wanted == format!("{seed} {shape:?}"));
     world.append_records_max = rng.random_range(1..4);
     world.record_bytes = if rng.random_range(0..4) == 0 { 10_000_000 } else { 100 };
-    // Some schedules leave some kinds of fault out, so that the others go deeper.
-    let kinds: u32 = rng.random();
+    // Each schedule has its own mix: some kinds of fault are left out, others come often.
+    let mix = |(index, (_, weight)): (usize, &(Action, u32))| {
+        let often = if index < FAULTS { [1, 1, 2, 2] } else { [0, 1, 2, 4] };
+        weight * often[rng.random_range(0..4)]
+    };
+    let weights = ACTIONS.iter().enumerate().map(mix).collect();
+    let mut schedule = Schedule { world, rng, weights, cut: BTreeSet::new() };
     for _ in 0..steps {
-        step(&mut world, &mut rng, kinds);
-        if world.checker.violation.is_some() {
-            return world.checker.violation;
-        }
-        if world.network.len() > 60 {
-            world.network.remove(0);
+        schedule.step();
+        if schedule.world.checker.violation.is_some() {
+            return schedule.world.checker.violation;
         }
     }
-    world.heal();
-    world.checker.violation
+    if std::env::var("STATS").is_ok() {
+        let w = &schedule.world;
+        println!(
+            "{shape:?} committed {} committers {} epoch {} version {} ends {:?}",
+            w.checker.committed_end,
+            w.checker.committers.len(),
+            w.controller.now().record.leader_epoch,
+            w.controller.now().record.version.0,
+            w.nodes.values().map(|n| n.disk.written.log_end).collect::<Vec<_>>()
+        );
+    }
+    schedule.world.heal();
+    schedule.world.checker.violation
 }
 
-fn step(world: &mut World, rng: &mut ChaCha8Rng, kinds: u32) {
-    let node = rng.random_range(1..=world.nodes.len());
-    let allows = |kind: u32| kinds & (1 << kind) != 0;
-    match rng.random_range(0..100) {
-        0..36 => deliver(world, rng),
-        36..54 => {
-            let count = rng.random_range(1..4);
-            world.sync(node, count);
-        }
-        54..61 => produce(world, rng, node),
-        61..69 => {
-            let last = world.controller.log.len() - 1;
-            let index = if rng.random_bool(0.5) { last } else { rng.random_range(0..=last) };
-            world.read_metadata(node, index);
-        }
-        69..74 => world.pass_time(Duration::from_millis(rng.random_range(1..250))),
-        74..79 => control(world, rng, allows(0)),
-        79..83 => {
-            if !world.answers.is_empty() {
-                let index = rng.random_range(0..world.answers.len());
-                world.answer(index);
+impl Schedule {
+    fn step(&mut self) {
+        let mut left = self.rng.random_range(0..self.weights.iter().sum::<u32>());
+        for ((action, _), weight) in ACTIONS.iter().zip(self.weights.clone()) {
+            if left < weight {
+                action(self);
+                break;
             }
+            left -= weight;
         }
-        83..91 => start(world, node),
-        91..93 => crash(world, rng, node),
-        93 if allows(1) => world.fence(node),
-        94 if allows(2) => world.controller.elect(None),
-        95 if allows(3) => lose(world, rng, node),
-        96 if allows(4) => {
-            let min = rng.random_range(1..=world.nodes.len());
-            world.controller.change(|image| image.insync_replicas_min = min);
+        if self.world.network.len() > NETWORK_MAX {
+            self.world.network.remove(0);
         }
-        97 if allows(5) => delete(world, rng, node),
-        98 if allows(6) => world.take_snapshot(node),
-        99 if allows(7) && world.is_up(node) => {
-            let kept = rng.random_range(0..3);
-            world.sync(node, kept);
-            world.fail_writes(node);
-        }
-        _ => deliver(world, rng),
+    }
+
+    fn node(&mut self) -> usize {
+        self.rng.random_range(1..=self.world.nodes.len())
+    }
+
+    /// Any node of which this holds.
+    fn one_that(&mut self, holds: impl Fn(&World, usize) -> bool) -> Option<usize> {
+        let nodes: Vec<usize> =
+            self.world.node_numbers().into_iter().filter(|node| holds(&self.world, *node)).collect();
+        (!nodes.is_empty()).then(|| nodes[self.rng.random_range(0..nodes.len())])
+    }
+
+    /// Any leader, also one that does not know that it is over.
+    fn leader(&mut self) -> Option<usize> {
+        self.one_that(|world, node| world.is_up(node) && world.replica(node).role() == RoleKind::Leader)
     }
 }
 
-fn deliver(world: &mut World, rng: &mut ChaCha8Rng) {
-    if world.network.is_empty() {
+fn deliver(schedule: &mut Schedule) {
+    let Schedule { world, rng, cut, .. } = schedule;
+    let arrives = |index: &usize| !cut.contains(&(world.network[*index].from, world.network[*index].to));
+    let open: Vec<usize> = (0..world.network.len()).filter(arrives).collect();
+    if open.is_empty() {
         return;
     }
     // Mostly in order, sometimes not.
-    let near = world.network.len().min(6);
-    let index = if rng.random_bool(0.7) { rng.random_range(0..near) } else { rng.random_range(0..world.network.len()) };
-    match rng.random_range(0..20) {
+    let near = if rng.random_bool(0.7) { open.len().min(4) } else { open.len() };
+    let index = open[rng.random_range(0..near)];
+    match rng.random_range(0..40) {
         0 => {
             world.network.remove(index);
         }
@@ -109,83 +154,172 @@ fn deliver(world: &mut World, rng: &mut ChaCha8Rng) {
     }
 }
 
-fn produce(world: &mut World, rng: &mut ChaCha8Rng, node: usize) {
-    let leads = |node: &usize| world.is_up(*node) && world.replica(*node).role() == RoleKind::Leader;
-    let leaders: Vec<usize> = world.node_numbers().into_iter().filter(leads).collect();
-    let node = if leaders.is_empty() { node } else { leaders[rng.random_range(0..leaders.len())] };
-    let acks = if rng.random_range(0..4) == 0 { Acks::Leader } else { Acks::All };
-    world.produce_with(node, rng.random_range(1..3), acks);
+fn sync(schedule: &mut Schedule) {
+    let Some(node) = schedule.one_that(|world, node| !world.node(node).disk.under_way.is_empty()) else { return };
+    let count = schedule.rng.random_range(1..4);
+    schedule.world.sync(node, count);
+}
+
+fn produce(schedule: &mut Schedule) {
+    let acks = if schedule.rng.random_range(0..4) == 0 { Acks::Leader } else { Acks::All };
+    let count = schedule.rng.random_range(1..3);
+    if let Some(node) = schedule.leader() {
+        schedule.world.produce_with(node, count, acks);
+    }
+}
+
+fn read_metadata(schedule: &mut Schedule) {
+    let last = schedule.world.controller.log.len() - 1;
+    let Some(node) = schedule.one_that(|world, node| world.is_up(node) && world.node(node).seen < last) else { return };
+    let index = if schedule.rng.random_bool(0.6) { last } else { schedule.rng.random_range(0..=last) };
+    schedule.world.read_metadata(node, index);
+}
+
+fn pass_time(schedule: &mut Schedule) {
+    let by = Duration::from_millis(schedule.rng.random_range(1..250));
+    schedule.world.pass_time(by);
 }
 
 /// Requests to the controller are lost, doubled, refused, declined, or carried out in any order.
-fn control(world: &mut World, rng: &mut ChaCha8Rng, hostile: bool) {
+fn control(schedule: &mut Schedule) {
+    let Schedule { world, rng, .. } = schedule;
     if world.asks.is_empty() {
         return;
     }
     let index = rng.random_range(0..world.asks.len());
     let (node, ask) = world.asks[index].clone();
     let declines = rng.random_range(0..5) == 0;
-    match if hostile { rng.random_range(0..8) } else { 7 } {
+    match rng.random_range(0..10) {
         0 => {
             world.asks.remove(index);
         }
         1 => world.answers.push((node, Verdict::Unavailable, None)),
-        2 | 3 => world.control_copy(node, &ask, declines),
+        2 => world.answers.push((node, Verdict::Conflict, None)),
+        3 | 4 => world.control_copy(node, &ask, declines),
         _ => world.control(index, declines),
     }
 }
 
-fn start(world: &mut World, node: usize) {
+fn answer(schedule: &mut Schedule) {
+    let Schedule { world, rng, .. } = schedule;
+    if !world.answers.is_empty() {
+        let index = rng.random_range(0..world.answers.len());
+        world.answer(index);
+    }
+}
+
+fn start(schedule: &mut Schedule) {
+    let Some(node) = schedule.one_that(|world, node| !world.is_in_service(node)) else { return };
+    let world = &mut schedule.world;
     match world.node(node).stage {
-        Stage::Down => world.start(node),
+        Stage::Down => world.boot(node),
+        Stage::Booted => world.register(node),
         Stage::Registered => world.store_epoch(node),
         Stage::Stored if world.node(node).wants_barrier => world.pass_barrier(node),
         Stage::Stored => world.unfence(node),
         Stage::Unfenced => {
             world.pass_barrier(node);
-            if world.controller.now().brokers.get(&crate::controller::node_id(node)).is_some_and(|view| !view.live) {
-                world.controller.set_live(node, true);
-            }
+            world.unfence_again(node);
         }
     }
 }
 
-fn crash(world: &mut World, rng: &mut ChaCha8Rng, node: usize) {
-    if world.is_up(node) {
-        let under_way = world.node(node).disk.under_way.len();
-        world.crash(node, rng.random_range(0..=under_way));
+fn crash(schedule: &mut Schedule) {
+    let node = schedule.node();
+    stop(schedule, node);
+}
+
+fn stop(schedule: &mut Schedule, node: usize) {
+    if schedule.world.is_up(node) {
+        let under_way = schedule.world.node(node).disk.under_way.len();
+        let kept = schedule.rng.random_range(0..=under_way);
+        schedule.world.crash(node, kept);
     }
 }
 
-fn lose(world: &mut World, rng: &mut ChaCha8Rng, node: usize) {
-    if !world.may_lose(node) {
+fn fence(schedule: &mut Schedule) {
+    let node = schedule.node();
+    schedule.world.fence(node);
+}
+
+fn elect(schedule: &mut Schedule) {
+    let node = schedule.node();
+    schedule.world.controller.elect(Some(node_id(node)));
+}
+
+fn change_min(schedule: &mut Schedule) {
+    let min = schedule.node();
+    schedule.world.controller.change(|image| image.insync_replicas_min = min);
+}
+
+fn take_snapshot(schedule: &mut Schedule) {
+    let node = schedule.node();
+    schedule.world.take_snapshot(node);
+}
+
+fn fail_writes(schedule: &mut Schedule) {
+    let node = schedule.node();
+    if schedule.world.is_up(node) {
+        let kept = schedule.rng.random_range(0..3);
+        schedule.world.sync(node, kept);
+        schedule.world.fail_writes(node);
+    }
+}
+
+/// Cuts a link, in one direction or both, or a node from all others.
+fn cut(schedule: &mut Schedule) {
+    let (a, b) = (schedule.node(), schedule.node());
+    match schedule.rng.random_range(0..3) {
+        0 => schedule.cut.extend([(a, b)]),
+        1 => schedule.cut.extend([(a, b), (b, a)]),
+        _ => schedule.cut.extend(schedule.world.node_numbers().into_iter().flat_map(|other| [(a, other), (other, a)])),
+    }
+}
+
+fn mend(schedule: &mut Schedule) {
+    schedule.cut.clear();
+}
+
+/// A while without trouble: what is on its way arrives where it can.
+fn quiet(schedule: &mut Schedule) {
+    for _ in 0..40 {
+        deliver(schedule);
+        sync(schedule);
+        read_metadata(schedule);
+    }
+}
+
+fn lose(schedule: &mut Schedule) {
+    let node = schedule.node();
+    if !schedule.world.may_lose(node) {
         return;
     }
-    match rng.random_range(0..3) {
+    match schedule.rng.random_range(0..3) {
         0 => {
-            crash(world, rng, node);
-            world.wipe(node);
+            stop(schedule, node);
+            schedule.world.wipe(node);
         }
-        1 if world.has_old_snapshot(node) => {
-            crash(world, rng, node);
-            world.restore(node);
+        1 if schedule.world.has_old_snapshot(node) => {
+            stop(schedule, node);
+            schedule.world.restore(node);
         }
         _ => {
-            let log = &world.node(node).disk.durable;
+            let log = &schedule.world.node(node).disk.durable;
             if log.log_start < log.log_end && log.damaged.is_empty() {
-                let offset = rng.random_range(log.log_start..log.log_end);
-                world.damage(node, offset);
+                let offset = schedule.rng.random_range(log.log_start..log.log_end);
+                schedule.world.damage(node, offset);
             }
         }
     }
 }
 
-fn delete(world: &mut World, rng: &mut ChaCha8Rng, node: usize) {
-    let Some(replica) = &world.node(node).replica else { return };
+fn delete(schedule: &mut Schedule) {
+    let Some(node) = schedule.leader() else { return };
+    let replica = schedule.world.replica(node);
     let (start, end) = (replica.log().log_start.0, replica.high_watermark().0);
-    if replica.role() == RoleKind::Leader && start < end {
-        let before = rng.random_range(start + 1..=end);
-        world.delete(node, before);
+    if start < end {
+        let before = schedule.rng.random_range(start + 1..=end);
+        schedule.world.delete(node, before);
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Packet {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Stage {
     Down,
+    /// Its process runs.
+    Booted,
     Registered,
     /// Its broker epoch is in the superblock.
     Stored,
@@ -49,6 +51,8 @@ pub(crate) struct Node {
     /// It was made whole, but may still lose that.
     became_sound: bool,
     pub(crate) snapshot: Option<Disk>,
+    /// The highest end of an append of each epoch that has reached it since it booted.
+    offered: BTreeMap<i32, i64>,
 }
 
 /// What a client waits for.
@@ -105,6 +109,7 @@ impl World {
             wants_barrier: false,
             became_sound: false,
             snapshot: None,
+            offered: BTreeMap::new(),
         };
         Self {
             nodes: (1..=nodes).map(|number| (number, node(number))).collect(),
@@ -230,7 +235,15 @@ impl World {
         };
         let bytes: Records = log.records.range(range.clone()).map(|(at, record)| (*at, *record)).collect();
         assert_eq!(bytes.len(), usize::try_from(range.end - range.start).unwrap(), "what is sent can be read");
-        let incarnation = sender_node.replica.as_ref().unwrap().incarnation().unwrap();
+        // Only a planted bug speaks before it is registered.
+        let incarnation = sender_node.replica.as_ref().unwrap().incarnation().unwrap_or(BrokerEpoch(0));
+        if let Message::Acknowledged(progress) = &message {
+            let offered = sender_node.offered.get(&progress.epoch.0).copied();
+            if offered.is_none_or(|end| progress.end.0 > end) {
+                let told = format!("node {node} acknowledges {progress:?}, offered was {offered:?}");
+                self.checker.violation.get_or_insert(told);
+            }
+        }
         let own = Member { node: node_id(node), directory_id: sender_node.disk.directory_id };
         let sender = Sender { member: own, incarnation };
         let to = usize::try_from(to.0).unwrap();
@@ -261,28 +274,44 @@ impl World {
 
     // Starts and stops.
 
-    /// Starts a node: it registers, and reads the metadata that it had read before.
-    pub(crate) fn start(&mut self, node: usize) {
+    /// A node's process starts, and reads its disk.
+    pub(crate) fn boot(&mut self, node: usize) {
         if self.is_up(node) {
             return;
         }
-        let last_unfenced = self.controller.last_unfenced.get(&node_id(node)).copied();
-        let directory_id = self.node(node).disk.directory_id;
-        let registration = self.controller.register(node, directory_id);
         let disk = &self.node(node).disk;
-        let identity =
-            Identity { member: Member { node: node_id(node), directory_id }, stored_incarnation: disk.broker_epoch };
+        let identity = Identity {
+            member: Member { node: node_id(node), directory_id: disk.directory_id },
+            stored_incarnation: disk.broker_epoch,
+        };
         let state: DurableState = disk.durable.durable_state();
         let min = self.controller.log[self.node(node).seen].insync_replicas_min;
         let replica = Replica::new(identity, state, min, SETTINGS, self.probe.clone());
         let fresh = self.node_mut(node);
         fresh.replica = Some(replica);
-        fresh.stage = Stage::Registered;
-        fresh.registration = registration;
+        fresh.stage = Stage::Booted;
         fresh.wants_barrier = false;
         fresh.became_sound = false;
+        fresh.offered = BTreeMap::new();
+    }
+
+    /// A node that booted registers, and reads the metadata that it had read before.
+    pub(crate) fn register(&mut self, node: usize) {
+        if self.node(node).stage != Stage::Booted {
+            return;
+        }
+        let last_unfenced = self.controller.last_unfenced.get(&node_id(node)).copied();
+        let directory_id = self.node(node).disk.directory_id;
+        let registration = self.controller.register(node, directory_id);
+        self.node_mut(node).stage = Stage::Registered;
+        self.node_mut(node).registration = registration;
         self.handle(node, Event::Registered { broker_epoch: registration, last_unfenced }, &Records::new());
         self.tell_image(node);
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        self.boot(node);
+        self.register(node);
     }
 
     /// The broker epoch goes to the superblock, if the replica lets it.
@@ -307,6 +336,21 @@ impl World {
             self.controller.set_live(node, true);
             self.node_mut(node).stage = Stage::Unfenced;
             self.handle(node, Event::Unfenced { broker_epoch: registration }, &Records::new());
+        }
+    }
+
+    /// Up and unfenced, with nothing left to do for its start.
+    pub(crate) fn is_in_service(&self, node: usize) -> bool {
+        let this = self.node(node);
+        let view = self.controller.now().brokers.get(&node_id(node));
+        this.stage == Stage::Unfenced && !this.wants_barrier && view.is_some_and(|view| view.live)
+    }
+
+    /// A node that was fenced while it was up.
+    pub(crate) fn unfence_again(&mut self, node: usize) {
+        let view = self.controller.now().brokers.get(&node_id(node)).copied();
+        if self.node(node).stage == Stage::Unfenced && view.is_some_and(|view| !view.live) {
+            self.controller.set_live(node, true);
         }
     }
 
@@ -436,6 +480,10 @@ impl World {
     }
 
     pub(crate) fn deliver_packet(&mut self, packet: Packet) {
+        if let Message::Append(append) = &packet.message {
+            let end = self.node_mut(packet.to).offered.entry(append.epoch.0).or_default();
+            *end = append.end.0.max(*end);
+        }
         let event = Event::Peer { sender: packet.sender, message: packet.message };
         self.handle(packet.to, event, &packet.bytes);
     }
@@ -563,6 +611,51 @@ impl World {
         self.checker.fail("liveness: it never gets quiet".to_owned());
     }
 
+    /// What is on its way between these nodes arrives, and is synced there; the rest is lost. They read no metadata.
+    pub(crate) fn exchange(&mut self, nodes: &[usize]) {
+        for _ in 0..10_000 {
+            for node in nodes {
+                self.sync_all(*node);
+            }
+            let between = |packet: &Packet| nodes.contains(&packet.from) && nodes.contains(&packet.to);
+            match self.network.iter().position(between) {
+                Some(index) => self.deliver(index),
+                None => return self.network.clear(),
+            }
+        }
+        self.checker.fail("liveness: an exchange does not end".to_owned());
+    }
+
+    /// As [`Self::exchange`], for a while.
+    pub(crate) fn exchange_for_a_while(&mut self, nodes: &[usize]) {
+        for _ in 0..10 {
+            self.exchange(nodes);
+            self.pass_time(Duration::from_millis(250));
+        }
+        self.exchange(nodes);
+    }
+
+    /// These nodes read all metadata.
+    pub(crate) fn inform(&mut self, nodes: &[usize]) {
+        for node in nodes {
+            self.read_metadata(*node, self.controller.log.len() - 1);
+        }
+    }
+
+    /// The controller has `node` lead; these nodes hear of it and talk to each other, nobody else does.
+    pub(crate) fn lead_among(&mut self, node: usize, nodes: &[usize]) {
+        self.controller.elect(Some(node_id(node)));
+        self.inform(nodes);
+        self.exchange(nodes);
+    }
+
+    /// Takes messages out of the network, to be delivered later.
+    pub(crate) fn hold(&mut self, held: impl Fn(&Packet) -> bool) -> Vec<Packet> {
+        let (taken, left) = core::mem::take(&mut self.network).into_iter().partition(|packet| held(packet));
+        self.network = left;
+        taken
+    }
+
     /// Ends all faults, and requires that the partition comes back whole and takes a record.
     pub(crate) fn heal(&mut self) {
         for _ in 0..200 {
@@ -573,10 +666,7 @@ impl World {
                 self.pass_barrier(node);
                 self.sync_all(node);
                 self.unfence(node);
-                let view = self.controller.now().brokers.get(&node_id(node)).copied();
-                if self.node(node).stage == Stage::Unfenced && view.is_some_and(|view| !view.live) {
-                    self.controller.set_live(node, true);
-                }
+                self.unfence_again(node);
             }
             self.settle();
             if self.checker.violation.is_some() || self.is_whole() {
