@@ -38,6 +38,8 @@
 
 mod admin;
 mod backoff;
+#[doc(hidden)]
+pub mod bench;
 mod client;
 mod cluster;
 mod config;

@@ -95,6 +95,21 @@ pub(crate) fn batches(
     (found, None)
 }
 
+/// All records of what a broker sent, decoded at once.
+pub(crate) fn decode(
+    bytes: Bytes,
+    wanted: Offset,
+    partition: &TopicPartition,
+    rules: Rules,
+) -> Result<Vec<ConsumerRecord>, BatchError> {
+    let (found, bad) = batches(bytes, wanted, None, rules);
+    let mut out = Vec::new();
+    for one in found {
+        out.extend(one.records(partition, rules)?);
+    }
+    bad.map_or(Ok(out), |bad| Err(bad.error))
+}
+
 fn is_compressed(batch: &Batch) -> bool {
     batch.header().codec() != Ok(Codec::None)
 }

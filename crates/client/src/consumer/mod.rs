@@ -39,7 +39,8 @@ pub use record::{ConsumerError, ConsumerRecord, Position};
 use crate::{Client, ClientError, Cluster, OffsetSpec, TopicPartition, connection::Answer, pool::Pool};
 use ask::{Asked, Lane};
 use assigned::Assigned;
-use fetched::{Decoded, Rules};
+use fetched::Decoded;
+pub(crate) use fetched::{Rules, decode};
 use position::{Cursor, Stop};
 
 /// The outcome of something that was asked.

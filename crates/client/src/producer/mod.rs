@@ -20,6 +20,7 @@ mod config;
 mod delivery;
 mod partitioner;
 mod record;
+mod sealed;
 mod sender;
 mod split;
 mod state;
@@ -39,7 +40,8 @@ pub use partitioner::{murmur2, partition_for_key};
 pub use record::{Header, ProducerError, ProducerRecord, RecordMetadata, Written};
 
 use crate::{Client, ClientError, Topic};
-use accumulator::{Accumulator, AppendError, Sizes, Taken};
+pub(crate) use accumulator::{Accumulator, Sizes};
+use accumulator::{AppendError, Taken};
 
 /// What the producer's handles and its task share.
 struct Common {

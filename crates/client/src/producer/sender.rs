@@ -11,26 +11,24 @@
 //! - Of each partition one batch is compressed at a time, and none behind it is taken before it is done.
 //! - It ends when the last producer handle is gone; what is not settled then is settled as closed.
 //!
-//! Not here: taking records (`mod`), gathering them (`accumulator`). Read `state` first.
+//! Not here: taking records (`mod`), gathering them (`accumulator`), the producer id (`ids`). Read `state` first.
 
-use core::time::Duration;
+mod ids;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
 };
 
-use quipu_base::{
-    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId,
-};
+use quipu_base::{BrokerId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 use quipu_env::{Clock, Env, Instant, Rng, Sleep};
 use quipu_protocol::{
     ErrorCode, Records, Response,
-    messages::{
-        init_producer_id::InitProducerIdRequest,
-        produce::{PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData},
+    messages::produce::{
+        PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     },
 };
-use quipu_records::{Batch, BuildError, Codec, rewrite::with_producer};
+use quipu_records::{Batch, rewrite::with_producer};
 use tokio::sync::mpsc;
 
 use super::{
@@ -38,8 +36,9 @@ use super::{
     accumulator::{OpenBatch, Slot},
     answers::{failure_of, is_stale_metadata},
     config::{Acks, ProducerConfig},
-    delivery::{Landed, Settler},
+    delivery::Landed,
     record::Written,
+    sealed::{Built, Sealed},
     split::split,
     state::{BatchNumber, Due, Expired, Failure, Identity, Pipeline, Verdict},
 };
@@ -49,21 +48,7 @@ use crate::{
     connection::{Answer, Call, ReplyTo},
     pool::{Pool, Target},
 };
-
-/// A batch of more than this is compressed where that keeps nobody from work.
-const INLINE_BYTES_MAX: usize = 32 * 1024;
-/// What compressing a byte is thought to cost.
-const BYTE_NANOS: u64 = 4;
-
-/// A batch on its way.
-pub(super) struct Sealed {
-    pub(super) batch: Batch,
-    pub(super) settler: Settler,
-    pub(super) reserved_bytes: usize,
-    pub(super) birth: u64,
-    /// Why it was last refused.
-    pub(super) last_error: Option<ClientError>,
-}
+use ids::IdState;
 
 enum Event {
     /// An answer to the request with this number.
@@ -73,47 +58,10 @@ enum Event {
     Built(Slot, Box<Built>),
 }
 
-/// A batch that has been built, or could not be.
-struct Built {
-    batch: Result<Batch, BuildError>,
-    record_count: u32,
-    settler: Settler,
-    created_at: Instant,
-    reserved_bytes: usize,
-    birth: u64,
-}
-
-impl Built {
-    /// Compresses the batch; with an identity, it is sent by that one.
-    fn new(open: OpenBatch, (identity, sequence): (Option<Identity>, Sequence)) -> Self {
-        let OpenBatch { mut builder, settler, created_at, reserved_bytes, birth } = open;
-        let record_count = builder.record_count();
-        if let Some(Identity { id, epoch }) = identity {
-            builder = builder.producer(id, epoch, sequence);
-        }
-        Self { batch: builder.build(), record_count, settler, created_at, reserved_bytes, birth }
-    }
-}
-
 /// A request under way.
 struct Sent {
     broker: BrokerId,
     batches: Vec<(Slot, BatchNumber)>,
-}
-
-/// Whether there is a producer id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum IdState {
-    /// Without idempotence.
-    None,
-    Wanted {
-        not_before: Instant,
-        failures: u32,
-    },
-    Asked {
-        failures: u32,
-    },
-    Has(Identity),
 }
 
 pub(super) struct Sender<E: Env> {
@@ -254,31 +202,6 @@ impl<E: Env> Sender<E> {
                 accumulator.settled(open.birth);
                 self.common.release(open.reserved_bytes);
             }
-        }
-    }
-
-    fn begin_epochs(&mut self) {
-        let mut failed = Vec::new();
-        let mut needs_id = false;
-        for pipeline in self.pipelines.values_mut().filter(|pipeline| pipeline.is_epoch_due()) {
-            match pipeline.begin_next_epoch() {
-                Ok(doubtful) => failed.extend(doubtful),
-                Err(_) => match self.id {
-                    // The id that others of its partitions still use, or a new one that was brought for this.
-                    IdState::Has(identity) if !pipeline.has_used(identity.id) => {
-                        failed.extend(pipeline.begin(identity));
-                    }
-                    _ => needs_id = true,
-                },
-            }
-        }
-        if needs_id && matches!(self.id, IdState::Has(_)) {
-            self.id = IdState::Wanted { not_before: Instant::ZERO, failures: 0 };
-        }
-        for mut sealed in failed {
-            let last = sealed.last_error.take();
-            let error = last.unwrap_or_else(|| refused("produce", ErrorCode::OutOfOrderSequenceNumber));
-            self.fail(sealed, Written::Unknown, error);
         }
     }
 
@@ -468,14 +391,12 @@ impl<E: Env> Sender<E> {
 
     /// Builds a batch, at once or elsewhere.
     fn seal(&mut self, slot: Slot, open: OpenBatch) {
-        let bytes = open.builder.size_bytes();
         let upcoming = self.pipelines.get(&slot).map(Pipeline::upcoming).expect("made by the caller");
-        if self.config.compression == Codec::None || bytes <= INLINE_BYTES_MAX {
+        let Some(cost) = Built::cost(&open, self.config.compression) else {
             return self.take_built(slot, Built::new(open, upcoming));
-        }
+        };
         self.building.insert(slot);
         let (env, post) = (self.client.env().clone(), self.post.clone());
-        let cost = Duration::from_nanos(u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(BYTE_NANOS));
         let shard = env.current_shard();
         let own_env = env.clone();
         let work = async move {
@@ -500,70 +421,6 @@ impl<E: Env> Sender<E> {
                 self.common.settled(birth, reserved_bytes);
             }
         }
-    }
-
-    // ---- the producer id ----
-
-    fn ask_for_id(&mut self, now: Instant) {
-        let IdState::Wanted { not_before, failures } = self.id else { return };
-        if not_before > now {
-            return;
-        }
-        let cluster = self.client.cluster();
-        let brokers: Vec<BrokerId> = cluster.brokers.keys().copied().collect();
-        let Some(turn) = usize::try_from(failures).unwrap_or(0).checked_rem(brokers.len()) else {
-            return;
-        };
-        self.id = IdState::Asked { failures };
-        let post = self.post.clone();
-        // An error means that the task is gone.
-        let reply = ReplyTo::new(move |outcome| drop(post.send(Event::ProducerId(outcome))));
-        let request =
-            InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: i32::MAX, ..Default::default() };
-        let patience = self.client.config().request_timeout;
-        let call = Call { request: request.into(), versions: 0..=i16::MAX, patience, has_reply: true, reply };
-        self.pool.call(Target::Broker(brokers[turn]), call);
-    }
-
-    fn handle_producer_id(&mut self, now: Instant, outcome: Result<Option<Answer>, ClientError>) {
-        let IdState::Asked { failures } = self.id else { return };
-        let error = match outcome {
-            Ok(Some(Answer { response: Response::InitProducerId(response), .. })) if response.error_code == 0 => {
-                let id = ProducerId(response.producer_id);
-                self.id = IdState::Has(Identity { id, epoch: ProducerEpoch(response.producer_epoch) });
-                return;
-            }
-            Ok(Some(Answer { response: Response::InitProducerId(response), .. })) => {
-                ClientError::refused("ask for a producer id", response.error_code, None)
-            }
-            Ok(_) => unreachable!("a request has a reply of its own kind"),
-            Err(error) => error,
-        };
-        let failures = failures.saturating_add(1);
-        let pause = self.client.shared().backoff().pause(failures, &mut self.rng);
-        self.id = IdState::Wanted { not_before: now + pause, failures };
-        if !error.is_retriable() {
-            self.fatal = Some(error);
-        }
-    }
-
-    /// Once no producer id can be had, nothing can be sent any more.
-    fn fail_if_fatal(&mut self) {
-        let Some(error) = self.fatal.clone() else { return };
-        let mut told = Vec::new();
-        for pipeline in self.pipelines.values_mut() {
-            while let Some(expired) = pipeline.expire(Instant::from_nanos(u64::MAX)) {
-                match expired {
-                    // Settled when its answer comes: whoever waits for a flush waits for that.
-                    Expired::UnderWay(sealed) => sealed.settler.failed(Written::Unknown, error.clone()),
-                    Expired::Gone(sealed, written) => told.push((sealed, written)),
-                }
-            }
-        }
-        for (sealed, written) in told {
-            self.fail(sealed, written, error.clone());
-        }
-        self.common.close(&error);
     }
 
     // ---- answers ----
@@ -682,7 +539,11 @@ impl<E: Env> Sender<E> {
         let failure = if self.config.acks == Acks::None { Failure::Rejected } else { failure_of(&error) };
         let pause = self.client.shared().backoff().pause(pipeline.attempts(number), &mut self.rng);
         if let Some(sealed) = pipeline.batch_mut(number) {
-            sealed.last_error = Some(error.clone());
+            // That a sequence does not fit says less than why nobody knows whether the batch is there.
+            let says_less = matches!(failure, Failure::OutOfOrder | Failure::InvalidEpoch);
+            if !says_less || sealed.last_error.is_none() {
+                sealed.last_error = Some(error.clone());
+            }
         }
         match pipeline.handle_failure(number, failure, now + pause) {
             None | Some(Verdict::Again) => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quipu_base::{PartitionIndex, limits::DECOMPRESSED_BYTES_MAX};
 use quipu_records::{Batch, BatchBuilder, BatchError, BuildError, Codec, NewRecord, RecordHeader};
 
-use super::{delivery::Settler, sender::Sealed};
+use super::{delivery::Settler, sealed::Sealed};
 
 /// Why a batch can't be cut: it can't be read, or its parts not be built. Neither happens to what was built here.
 #[derive(Debug)]

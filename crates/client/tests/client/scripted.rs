@@ -255,7 +255,8 @@ fn what_may_be_there_is_not_sent_under_another_epoch() {
         let producer = client.producer(ProducerConfig::default()).unwrap();
         send(&producer, "a").await.unwrap();
         let error = send(&producer, "b").await.unwrap_err();
-        assert_eq!((error.written, error.cause.code()), (Written::Unknown, Some(ErrorCode::OutOfOrderSequenceNumber)));
+        assert_eq!((error.written, error.kind()), (Written::Unknown, ErrorKind::Retriable));
+        assert!(matches!(error.cause, ClientError::Disconnected { sent: true, .. }), "{error}");
         send(&producer, "c").await.unwrap();
         producer.close().await;
     });
