@@ -356,7 +356,7 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenRepo
         damage: std::mem::take(&mut end.damage),
         duration: Duration::ZERO,
     };
-    check_metadata_fault(&shared)?;
+    check_metadata_fault(&shared, &report.damage)?;
     if superblock.wal_generations.len() >= GENERATIONS_MANY {
         // The second scan finds every group covered.
         checkpointer.round(Covering::Groups).await?;
@@ -385,8 +385,15 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenRepo
     Ok(report)
 }
 
-fn check_metadata_fault<E: Env>(shared: &Shared<E>) -> Result<(), OpenError> {
-    let Some(log) = shared.catalog.find(TopicIdPartition::METADATA) else { return Ok(()) };
+/// Before anything is changed: a log that has been entered anew does not know its earlier groups any more.
+fn check_metadata_fault<E: Env>(shared: &Shared<E>, damage: &[Damage]) -> Result<(), OpenError> {
+    let Some(log) = shared.catalog.find(TopicIdPartition::METADATA) else {
+        // All that there was of it may be what is damaged.
+        return match damage.iter().find(|damage| damage.affected.concerns(&TopicIdPartition::METADATA)) {
+            Some(Damage { file, why, .. }) => Err(OpenError::Damaged { path: file.clone(), why: why.clone() }),
+            None => Ok(()),
+        };
+    };
     match lock(&log.state).fault.clone() {
         Some(fault) => {
             let why = format!("metadata from offset {} on cannot be read ({})", fault.offset, fault.why);

@@ -27,6 +27,10 @@ fn path(name: &str) -> PathBuf {
 
 /// A directory with something in every kind of file, of which all or only a part is in segments. Then the process ends.
 async fn write(node: &Node, clean: bool) {
+    write_with(node, clean, true).await;
+}
+
+async fn write_with(node: &Node, clean: bool, checkpoint: bool) {
     let process = node.start(move |env| async move {
         let options = LogOptions { segment_bytes: 1000, ..LogOptions::default() };
         let mut driver = Driver::open(env, small_options(), options, Arc::default()).await;
@@ -34,7 +38,9 @@ async fn write(node: &Node, clean: bool) {
             driver.append(number % 4, 0, None, &[vec![7; 500]]).await;
         }
         driver.acknowledge().await;
-        driver.store.checkpoint().await.expect("a checkpoint");
+        if checkpoint {
+            driver.store.checkpoint().await.expect("a checkpoint");
+        }
         driver.append(0, 0, None, &[vec![8; 500]]).await;
         driver.acknowledge().await;
         driver.store.set_cluster_id(ClusterId([1; 16])).await.expect("stored");
@@ -96,26 +102,31 @@ async fn assert_refused(node: &Node, named: &Path) {
     assert!(matches!(&error, VerifyError::Mixed { path } if path == named), "{error}");
 }
 
-/// The log is gone, or others' empty files are in its place: nothing in it says that it held anything, but the superblock does.
+/// The log is gone, or an empty file is in its place: nothing in it says that it held anything, but the superblock does. With its
+/// log back the directory opens.
 #[test]
 fn a_log_that_is_gone_is_missed() {
-    simulate(|world| async move {
-        let node = world.node("node", NodeConfig::default());
-        write(&node, false).await;
-        let log = contents(&node, "wal/0000");
-        let zeros = Bytes::from(vec![0; log.len()]);
-        for spoil in [None, Some(zeros)] {
-            match &spoil {
-                None => node.with_disk(|disk| disk.remove(&path("wal/0000"))).expect("the file is there"),
-                Some(zeros) => put(&node, "wal/0000", zeros),
+    for checkpoint in [true, false] {
+        simulate(move |world| async move {
+            let node = world.node("node", NodeConfig::default());
+            write_with(&node, false, checkpoint).await;
+            let log = contents(&node, "wal/0000");
+            let zeros = Bytes::from(vec![0; log.len()]);
+            for spoil in [None, Some(zeros)] {
+                let superblock = contents(&node, "superblock");
+                match &spoil {
+                    None => node.with_disk(|disk| disk.remove(&path("wal/0000"))).expect("the file is there"),
+                    Some(zeros) => put(&node, "wal/0000", zeros),
+                }
+                let error = open(&node).await.expect_err("what was acknowledged is not there");
+                assert_eq!(error.exit_status(), 65, "{error}");
+                assert!(error.to_string().contains("wal"), "{error}");
+                assert_eq!(contents(&node, "superblock"), superblock, "a refused directory is left as it is");
+                put(&node, "wal/0000", &log);
             }
-            let error = open(&node).await.expect_err("what was acknowledged is not there");
-            assert_eq!(error.exit_status(), 65, "{error}");
-            assert!(error.to_string().contains("wal"), "{error}");
-            put(&node, "wal/0000", &log);
-        }
-        open(&node).await.expect("with its log it opens");
-    });
+            open(&node).await.expect("with its log it opens");
+        });
+    }
 }
 
 /// After a clean stop nothing of the log is needed.
