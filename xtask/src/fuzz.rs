@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 .arg(grown_corpus(&target)?)
                 .arg(paths::workspace_root().join("fuzz/corpus").join(&target));
             fuzz.arg("--").arg(format!("-max_total_time={}", arguments.seconds));
-            // libFuzzer's own limits: an input may not take 10 seconds or 2 GiB.
-            fuzz.args(["-timeout=10", "-rss_limit_mb=2048"]);
+            // libFuzzer's own limits: an input may not take 40 seconds, on a machine that may be busy, or 2 GiB.
+            fuzz.args(["-timeout=40", "-rss_limit_mb=2048"]);
             step::run(fuzz)
         })?;
     }

@@ -9,6 +9,7 @@ use quipu_testkit::batch::{self, Producer};
 use quipu_testkit::broker::{Broker, Options};
 use quipu_testkit::scratch::Scratch;
 use quipu_testkit::wire::{Body, Wire, frame, produce_body};
+use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::subject::{ours, skipped_against_kafka};
 
@@ -229,4 +230,29 @@ fn sockets(pid: u32) -> usize {
     let links =
         std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| entry.ok()?.path().read_link().ok());
     links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+#[test]
+fn a_lack_of_file_descriptors_is_waited_out() {
+    let Some((mut broker, _scratch)) = ours("descriptors") else { return };
+    let mut bystander = broker.wire().unwrap();
+    bystander.create_topic("bystander", 1, &[]).unwrap();
+    assert_serves(&mut bystander, "bystander");
+    let pid = broker.process().pid();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    let few = Rlimit { current: Some(open as u64 + 5), maximum: Some(4096) };
+    rustix::process::prlimit(Some(process), Resource::Nofile, few).unwrap();
+    let begun = Instant::now();
+    let crowd: Vec<TcpStream> = (0..30).map(|_| TcpStream::connect(broker.address()).unwrap()).collect();
+    let mut refusals = || broker.process().log().matches("accepting a connection failed").count();
+    while refusals() < 10 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} refusals", refusals());
+        assert_serves(&mut bystander, "bystander");
+    }
+    // It pauses for 100 ms after each.
+    let (told, most) = (refusals(), begun.elapsed().as_millis() / 100 + 2);
+    assert!(told as u128 <= most, "{told} refusals where {most} are possible: it spins");
+    drop(crowd);
+    assert_serves(&mut broker.wire().unwrap(), "bystander");
 }

@@ -10,7 +10,8 @@
 //! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
-//! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`tour`]: the README's lines.
+//! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`directories`]: those that must not be
+//!   served. [`signals`]: SIGTERM at awkward moments. [`tour`]: the README's lines.
 //!
 //! Read [`subject`] next.
 
@@ -20,6 +21,7 @@ mod admin;
 mod codecs;
 mod command_line;
 mod crash;
+mod directories;
 mod disk_full;
 mod failed_sync;
 mod hostile;
@@ -29,6 +31,7 @@ mod librdkafka;
 mod main_job;
 mod memory;
 mod python;
+mod signals;
 mod startup;
 mod subject;
 mod syscalls;

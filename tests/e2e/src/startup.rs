@@ -23,7 +23,8 @@ pub(crate) fn quipu(arguments: &[&str]) -> Output {
     output("quipu", &mut command, b"", LIMIT).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+/// What it said on stderr.
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -134,7 +135,12 @@ fn settings_reach_the_broker_by_file_environment_and_flag() {
     std::fs::write(&file, "node_id = 5\n[defaults]\n\"num.partitions\" = 3\n").unwrap();
     let mut options = Options::new(scratch.join("data")).unwrap().arguments(["--config", file.to_str().unwrap()]);
     options.environment.push(("QUIPU_NODE_ID".into(), "6".into()));
-    let broker = Broker::start_with(options.arguments(["--log-format", "json"])).unwrap();
+    let mut broker = Broker::start_with(options.arguments(["--log-format", "json"])).unwrap();
+    // Its log is stderr and the one line of stdout.
+    let log = broker.process().log();
+    let (told, said): (Vec<&str>, Vec<&str>) = log.lines().partition(|line| line.starts_with("quipu: "));
+    assert_eq!(told, [format!("quipu: ready on {}", broker.address())]);
+    assert!(!said.is_empty() && said.iter().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
     let listed =
         Client::Kcat.check("settings: kcat lists").then(|| kcat(&broker.bootstrap(), &["-L", "-t", "by-default"], b""));
     if let Some(listed) = listed {

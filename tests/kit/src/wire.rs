@@ -266,10 +266,7 @@ impl Wire {
 
     /// A Fetch of one partition from `offset`, which waits at most `wait_ms` for a byte.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, wait_ms: i32) -> Result<Fetched> {
-        let bytes_max = 8 << 20;
-        let body = Body::new().i32(-1).i32(wait_ms).i32(1).i32(bytes_max).i8(0);
-        let body = body.i32(1).string(topic).i32(1).i32(partition).i64(offset).i32(bytes_max);
-        let mut reply = self.call(1, 4, &body.into_bytes())?;
+        let mut reply = self.call(1, 4, &fetch_body(topic, partition, offset, wait_ms))?;
         reply.i32()?;
         reply.count()?;
         reply.string()?;
@@ -362,6 +359,13 @@ impl Wire {
 pub fn frame(key: i16, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u8> {
     let header = Body::new().i16(key).i16(version).i32(correlation_id).string("testkit");
     Body::new().bytes(&header.raw(body).into_bytes()).into_bytes()
+}
+
+/// A Fetch of version 4: up to 8 MiB of one partition from `offset`, waiting at most `wait_ms` for a byte.
+pub fn fetch_body(topic: &str, partition: i32, offset: i64, wait_ms: i32) -> Vec<u8> {
+    let bytes_max = 8 << 20;
+    let body = Body::new().i32(-1).i32(wait_ms).i32(1).i32(bytes_max).i8(0);
+    body.i32(1).string(topic).i32(1).i32(partition).i64(offset).i32(bytes_max).into_bytes()
 }
 
 /// The body of a Produce request, version 7, for one batch. `acks`: -1, 0 or 1.
