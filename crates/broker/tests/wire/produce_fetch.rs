@@ -276,6 +276,31 @@ fn the_topic_decides_codec_and_timestamp() {
         client.create_topic("strict", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
         let answer = client.produce("strict", fill(BatchBuilder::new(), &["v"], Timestamp(12345))).await;
         assert_eq!(answer.error_code, code(ErrorCode::InvalidTimestamp));
+        client.create_topic("present", 1, &[("message.timestamp.after.max.ms", "1000")]).await;
+        let later = Timestamp(now().get() + 3_600_000);
+        let answer = client.produce("present", fill(BatchBuilder::new(), &["v"], later)).await;
+        assert_eq!(answer.error_code, code(ErrorCode::InvalidTimestamp));
+    });
+}
+
+#[test]
+fn the_topic_decides_how_hard_to_compress() {
+    with_broker(&[], |fixture| async move {
+        let mut client = fixture.client().await;
+        // Bytes that repeat, but not plainly.
+        let text: String = (0..20_000_u64).map(|number| format!("{:x} ", number * number % 977)).collect();
+        for (codec, setting, easy, hard) in
+            [("gzip", "compression.gzip.level", "1", "9"), ("zstd", "compression.zstd.level", "1", "19")]
+        {
+            let mut sizes = Vec::new();
+            for level in [easy, hard] {
+                let topic = format!("{codec}-{level}");
+                client.create_topic(&topic, 1, &[("compression.type", codec), (setting, level)]).await;
+                assert_eq!(client.produce(&topic, batch(&[&text])).await.error_code, 0);
+                sizes.push(client.fetch(&topic, 0).await.records.unwrap().into_bytes().unwrap().len());
+            }
+            assert!(sizes[1] < sizes[0], "{codec}: {sizes:?}");
+        }
     });
 }
 
