@@ -36,5 +36,5 @@ pub use config::{DiskTiming, NodeConfig, PowerCut, SimConfig};
 pub use env::SimEnv;
 pub use net::{Latency, LinkSettings};
 pub use node::{Down, Node, Running};
-pub use trace::{Happening, MessageKind, ProbeEvent, TraceEvent};
+pub use trace::{Happening, MessageKind, ProbeEvent, TOO_MANY_EVENTS, TraceEvent};
 pub use world::{Report, RunFailure, Sim, World, run_seeds};

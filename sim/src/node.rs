@@ -439,7 +439,9 @@ impl Node {
         Self { world, shared }
     }
 
-    pub(crate) fn number(&self) -> usize {
+    /// Its number, by which events name it.
+    #[must_use]
+    pub fn number(&self) -> usize {
         self.shared.number
     }
 

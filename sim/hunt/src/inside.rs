@@ -10,26 +10,42 @@
 //! | `broker.released` | `durable-acknowledgement`: what a reply tells of is durable when it leaves |
 //! | `broker.committed` | `durable-acknowledgement`: so is what it tells each producer of, an original that is sent again included |
 //! | `broker.committed` | `high-watermark`: it never goes back, lies within the log, and only durable batches are below it |
+//! | `checkpoint.begun`, `checkpoint.done` | `memory`: what is in no segment yet takes no more memory than it may |
+//!
+//! After a start, after each checkpoint and at one event in a thousand a whole-log comparison is due ([`crate::copies`]).
 //!
 //! Invariant: nothing here is told of any bug that is switched on, and nothing in the product asks what came of it.
 //!
-//! Not here: what clients saw ([`crate::check`]).
+//! Not here: what clients saw ([`crate::check`]); the comparisons themselves.
 
+use core::ops::Range;
 use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use quipu_sim::{Node, ProbeEvent, World};
+use tokio::sync::Notify;
 
 use crate::{check::Violation, plan::DATA_DIR};
 
 /// Violations of one kind that are kept: one bug is told a thousand times.
 const KEPT_MAX: usize = 20;
 
+/// So many events, and a whole-log comparison is due.
+const COPY_EVERY: u64 = 1000;
+/// Memory that deletions may take beyond what there is for appends: they free some.
+const MEMORY_SLACK: i64 = 16 * 1024;
+
 /// A partition, by the end of its topic's id and its number.
 type LogId = (i64, i64);
+
+/// Asks the disk whether it keeps these bytes of a file whatever becomes of the power.
+type IsDurable<'a> = &'a dyn Fn(&Path, Range<u64>) -> bool;
+
+/// What was released of each log: below these offsets everything is promised.
+pub(crate) type Promised = BTreeMap<LogId, i64>;
 
 /// What is known of a log.
 #[derive(Default)]
@@ -66,30 +82,59 @@ struct Inside {
     /// What is durable in the write-ahead log is proven by a later group, and nothing else is under way.
     is_proven: bool,
     violations: Vec<Violation>,
+    events: u64,
+    /// A whole-log comparison is due.
+    is_copy_due: bool,
 }
 
 /// What the checks found. A clone is the same.
 #[derive(Clone)]
-pub(crate) struct Findings(Arc<Mutex<Inside>>);
+pub(crate) struct Findings {
+    inside: Arc<Mutex<Inside>>,
+    /// Told when a whole-log comparison is due.
+    due: Arc<Notify>,
+}
 
 impl Findings {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a later group proves everything in the write-ahead log: then damage to it is never taken for a torn write.
     pub(crate) fn is_wal_proven(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_proven
+        self.inside().is_proven
+    }
+
+    /// Waits until a whole-log comparison is due.
+    pub(crate) async fn copy_due(&self) {
+        self.due.notified().await;
+    }
+
+    /// What a copy of the disk must hold now.
+    pub(crate) fn promised(&self) -> Promised {
+        self.inside().logs.iter().map(|(id, log)| (*id, log.released_end)).collect()
     }
 
     /// What was found, first first.
     pub(crate) fn take(&self) -> Vec<Violation> {
-        core::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).violations)
+        core::mem::take(&mut self.inside().violations)
     }
 }
 
 /// Checks every event of a world's broker from now on.
 pub(crate) fn watch(world: &World, broker: &Node) -> Findings {
-    let findings = Findings(Arc::default());
-    let (inside, broker) = (Arc::clone(&findings.0), broker.clone());
+    let findings = Findings { inside: Arc::default(), due: Arc::default() };
+    let (watching, broker) = (findings.clone(), broker.clone());
+    let number = broker.number() as u64;
     world.on_event(move |event| {
-        inside.lock().unwrap_or_else(PoisonError::into_inner).see(event, &broker);
+        if event.node != number {
+            return;
+        }
+        let mut inside = watching.inside();
+        inside.see(event, &|path, range| broker.is_durable(path, range));
+        if core::mem::take(&mut inside.is_copy_due) {
+            watching.due.notify_one();
+        }
     });
     findings
 }
@@ -104,15 +149,22 @@ fn log_id(event: &ProbeEvent) -> LogId {
 }
 
 impl Inside {
-    fn see(&mut self, event: &ProbeEvent, broker: &Node) {
+    fn see(&mut self, event: &ProbeEvent, is_durable: IsDurable<'_>) {
+        self.events += 1;
+        self.is_copy_due |= self.events.is_multiple_of(COPY_EVERY);
         match event.name {
             "store.opened" => self.opened(),
             "log.opened" => self.log_opened(event),
             "log.appended" => self.appended(event),
             "log.start" => self.start_moved(event),
-            "wal.durable" => self.durable(event, broker),
+            "wal.durable" => self.durable(event, is_durable),
             "broker.released" => self.released(event),
             "broker.committed" => self.committed(event),
+            "checkpoint.begun" => self.memory(event),
+            "checkpoint.done" => {
+                self.is_copy_due = true;
+                self.memory(event);
+            }
             _ => {}
         }
     }
@@ -128,6 +180,7 @@ impl Inside {
     fn opened(&mut self) {
         (self.last_ticket, self.durable_ticket) = (0, 0);
         self.is_proven = false;
+        self.is_copy_due = true;
         // A log that is not found again is empty; what it must have is told when something is appended to it, or by clients.
         for log in self.logs.values_mut() {
             let released_end = log.released_end;
@@ -195,7 +248,7 @@ impl Inside {
         }
     }
 
-    fn durable(&mut self, event: &ProbeEvent, broker: &Node) {
+    fn durable(&mut self, event: &ProbeEvent, is_durable: IsDurable<'_>) {
         let [file, position, length] = ["file", "position", "length"].map(|name| field(event, name));
         let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
         let range = position.unsigned_abs()..(position + length).unsigned_abs();
@@ -205,9 +258,16 @@ impl Inside {
         self.is_proven = is_empty && self.last_ticket <= self.durable_ticket;
         let ticket = self.durable_ticket;
         self.logs.values_mut().for_each(|log| log.become_durable(ticket));
-        if !broker.is_durable(&path, range) {
+        if !is_durable(&path, range) {
             let message = format!("a group was called durable, and {position}+{length} of {} is not", path.display());
             self.fail(event, "durable", message);
+        }
+    }
+
+    fn memory(&mut self, event: &ProbeEvent) {
+        let (used, limit) = (field(event, "tail"), field(event, "tail-limit"));
+        if used > limit + MEMORY_SLACK {
+            self.fail(event, "memory", format!("what is in no segment takes {used} bytes of {limit}"));
         }
     }
 
@@ -241,3 +301,6 @@ impl Inside {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! Read [`plan`], then [`mod@run`], then [`check`].
 
 pub mod check;
+mod copies;
 pub mod history;
 mod inside;
 pub mod mutants;
@@ -24,4 +25,4 @@ pub mod trace;
 pub mod workload;
 
 pub use plan::{Plan, PlanError};
-pub use run::{Options, Outcome, run};
+pub use run::{EVENTS_MAX, Options, Outcome, run};

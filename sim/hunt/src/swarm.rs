@@ -310,13 +310,16 @@ fn consumer(rng: &mut Rng, shape: &Shape, topics: &[Topic], number: u32) -> Clie
         }
     }
     operations.push(Operation::Follow { topic });
-    let fetch_min_bytes = pick(rng, &[0, 1, 1, 500]);
+    let (fetch_max_bytes, partition_max_bytes) = (pick(rng, &[1, 10_000, i32::MAX]), pick(rng, &[1, 1000, 1 << 20]));
+    // Who waits for more bytes than an answer may have waits in vain for each of them.
+    let most = fetch_max_bytes.min(partition_max_bytes);
+    let fetch_min_bytes = pick(rng, &[0, 1, 1, 500]).min(most);
     Client {
         pace_ms: if one_in(rng, 3) { shape.horizon_ms / 5 } else { pick(rng, &[1, 2, 5]) },
         read_committed: rng.random(),
         fetch_min_bytes,
-        fetch_max_bytes: pick(rng, &[1, 10_000, i32::MAX]),
-        partition_max_bytes: pick(rng, &[1, 1000, 1 << 20]),
+        fetch_max_bytes,
+        partition_max_bytes,
         // Who waits long must be woken; who wants much waits until the end.
         fetch_wait_ms: if fetch_min_bytes <= 1 && one_in(rng, 3) { 5000 } else { pick(rng, &[5, 20, 100, 500]) },
         operations,

@@ -12,6 +12,9 @@ pub use happening::{Happening, MessageKind};
 
 use crate::{config::SimConfig, fault::FaultCount, seed::RunHash, world::Report};
 
+/// How the panic of a run begins that has more events than it may.
+pub const TOO_MANY_EVENTS: &str = "the run has more events than it may";
+
 /// The node number of what no node does.
 pub(crate) const NOWHERE: u64 = u64::MAX;
 
@@ -113,7 +116,7 @@ impl Trace {
         self.count += 1;
         self.last_at = event.at;
         // Once: what is dropped while it ends has events as well.
-        assert!(self.count - 1 != self.limit, "the run has more than {} events", self.limit);
+        assert!(self.count - 1 != self.limit, "{TOO_MANY_EVENTS}, {}", self.limit);
         if let Some(kept) = &mut self.kept {
             kept.push(event);
         }

@@ -86,6 +86,7 @@ impl<E: Env> Checkpointer<E> {
     pub(crate) async fn round(&mut self, covering: Covering) -> Result<(), CheckpointError> {
         let store = Arc::clone(&self.store);
         store.env.probe().crash_point("checkpoint.begin");
+        self.tell("checkpoint.begun");
         self.remove_deleted().await;
         let Work { group, snapshots, busy, deleted } = self.take_work();
         if let Some(wal) = store.wal.get().filter(|_| store.env.probe().planted("checkpoint.recycled-early")) {
@@ -178,7 +179,7 @@ impl<E: Env> Checkpointer<E> {
         for outcome in round.outcomes {
             // Its index may have taken in what does not count.
             self.forget_open_segment(&outcome.snapshot);
-            if outcome.made_dir {
+            if outcome.made_dir && !self.store.env.probe().planted("checkpoint.directory-name-trusted") {
                 // If it was the sync of its name that failed, only another directory can get a durable name.
                 self.store.segments.forget_partition(outcome.snapshot.log.partition);
                 super::orphans::remove_partition(&self.store, outcome.snapshot.log.partition).await;
@@ -227,7 +228,15 @@ impl<E: Env> Checkpointer<E> {
         self.removals.extend(round.deleted.iter().map(|deleted| deleted.partition));
         self.remove_deleted().await;
         store.env.probe().crash_point("checkpoint.finished");
+        self.tell("checkpoint.done");
         result
+    }
+
+    /// For whoever watches: how much of the memory for what is in no segment is used.
+    fn tell(&self, name: &'static str) {
+        let Shared { env, options, catalog, .. } = &*self.store;
+        let number = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        env.probe().event(name, &[("tail", number(catalog.tail.used())), ("tail-limit", number(options.tail_bytes))]);
     }
 
     fn forget_open_segment(&self, snapshot: &Snapshot) {

@@ -5,6 +5,9 @@
 //!
 //! Invariants
 //! - A file is given to the writer when all of it has been written and synced, and its name as well.
+//! - A file whose name could not be synced is removed, and its successor is another file: a name that a failed sync has lost is
+//!   not brought back by the next one. Nothing is lost by that, so it does not end the process; directories are opened to be
+//!   synced, and that fails also when there are no file descriptors left.
 //! - Filling is slow unless somebody waits.
 //!
 //! Not here: when a file is needed and how large it is to be (`space`).
@@ -34,7 +37,10 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum FillError {
     Io(io::Error),
+    /// Of its contents.
     Sync(SyncError),
+    /// Of the directory that it is in. Perhaps that could not even be opened.
+    Name(SyncError),
 }
 
 /// The options to open a WAL file with for writing groups.
@@ -53,19 +59,28 @@ async fn make_file<E: Env>(
 ) -> Result<Option<FileOf<E>>, FillError> {
     let path = file_path(&options.dir, number);
     let result = match fill(env, options, &path, size, pace).await {
-        Ok(true) => {
-            if !env.probe().planted("wal.file-name-unsynced") {
-                env.disk().sync_dir(&options.wal_dir()).await.map_err(FillError::Sync)?;
-            }
-            return env.disk().open(&path, writing(options)).await.map(Some).map_err(FillError::Io);
-        }
+        Ok(true) => name_and_open(env, options, &path).await.map(Some),
         Ok(false) => Ok(None),
         Err(error) => Err(error),
     };
-    if let Err(error) = env.disk().remove(&path).await {
+    if !matches!(result, Ok(Some(_)))
+        && let Err(error) = env.disk().remove(&path).await
+    {
         tracing::warn!(path = %path.display(), %error, "an unfinished WAL file could not be removed");
     }
     result
+}
+
+async fn name_and_open<E: Env>(env: &E, options: &WalOptions, path: &Path) -> Result<FileOf<E>, FillError> {
+    if !env.probe().planted("wal.file-name-unsynced") {
+        let dir = options.wal_dir();
+        let mut synced = env.disk().sync_dir(&dir).await;
+        if synced.is_err() && env.probe().planted("wal.name-sync-retried") {
+            synced = env.disk().sync_dir(&dir).await;
+        }
+        synced.map_err(FillError::Name)?;
+    }
+    env.disk().open(path, writing(options)).await.map_err(FillError::Io)
 }
 
 /// False if the WAL ended meanwhile.
@@ -76,7 +91,12 @@ async fn fill<E: Env>(
     size: u64,
     pace: Option<&Shared<E>>,
 ) -> Result<bool, FillError> {
-    let making = OpenOptions { truncate: true, direct: options.direct, ..OpenOptions::CREATE };
+    // A file that is left of another attempt may have lost its name to a sync that failed, and then gets none that is durable.
+    match env.disk().remove(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FillError::Io(error)),
+        _ => {}
+    }
+    let making = OpenOptions { direct: options.direct, ..OpenOptions::CREATE_NEW };
     let file = env.disk().open(path, making).await.map_err(FillError::Io)?;
     let zeros: Bytes = AlignedBuf::zeroed(STEP_BYTES).freeze();
     let mut position = 0;
@@ -132,7 +152,7 @@ pub(crate) async fn run<E: Env>(shared: Arc<Shared<E>>) {
     }
 }
 
-/// False if the disk has no room.
+/// False if it can't be made now.
 async fn make_next<E: Env>(shared: &Shared<E>, number: u32, size: u64) -> bool {
     let Some(size) = affordable(shared, size).await else { return false };
     match make_file(&shared.env, &shared.options, number, size, Some(shared)).await {
@@ -151,6 +171,12 @@ async fn make_next<E: Env>(shared: &Shared<E>, number: u32, size: u64) -> bool {
         Err(FillError::Io(error)) => {
             let path = file_path(&shared.options.dir, number);
             tracing::warn!(path = %path.display(), size, %error, "cannot make another WAL file; trying again");
+            false
+        }
+        // Nothing was written to that file, and it is gone: what is made in its place gets a name of its own.
+        Err(FillError::Name(error)) => {
+            shared.env.probe().sometimes("wal.name-not-synced");
+            tracing::warn!(number, size, %error, "the name of a new WAL file is not durable; making another one");
             false
         }
         Err(FillError::Sync(error)) => shared.env.halt(Fatal::WalSync, &format!("write-ahead log: {error}")),

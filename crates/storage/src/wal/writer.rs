@@ -375,6 +375,7 @@ impl<E: Env> Writer<E> {
             if let Some(ticket) = last {
                 self.shared.durable.send_replace(ticket);
             }
+            self.shared.env.probe().crash_point("wal.synced");
         }
     }
 }

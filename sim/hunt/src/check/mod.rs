@@ -19,6 +19,7 @@
 //! | `deleted-read` | records that were deleted are served |
 //! | `late-poll` | nothing was wrong, and records that were there came late |
 //! | `bounds` | a log start above the high watermark |
+//! | `panic`, `livelock` | noted by the run: it panicked, or went round in circles |
 //! | `corrupt-read`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
 //!
 //! Invariants

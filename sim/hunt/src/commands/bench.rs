@@ -48,7 +48,8 @@ pub(super) fn run(arguments: &Arguments) -> Done {
 
 fn measure(plan: &Plan) -> Result<(Outcome, f64), Failed> {
     let begin = Instant::now();
-    let outcome = quipu_hunt::run(plan, &Options::default());
+    let options = Options { event_limit: Some(u64::MAX), ..Options::default() };
+    let outcome = quipu_hunt::run(plan, &options);
     if let Some(violation) = outcome.violations.first() {
         return Err(Failed::Other(format!("a measured world fails: {violation}")));
     }

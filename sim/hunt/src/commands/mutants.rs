@@ -164,9 +164,12 @@ fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Fai
             last_cpu_ms = answer.cpu_ms;
         }
         if let Some(checker) = answer.checker {
+            // Of one that took its process with it, or only its time, nobody knows what it showed.
             let is_gone = answer.cpu_ms == 0;
-            if is_gone || !fails(&swarm::plan(answer.seed), &Options::default()) {
-                let faults = if is_gone { usize::MAX } else { faults_needed(mutant, answer.seed) };
+            if is_gone {
+                println!("seed {} is not judged: {}", answer.seed, answer.failure.trim());
+            } else if !fails(&swarm::plan(answer.seed), &Options::default()) {
+                let faults = faults_needed(mutant, answer.seed);
                 hunt.found = Some(Found { seed: answer.seed, checker, faults });
             } else {
                 println!("seed {} fails without any planted bug: that one is real", answer.seed);
@@ -229,7 +232,6 @@ fn tell(mutant: &Mutant, hunts: &[Hunt]) {
 
 fn faults_word(faults: usize) -> String {
     match faults {
-        usize::MAX => "?".to_owned(),
         0 | 1 => faults.to_string(),
         _ => "2+".to_owned(),
     }
@@ -237,7 +239,7 @@ fn faults_word(faults: usize) -> String {
 
 /// Shrinks what the hunts have found until a small plan passes without the bug, and writes it where tests look for it.
 fn keep(mutant: &Mutant, hunts: &[Hunt]) -> Done {
-    let found = hunts.iter().filter_map(|hunt| hunt.found.as_ref()).filter(|found| found.faults != usize::MAX);
+    let found = hunts.iter().filter_map(|hunt| hunt.found.as_ref());
     for found in found {
         let (plan, options) = (swarm::plan(found.seed), mutant.options());
         let Some(shrunk) = shrink::shrink(&plan, &options, SHRINK_TIME, |_, _| {}) else { continue };

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use quipu_hunt::{
-    Outcome, Plan,
+    EVENTS_MAX, Outcome, Plan,
     trace::{
         Kind, Timeline,
         page::{self, Heading},
@@ -52,8 +52,8 @@ pub(super) struct Arguments {
     /// Routine as well.
     #[arg(long)]
     all: bool,
-    /// End a run that does not end by itself after so many events, and show those.
-    #[arg(long, value_name = "N", default_value_t = 5_000_000)]
+    /// End the run after so many events, and show those: for one that does not end by itself.
+    #[arg(long, value_name = "N", default_value_t = EVENTS_MAX)]
     events: u64,
 }
 

@@ -29,6 +29,13 @@ pub(super) const BUGS: &[Mutant] = &[
                 synced; the fix had to be reworked (pull request 10680).",
     },
     Mutant {
+        name: "checkpoint.directory-name-trusted",
+        bug: "A partition's directory is used again after the sync of its name has failed.",
+        story: "Quipu's own: the sync of the directory above failed, the round was given up, and the next one found the directory \
+                there and synced again. The second sync had nothing left to write, the log's space was used again, and a power \
+                loss took the partition's segments. The same mistake as a file's second fsync (\"fsyncgate\", 2018).",
+    },
+    Mutant {
         name: "checkpoint.producers-ahead",
         bug: "A snapshot of the producers has batches that are still on their way to the log.",
         story: "Kafka, KAFKA-6683 (2018): producer state was changed before the append it belonged to was done, and a snapshot \

@@ -17,6 +17,28 @@ pub(super) const BUGS: &[Mutant] = &[
                 synced, its name is not. After a power loss the file has no name, and every acknowledged write in it is gone.",
     },
     Mutant {
+        name: "wal.name-sync-retried",
+        bug: "If the sync of the log's directory fails after a file was made in it, it is tried again and then believed.",
+        story: "The same trap as with a file's contents, one floor up: a name is data of its directory. What a failed sync has \
+                given up is clean for the next one, which has nothing to do and says that all is well (Rebello and others, ATC \
+                2020, for files). Quipu's own simulator found it in this log: the next start synced the directory of a file \
+                that it had found, and acknowledged into a file whose name the device never had.",
+    },
+    Mutant {
+        name: "wal.directory-name-trusted",
+        bug: "A start that finds the log's directory empty takes its name for durable.",
+        story: "Quipu's own: a first start made the directory and could not sync the one above it, so it ended. The next start \
+                found the directory, synced again, and went on. Whoever finds something after a failed sync sees the page \
+                cache, not the device (PostgreSQL's \"fsyncgate\" of 2018, for names instead of pages).",
+    },
+    Mutant {
+        name: "wal.unreadable-once-cut",
+        bug: "What of the log can't be read at the first attempt is taken for torn.",
+        story: "Quipu's own: at a start the last group could not be read just then, nothing proved it, and an acknowledged record \
+                was cut as a tear; it had been asked for only once more. Bairavasundaram and others (\"An Analysis of Latent Sector Errors in Disk Drives\", \
+                SIGMETRICS 2007) tell how common reads are that fail; some succeed when they are asked again.",
+    },
+    Mutant {
         name: "wal.torn-group-accepted",
         bug: "Recovery takes a group whose payloads do not match their checksums.",
         story: "etcd issue 5230 (2016): once files were preallocated, a crash could leave a record of which only some pages had \

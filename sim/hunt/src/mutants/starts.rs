@@ -40,4 +40,11 @@ pub(super) const BUGS: &[Mutant] = &[
         story: "Kafka: a broker that was down while a topic was deleted brings its logs back as stray partitions that nobody \
                 removes (KAFKA-14616; the subject of KIP-516). Disks fill up with them.",
     },
+    Mutant {
+        name: "start.orphans-kept",
+        bug: "A start does not look for segment files that the manifest does not have.",
+        story: "Quipu's own: removed names reach the device late, so after a clean stop and a power loss the files of a deleted \
+                topic were back, and nobody looked for them. LevelDB and its successors look through the directory at each open \
+                and remove what no version names, for this reason.",
+    },
 ];

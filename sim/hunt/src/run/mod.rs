@@ -13,6 +13,7 @@
 //! Not here: what clients do ([`crate::workload`]), what must not be in what they saw ([`crate::check`]). Read `stage` next.
 
 mod leftovers;
+mod mirror;
 mod outcome;
 mod server;
 mod stage;
@@ -38,6 +39,9 @@ use crate::{
 /// No run takes longer, in virtual time.
 const TIME_LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
 
+/// No run has more events: one that does goes round in circles.
+pub const EVENTS_MAX: u64 = 2_000_000;
+
 /// How to run a plan, beside what stands in it.
 #[derive(Clone, Default, Debug)]
 pub struct Options {
@@ -45,7 +49,7 @@ pub struct Options {
     pub planted: BTreeSet<&'static str>,
     /// Whether to keep every event.
     pub keep_trace: bool,
-    /// A run with more events than this fails.
+    /// A run with more events than this fails; [`EVENTS_MAX`] if not given.
     pub event_limit: Option<u64>,
 }
 
@@ -64,7 +68,7 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
     let plan = Arc::new(plan.clone());
     let config = SimConfig {
         time_limit: TIME_LIMIT,
-        event_limit: options.event_limit.unwrap_or(u64::MAX),
+        event_limit: options.event_limit.unwrap_or(EVENTS_MAX),
         keep_trace: options.keep_trace,
         link: LinkSettings { latency: latency(&plan.config) },
         disk_timing: DiskTiming { sync: Duration::from_micros(plan.config.sync_us), ..DiskTiming::default() },

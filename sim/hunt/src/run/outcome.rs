@@ -83,7 +83,8 @@ impl Outcome {
     /// Of a run that ended in a panic: what there was until then. What the panic said is part of its hash.
     pub(super) fn panicked(report: Report<()>, history: History, said: &str) -> Self {
         let at = u64::try_from(report.virtual_time.as_nanos()).unwrap_or(u64::MAX);
-        let violation = Violation::new("panic", said).seen_at(at);
+        let checker = if said.starts_with(quipu_sim::TOO_MANY_EVENTS) { "livelock" } else { "panic" };
+        let violation = Violation::new(checker, said).seen_at(at);
         let add = |hash: u64, byte: u8| (hash.rotate_left(5) ^ u64::from(byte)).wrapping_mul(0x9fb2_1c65_1e98_df25);
         let hash = said.bytes().fold(report.hash, add);
         Self { hash, ..Self::new(report, history, vec![violation], Tally::default()) }

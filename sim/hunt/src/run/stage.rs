@@ -11,6 +11,7 @@ use quipu_sim::{Down, Node, NodeConfig, World, fault::Fault};
 
 use super::{
     leftovers,
+    mirror::Mirror,
     outcome::Tally,
     server::{End, Server},
 };
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long a machine stays down when nothing else is said.
 const DOWN: Duration = Duration::from_millis(20);
+/// How long to wait between two whole-log comparisons at least.
+const BETWEEN_COPIES: Duration = Duration::from_millis(2);
 /// How long the broker rests after a start that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
 
@@ -65,6 +68,8 @@ pub(super) struct Stage {
     server: Server,
     inside: Findings,
     auditor: Node,
+    /// Where copies of the broker's disk are looked at.
+    mirror: Mirror,
     clients: Vec<Node>,
     state: Arc<Mutex<State>>,
 }
@@ -95,6 +100,7 @@ impl Stage {
             scene: Scene::new(world, plan, recorder),
             server,
             auditor: world.node("auditor", NodeConfig::default()),
+            mirror: Mirror::new(world, plan),
             clients: plan.workload.clients.iter().map(client).collect(),
             state: Arc::new(Mutex::new(state)),
         }
@@ -123,6 +129,7 @@ impl Stage {
             tokio::select! { biased;
                 () = self.operate() => unreachable!("the operator never leaves"),
                 () = self.strike() => unreachable!("faults end, striking does not"),
+                () = self.compare_copies() => unreachable!("there is always another event"),
                 done = self.turbulence() => done,
             }
         };
@@ -272,6 +279,9 @@ impl Stage {
             self.violation("end", format!("asked to stop when nothing was wrong: {end}"));
         }
         self.verify().await?;
+        if self.plan.budget.loss == Loss::None {
+            self.within("a comparison of all logs", self.compare_copy()).await?;
+        }
         self.state().tally.starts += 1;
         self.server.start();
         if self.plan.budget.loss == Loss::None {
@@ -279,6 +289,25 @@ impl Stage {
             self.within("the echo", self.auditor.start(|env| workload::echo(env, scene)).join()).await?.ok();
         }
         self.audit("the audit after a cold start").await
+    }
+
+    /// Whole-log comparisons, whenever one is due.
+    async fn compare_copies(&self) {
+        if self.plan.budget.loss > Loss::None {
+            core::future::pending::<()>().await;
+        }
+        while self.mirror.is_wanted() {
+            self.inside.copy_due().await;
+            self.compare_copy().await;
+            self.world.sleep(BETWEEN_COPIES).await;
+        }
+        core::future::pending::<()>().await;
+    }
+
+    async fn compare_copy(&self) {
+        let found = self.mirror.compare(&self.server.node, &self.inside).await;
+        let now = u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.state().violations.extend(found.into_iter().map(|violation| violation.seen_at(now)));
     }
 
     async fn verify(&self) -> Result<(), Late> {

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | tears | several groups of the log are under way when the power goes, and it goes again soon after the start that follows |
 //! | checkpoints | there is one all the time, some fail, and the process ends in the middle of one |
-//! | rot | bits flip in groups of the log that were acknowledged and proven, and then the log is read |
+//! | rot | bits flip in groups of the log that were acknowledged and proven, or reads fail; then the log is read |
+//! | beginnings | a sync fails while the data directory, or a file of the log, is made, and later the power goes |
 //! | deletions | the process ends when a topic was just deleted, or its records were, or it was made again |
 //! | room | requests with several large batches, little room, a disk that is full for a moment |
 //! | waits | nothing is wrong, and consumers wait for producers that rest |
@@ -41,7 +42,7 @@ pub(super) struct Aimed {
 /// One of them.
 pub(super) fn draw(rng: &mut Rng) -> Aimed {
     let aims: &[fn(&mut Rng) -> Aimed] =
-        &[tears, tears, checkpoints, checkpoints, rot, deletions, room, room, waits, stalls];
+        &[tears, tears, tears, checkpoints, checkpoints, rot, beginnings, deletions, room, room, waits, stalls];
     let aim = pick(rng, aims);
     let mut aimed = aim(rng);
     if one_in(rng, 2) && !aimed.workload.clients.iter().any(|client| client.name.starts_with("consumer")) {
@@ -125,11 +126,20 @@ fn end(rng: &mut Rng) -> Fault {
     if one_in(rng, 3) { kill(rng) } else { power_cut(rng, PowerCut::Random) }
 }
 
-/// Places in the starts that follow: at the first things that they write.
+/// Places in the starts that follow: at the first things that they write, or when those are durable.
 fn again(rng: &mut Rng) -> Vec<Place> {
-    let moment = |rng: &mut Rng| if rng.random() { Moment::Before } else { Moment::After };
+    let place = |rng: &mut Rng| {
+        if rng.random() {
+            return Place::Point { name: "wal.synced".to_owned(), skip: rng.random_range(0..=2) };
+        }
+        Place::Disk { at: rng.random_range(3..=40), moment: moment(rng) }
+    };
     let count = rng.random_range(0..=3);
-    (0..count).map(|_| Place::Disk { at: rng.random_range(3..=40), moment: moment(rng) }).collect()
+    (0..count).map(|_| place(rng)).collect()
+}
+
+fn moment(rng: &mut Rng) -> Moment {
+    if rng.random() { Moment::Before } else { Moment::After }
 }
 
 fn tears(rng: &mut Rng) -> Aimed {
@@ -145,10 +155,10 @@ fn tears(rng: &mut Rng) -> Aimed {
     let cuts = rng.random_range(1..=3);
     let cut = |rng: &mut Rng| {
         let at_ms = rng.random_range(10..=horizon_ms);
-        let fault = if rng.random() {
+        let fault = if one_in(rng, 3) {
             power_cut(rng, PowerCut::Random)
         } else {
-            let (at, moment) = (rng.random_range(0..=40), if rng.random() { Moment::Before } else { Moment::After });
+            let (at, moment) = (rng.random_range(0..=40), moment(rng));
             Fault::CrashAtDisk {
                 node: BROKER.to_owned(),
                 at,
@@ -200,7 +210,7 @@ fn checkpoints(rng: &mut Rng) -> Aimed {
     let mut faults = Vec::new();
     for _ in 0..rng.random_range(1..=3) {
         let (skip, times) = (rng.random_range(0..=6), rng.random_range(1..=2));
-        let file = below(pick(rng, &["manifest", "manifest", "seg"]));
+        let file = below(pick(rng, &["manifest", "manifest", "seg", "seg"]));
         let fault = match rng.random_range(0..5) {
             0 => Fault::SyncFails { node: node.clone(), below: file, skip, times },
             1 => Fault::WriteFails { node: node.clone(), below: file, skip, times },
@@ -232,18 +242,36 @@ fn rot(rng: &mut Rng) -> Aimed {
     let at_ms = 1500 + rng.random_range(0..=100);
     // Most of a file is empty, and it fills from the front.
     let front_ppm = pick(rng, &[100_000, 400_000]);
-    let mut faults = vec![TimedFault {
-        at_ms,
-        fault: Fault::BitRot {
-            node: BROKER.to_owned(),
-            below: below("wal"),
-            file: 0,
-            place_ppm: rng.random_range(0..=front_ppm),
-            bits: rng.random_range(1..=4),
-        },
-    }];
+    let (node, wal) = (BROKER.to_owned(), below("wal"));
+    if one_in(rng, 3) {
+        // Not until the log proves itself.
+        let at_ms = rng.random_range(5..=60);
+        let (skip, times) = (rng.random_range(0..=5), rng.random_range(1..=3));
+        let fails = TimedFault { at_ms, fault: Fault::ReadFails { node, below: wal, skip, times } };
+        let faults = vec![fails, TimedFault { at_ms, fault: end(rng) }];
+        return Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults };
+    }
+    let (place_ppm, bits) = (rng.random_range(0..=front_ppm), rng.random_range(1..=4));
+    let mut faults = vec![TimedFault { at_ms, fault: Fault::BitRot { node, below: wal, file: 0, place_ppm, bits } }];
     let fault = end(rng);
     faults.push(TimedFault { at_ms: at_ms + rng.random_range(1..=20), fault });
+    Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
+}
+
+fn beginnings(rng: &mut Rng) -> Aimed {
+    let config = Config { wal_file_bytes: 4096 * rng.random_range(16..=24), ..config(rng) };
+    let partitions = rng.random_range(1..=2);
+    let count = rng.random_range(1..=20);
+    let size = (1, pick(rng, &[100, 6000]));
+    let pace_ms = pick(rng, &[0, 5, 20]);
+    let clients = vec![Client { pace_ms, ..producer(rng, 0, count, partitions, size) }];
+    let (file, skip_max) = pick(rng, &[("", 8), ("wal", 3), ("seg", 6)]);
+    let below = below(file).trim_end_matches('/').to_owned();
+    let skip = rng.random_range(0..=skip_max);
+    let fails = Fault::SyncFails { node: BROKER.to_owned(), below, skip, times: 1 };
+    let keep = pick(rng, &[PowerCut::LoseAll, PowerCut::Random]);
+    let (cut, cut_ms) = (power_cut(rng, keep), rng.random_range(300..=1000));
+    let faults = vec![TimedFault { at_ms: 0, fault: fails }, TimedFault { at_ms: cut_ms, fault: cut }];
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 

@@ -53,10 +53,6 @@ fn settings_of_consumers(rng: &mut Rng, client: &mut Client) {
     client.client_pauses = one_in(rng, 3);
     // A fetch of idle partitions keeps those that were read meanwhile waiting.
     client.fetch_wait_ms = client.fetch_wait_ms.min(500);
-    // Who waits for more bytes than an answer may have waits in vain for each of them.
-    if client.fetch_min_bytes > client.fetch_max_bytes.min(client.partition_max_bytes) {
-        client.fetch_min_bytes = 1;
-    }
 }
 
 fn replace_some(rng: &mut Rng, client: &mut Client) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use quipu_env::{Disk, Env, File, Lane, OpenOptions};
+use quipu_env::{Disk, Env, File, Lane, OpenOptions, Probe};
 
 use super::{ScanMode, ScanOptions, report::ScanError};
 use crate::wal::{
@@ -24,7 +24,7 @@ use crate::wal::{
 pub(super) const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Pages of one piece that may be unreadable before the device, not a page, is taken to be broken.
 const UNREADABLE_PAGES_MAX: usize = 16;
-/// How often an unreadable page is asked for.
+/// How often an unreadable page is asked for; each time, the device may do better.
 const PAGE_TRIES: usize = 5;
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -99,8 +99,15 @@ async fn open<E: Env>(env: &E, options: &ScanOptions, number: u32) -> Result<Wal
         handle.forget_cached(0, size).await;
     }
     let size = size - size % PAGE;
-    let mut file =
-        WalFile { number, size, source: Source { path, handle }, head: Bytes::new(), chunk: None, ahead: Ahead::None };
+    let gives_up = env.probe().planted("wal.unreadable-once-cut");
+    let mut file = WalFile {
+        number,
+        size,
+        source: Source { path, handle, gives_up },
+        head: Bytes::new(),
+        chunk: None,
+        ahead: Ahead::None,
+    };
     if size > 0 {
         file.head = file.source.read(0, PAGE_BYTES).await?;
     }
@@ -187,6 +194,8 @@ impl<E: Env> WalFile<E> {
 struct Source<E: Env> {
     path: PathBuf,
     handle: FileOf<E>,
+    /// What can't be read at once is zeros: only in simulations.
+    gives_up: bool,
 }
 
 impl<E: Env> Source<E> {
@@ -194,6 +203,7 @@ impl<E: Env> Source<E> {
         match self.handle.read_at(position, length).await {
             Ok(bytes) if bytes.len() == length => Ok(bytes),
             Ok(_) => Err(self.failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Err(_) if self.gives_up => Ok(BytesMut::zeroed(length).freeze()),
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), position, length, %error, "reading page by page");
                 self.read_pages(position, length).await

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quipu_base::{BrokerId, DirectoryId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
-use quipu_env::{Disk, Env, File, OpenOptions, ShardId};
+use quipu_env::{Clock, Disk, Env, File, Instant, OpenOptions, ShardId};
 
 use crate::{
     superblock::{self, Superblock},
@@ -159,7 +159,9 @@ pub(super) async fn wait_durable<E: Env>(wal: &Wal<E>, ticket: Ticket) {
 
 /// The stand-in for a checkpoint: a durable note of what it covers.
 pub(super) async fn write_covered<E: Env>(env: &E, covered: GroupSequence) {
-    let (new, path) = (dir().join("covered.new"), dir().join("covered"));
+    // One that was given up on the way may still rename its own.
+    let name = format!("covered.{}", env.clock().now().since(Instant::ZERO).as_nanos());
+    let (new, path) = (dir().join(name), dir().join("covered"));
     let file = env.disk().open(&new, OpenOptions { truncate: true, ..OpenOptions::CREATE }).await.unwrap();
     file.write_sync(0, vec![covered.0.to_le_bytes().to_vec().into()]).await.unwrap().unwrap();
     env.disk().rename(&new, &path).await.unwrap();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use quipu_env::{Clock, Env, Task as _};
 use quipu_sim::{
-    Down, NodeConfig, Sim, SimConfig, SimEnv,
+    Down, Node, NodeConfig, PowerCut, Sim, SimConfig, SimEnv, World,
     disk::{Fault, FaultRule},
+    fault::Fault as SimFault,
 };
 
 use super::kit::*;
@@ -204,6 +205,66 @@ fn a_full_disk_stops_growth_and_growth_comes_back() {
         process.join().await
     });
     assert_eq!(report.value, Ok(()));
+}
+
+/// A log that needs another file while `trouble` keeps it from having one says so, goes on, and gets it later. What it then writes
+/// there survives the power.
+fn outlives(trouble: impl FnOnce(&World, &Node) + Send) {
+    let frames = 24;
+    let config = NodeConfig { power_cut: PowerCut::LoseAll, ..NodeConfig::default() };
+    let report = Sim::new(12, SimConfig::default()).run(|world| async move {
+        let node = world.node("a", config);
+        let process = node.start(move |env| async move {
+            let (wal, _sink, _superblock) = start(&env).await;
+            env.clock().sleep(Duration::from_millis(20)).await;
+            // No checkpoint frees anything: only another file helps.
+            wal.set_stuck(true);
+            let mut permits = Vec::new();
+            let full = loop {
+                match wal.reserve_space(4096, Class::Normal).await {
+                    Ok(permit) => permits.push(permit),
+                    Err(full) => break full,
+                }
+            };
+            assert_eq!(full, WalFull::DiskFull);
+            env.clock().sleep(Duration::from_secs(5)).await;
+            let mut last = wal.last_ticket();
+            permits.clear();
+            for number in 0..frames {
+                permits.push(wal.reserve_space(2048, Class::Normal).await.unwrap());
+                last = wal.submit(frame(number, 2000));
+                permits.clear();
+            }
+            wait_durable(&wal, last).await;
+            assert!(wal.space().total > FILE_BYTES);
+            core::future::pending::<()>().await;
+        });
+        world.sleep(Duration::from_millis(10)).await;
+        trouble(&world, &node);
+        world.sleep(Duration::from_secs(10)).await;
+        assert!(node.is_up(), "{:?}", process.join().await);
+        node.power_cut();
+        node.start(|env| async move { scan(&env, ScanMode::Recover).await.numbers() }).join().await.unwrap()
+    });
+    assert_eq!(report.value, (0..frames).collect::<Vec<u64>>());
+}
+
+#[test]
+fn descriptors_at_their_limit_stop_growth_and_nothing_else() {
+    let few = |lasts_ms| SimFault::FewDescriptors { node: "a".into(), spare: 0, lasts_ms };
+    outlives(|world, _| world.begin(&few(3000)).unwrap());
+    // One is there when the file is made, and none when its directory is to be opened.
+    outlives(|world, _| {
+        let one = SimFault::FewDescriptors { node: "a".into(), spare: 1, lasts_ms: 3000 };
+        world.begin(&one).unwrap();
+    });
+}
+
+/// The file that lost its name is not given to the writer, and neither is another one under that name.
+#[test]
+fn a_file_whose_name_could_not_be_synced_is_made_anew() {
+    // The new file's zeros are synced, then its directory.
+    outlives(|_, node| node.inject(FaultRule::next(Fault::SyncFails).below("/data/wal").after(1)));
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! The machine on which copies of the broker's disk are looked at.
+//!
+//! Invariants
+//! - A copy is what a power cut at that moment would leave, by chance of its own: the broker's chance is not touched.
+//! - There are at most [`COPIES_MAX`] in a run, and one more at its end.
+//!
+//! Not here: what must hold in a copy ([`crate::copies`]).
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quipu_broker::Config as BrokerConfig;
+use quipu_sim::{
+    Node, World,
+    disk::{KeepAll, LoseAll, RandomChoices},
+};
+use quipu_storage::StoreOptions;
+
+use crate::{
+    check::Violation,
+    copies::{self, Expected, Stored},
+    inside::Findings,
+    plan::{DATA_DIR, Plan, operation::Operation},
+};
+
+/// Copies that a run may look at before its end.
+const COPIES_MAX: u64 = 24;
+
+/// See the module. A clone is the same.
+#[derive(Clone)]
+pub(super) struct Mirror {
+    node: Node,
+    world: World,
+    config: BrokerConfig,
+    may_be_gone: bool,
+    may_forget: bool,
+    count: Arc<AtomicU64>,
+    stored: Arc<Mutex<Stored>>,
+}
+
+impl Mirror {
+    pub(super) fn new(world: &World, plan: &Plan) -> Self {
+        let deletes = |operation: &Operation| matches!(operation, Operation::Delete { .. });
+        let operations = plan.workload.clients.iter().flat_map(|client| &client.operations);
+        Self {
+            node: world.node("mirror", super::node_config(&plan.config)),
+            world: world.clone(),
+            config: super::broker_config(&plan.config).expect("the plan was checked"),
+            may_be_gone: operations.clone().any(deletes),
+            may_forget: plan.faults.iter().any(|timed| timed.fault.kind().starts_with("clock")),
+            count: Arc::default(),
+            stored: Arc::default(),
+        }
+    }
+
+    /// Whether another copy may be looked at.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.count.load(Ordering::Relaxed) < COPIES_MAX
+    }
+
+    /// Copies the disk of `broker`, and looks at it.
+    pub(super) async fn compare(&self, broker: &Node, inside: &Findings) -> Vec<Violation> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let (promised, mut disk) = (inside.promised(), broker.with_disk(|disk| disk.clone()));
+        disk.clear_faults();
+        disk.set_capacity(None);
+        disk.set_crash_plan(None);
+        match number % 4 {
+            0 => disk.power_cut(&mut LoseAll),
+            1 => disk.power_cut(&mut KeepAll),
+            _ => disk.power_cut(&mut RandomChoices::new(self.world.rng(&format!("mirror {number}")))),
+        }
+        // A machine that has no data directory yet has promised nothing.
+        if disk.list(Path::new(DATA_DIR)).is_err() {
+            return Vec::new();
+        }
+        // The run may have given up waiting for the one before.
+        self.node.kill();
+        self.node.with_disk(|mirrored| *mirrored = disk);
+        let stored = core::mem::take(&mut *self.stored());
+        let (may_be_gone, may_forget) = (self.may_be_gone, self.may_forget);
+        let expected = Expected { promised, may_be_gone, may_forget, stored };
+        let options = StoreOptions {
+            wal_file_bytes: self.config.wal_file_bytes,
+            tail_bytes: self.config.memory_tail_bytes,
+            ..StoreOptions::new(DATA_DIR, self.config.node_id)
+        };
+        match self.node.start(|env| copies::compare(env, options, expected)).join().await {
+            Ok((stored, violations)) => {
+                *self.stored() = stored;
+                violations
+            }
+            Err(down) => {
+                vec![Violation::new("copy-opens", format!("whoever opens what a power cut would leave: {down}"))]
+            }
+        }
+    }
+
+    fn stored(&self) -> std::sync::MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
