@@ -26,11 +26,17 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// Crates that no broker runs yet: their own tests find what is planted in them.
+const NOT_IN_THE_BROKER: &[&str] = &["raft", "replication"];
+
 /// Every name that product code asks for.
 fn asked_for() -> BTreeSet<String> {
     let mut files = Vec::new();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates")).unwrap() {
-        sources(&entry.unwrap().path().join("src"), &mut files);
+        let directory = entry.unwrap().path();
+        if !NOT_IN_THE_BROKER.iter().any(|name| directory.ends_with(name)) {
+            sources(&directory.join("src"), &mut files);
+        }
     }
     let mut names = BTreeSet::new();
     for file in files {
