@@ -51,7 +51,9 @@ impl fmt::Display for StartError {
                 "the metadata log has entries of leader epoch {log}, but the stored epoch is {stored}: the directory was \
                  put together from different times; give it a new id, remove the old voter and add the new one"
             ),
-            Self::BadLog { what } => write!(f, "the metadata log does not add up: {what}; treat the directory as damaged"),
+            Self::BadLog { what } => {
+                write!(f, "the metadata log does not add up: {what}; treat the directory as damaged")
+            }
             Self::BadTimeouts { what } => write!(f, "the quorum's time-outs do not fit: {what}"),
         }
     }
@@ -173,7 +175,9 @@ impl fmt::Display for VoterChangeError {
             Self::NotLeader => f.write_str("this node does not lead the metadata quorum: ask the leader"),
             Self::Transferring => f.write_str("metadata leadership is moving: try again soon"),
             Self::Pending => f.write_str("the last change of the quorum is not yet committed: try again soon"),
-            Self::AlreadyVoter(voter) => write!(f, "node {} votes already, as {voter}: remove that voter first", voter.id),
+            Self::AlreadyVoter(voter) => {
+                write!(f, "node {} votes already, as {voter}: remove that voter first", voter.id)
+            }
             Self::NotVoter(replica) => write!(f, "{replica} is no voter: the directory id must match, too"),
             Self::UnknownObserver(replica) => {
                 write!(f, "{replica} is not connected as an observer: start it, and wait until it has caught up")
@@ -185,7 +189,9 @@ impl fmt::Display for VoterChangeError {
             ),
             Self::TooManyVoters => write!(f, "the quorum has {VOTERS_MAX} voters, which is the most: remove one first"),
             Self::LastVoter => f.write_str("the last voter cannot be removed"),
-            Self::LogFull => f.write_str("the metadata log holds too many changes of the quorum: take a snapshot first"),
+            Self::LogFull => {
+                f.write_str("the metadata log holds too many changes of the quorum: take a snapshot first")
+            }
         }
     }
 }

@@ -16,6 +16,11 @@
 //! - State machine safety: no two replicas commit different records at one offset.
 //! - Reads: a barrier's offset is not before what was committed when it was asked for.
 //!
+//! A shell in a few words: read the disk into [`Stored`] and make a [`Node`]; then, for ever, wait for a message, an answer of
+//! the disk, a request, or the deadline; make the one call; carry out the effects in their order. Three things it must get
+//! right: a [`Persist`] is one durable step and comes before the next; what [`Effect::Commit`] names is applied, nothing else;
+//! all founders of a cluster begin with the same voter set, and found it once.
+//!
 //! Not here: bytes on a disk, connections, clocks, chance (all in the shell), and what the records mean (`quipu-metadata`).
 //! Read `node` next.
 

@@ -80,9 +80,8 @@ impl LogSummary {
         if !self.epochs.windows(2).all(ascends) || self.epochs.last().is_some_and(|last| last.offset >= self.end) {
             return bad("its leader epochs do not ascend");
         }
-        let inside = |(offset, voters): &(Offset, VoterSet)| {
-            (base.offset..self.end).contains(offset) && !voters.is_empty()
-        };
+        let inside =
+            |(offset, voters): &(Offset, VoterSet)| (base.offset..self.end).contains(offset) && !voters.is_empty();
         if !self.voter_sets.iter().all(inside) || !self.voter_sets.windows(2).all(|pair| pair[0].0 < pair[1].0) {
             return bad("its voter sets do not ascend");
         }
@@ -135,6 +134,11 @@ impl Log {
     /// The offset of the entry that put them in force; none if that is before the log.
     pub(crate) fn voters_offset(&self) -> Option<Offset> {
         self.voter_sets.back().map(|(offset, _)| *offset)
+    }
+
+    /// Whether the voters in force stand neither in an entry nor in a snapshot: only who founded the log knows them.
+    pub(crate) fn lacks_founders(&self) -> bool {
+        self.start() == Offset::ZERO && self.voter_sets.is_empty()
     }
 
     pub(crate) fn is_crowded(&self) -> bool {

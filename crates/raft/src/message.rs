@@ -200,7 +200,10 @@ impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadLength { bytes } => {
-                write!(f, "a raft message of {bytes} bytes: it must have 1 to {MESSAGE_BYTES_MAX}; close the connection")
+                write!(
+                    f,
+                    "a raft message of {bytes} bytes: it must have 1 to {MESSAGE_BYTES_MAX}; close the connection"
+                )
             }
             Self::UnknownVersion { found } => write!(
                 f,
@@ -210,7 +213,9 @@ impl fmt::Display for MessageError {
             Self::TrailingBytes { count } => {
                 write!(f, "a raft message with {count} bytes after its end: close the connection")
             }
-            Self::OutOfLimits { field } => write!(f, "a raft message whose {field} is out of limits: close the connection"),
+            Self::OutOfLimits { field } => {
+                write!(f, "a raft message whose {field} is out of limits: close the connection")
+            }
             Self::WrongSender(sender) => {
                 write!(f, "a raft message that says to be from {sender}, over another node's connection: close it")
             }
@@ -309,7 +314,8 @@ impl Message {
         let mut cost = 0_usize;
         for entry in entries {
             let Some(offset) = entry.end(end.offset) else { return false };
-            if !entry.is_within_limits() || entry.epoch < end.epoch || entry.epoch.get() < 0 || entry.epoch > self.epoch {
+            if !entry.is_within_limits() || entry.epoch < end.epoch || entry.epoch.get() < 0 || entry.epoch > self.epoch
+            {
                 return false;
             }
             end = LogPoint { offset, epoch: entry.epoch };

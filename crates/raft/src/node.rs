@@ -11,12 +11,11 @@
 //! Invariants
 //! - `log.start() <= committed_told <= high_watermark <= log.end()`; what is told committed is durable here.
 //! - The epoch never falls, and the vote of one epoch never changes once it is given.
-//! - A message that promises something (a vote, an acknowledgement, this epoch) waits in `held` until that is durable.
-//! - Each call of a `handle_*` makes at most one [`Persist`].
 //!
-//! Not here: elections (`election`), the follower (`follow`), the leader (`replicate`), reads (`read`), snapshots
+//! Not here: what waits for the disk (`durable`), elections (`election`), the follower (`follow`), the leader (`replicate`), reads (`read`), snapshots
 //! (`snapshot`), members (`membership`). Read `election` next.
 
+mod durable;
 mod election;
 mod follow;
 mod membership;
@@ -37,15 +36,11 @@ use quipu_env::{Instant, Probe};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
-    effect::{Effect, HardState, Persist},
-    entry::{Entry, LogBase, LogPoint, SnapshotMeta},
+    effect::{Effect, HardState},
+    entry::{LogBase, LogPoint, SnapshotMeta},
     error::StartError,
-    limits::{
-        CONTACTS_MAX, ELECTION_TIMEOUT_MAX, EPOCH_MAX, HEARTBEATS_PER_TIMEOUT_MIN, HELD_MESSAGES_MAX, PERSISTS_MAX,
-        UNPERSISTED_BYTES_MAX,
-    },
+    limits::{CONTACTS_MAX, ELECTION_TIMEOUT_MAX, EPOCH_MAX, HEARTBEATS_PER_TIMEOUT_MIN},
     log::{Log, LogSummary},
-    message::{Body, Message},
     progress::Progress,
     time::When,
     voters::{ReplicaKey, VoterSet},
@@ -53,6 +48,7 @@ use crate::{
 
 pub use replicate::Proposed;
 
+use durable::Durable;
 use read::PendingRead;
 use snapshot::Incoming;
 
@@ -152,49 +148,6 @@ pub struct Node<P> {
     effects: Vec<Effect>,
 }
 
-/// What is on its way to the disk.
-#[derive(Clone, Hash)]
-struct Durable {
-    /// The log is durable before this.
-    end: Offset,
-    /// The last number answered.
-    number: u64,
-    /// The last number given out.
-    last: u64,
-    /// The last number that holds a hard state.
-    hard: u64,
-    outstanding: VecDeque<Outstanding>,
-    outstanding_bytes: usize,
-    /// Comes out at the end of the call.
-    pending: Pending,
-    /// Messages and the numbers that they wait for.
-    held: VecDeque<(u64, Message)>,
-}
-
-#[derive(Clone, Hash)]
-struct Outstanding {
-    number: u64,
-    /// The log's end with it, or less if some of that was cut off since.
-    end: Offset,
-    bytes: usize,
-    since: When,
-}
-
-#[derive(Clone, Hash, Default)]
-struct Pending {
-    hard_state: bool,
-    install: Option<SnapshotMeta>,
-    truncate: Option<Offset>,
-    start: Offset,
-    entries: Vec<Entry>,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        !self.hard_state && self.install.is_none() && self.truncate.is_none() && self.entries.is_empty()
-    }
-}
-
 #[derive(Clone, Hash)]
 enum Role {
     Follower,
@@ -231,30 +184,6 @@ impl<P> Hash for Node<P> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.config.replica, &self.hard, &self.log, &self.snapshot, &self.role, self.leader).hash(state);
         (self.high_watermark, self.committed_told, &self.incoming, &self.durable, &self.observers).hash(state);
-    }
-}
-
-impl Durable {
-    fn new(end: Offset) -> Self {
-        let (outstanding, held, pending) = (VecDeque::new(), VecDeque::new(), Pending::default());
-        Self { end, number: 0, last: 0, hard: 0, outstanding, outstanding_bytes: 0, pending, held }
-    }
-
-    /// The number with which everything so far is durable.
-    fn barrier(&self) -> u64 {
-        if self.pending.is_empty() { self.last } else { self.last + 1 }
-    }
-
-    /// The log was cut off: what lies behind `offset` will be other entries, of later numbers.
-    fn on_truncated(&mut self, offset: Offset) {
-        self.end = self.end.min(offset);
-        for outstanding in &mut self.outstanding {
-            outstanding.end = outstanding.end.min(offset);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.outstanding.len() >= PERSISTS_MAX || self.outstanding_bytes >= UNPERSISTED_BYTES_MAX
     }
 }
 
@@ -345,28 +274,6 @@ impl<P: Probe> Node<P> {
                 self.announce();
             }
         }
-        self.finish();
-    }
-
-    /// The [`Persist`] effects up to `number` are durable.
-    ///
-    /// # Panics
-    /// If no such number was given out.
-    pub fn handle_persisted(&mut self, now: Instant, number: u64) {
-        self.advance(now);
-        assert!(number <= self.durable.last, "only what was given out can be durable");
-        while self.durable.outstanding.front().is_some_and(|first| first.number <= number) {
-            let first = self.durable.outstanding.pop_front().expect("it is there");
-            self.durable.number = first.number;
-            self.durable.end = first.end;
-            self.durable.outstanding_bytes -= first.bytes;
-        }
-        while self.durable.held.front().is_some_and(|(wait, _)| *wait <= self.durable.number) {
-            let (_, message) = self.durable.held.pop_front().expect("it is there");
-            self.effects.push(Effect::Send(message));
-        }
-        self.log.shrink_cache(self.durable.end);
-        self.on_vote_persisted();
         self.finish();
     }
 
@@ -466,60 +373,6 @@ impl<P: Probe> Node<P> {
             self.effects.push(Effect::SnapshotWanted);
         }
         self.snapshot_wanted = wanted;
-    }
-
-    fn flush(&mut self) {
-        if self.durable.pending.is_empty() {
-            return;
-        }
-        let pending = mem::take(&mut self.durable.pending);
-        self.durable.last += 1;
-        let number = self.durable.last;
-        if pending.hard_state {
-            self.durable.hard = number;
-        }
-        let bytes = pending.entries.iter().map(Entry::cost).sum();
-        let end = self.log.end().offset;
-        self.durable.outstanding_bytes += bytes;
-        self.durable.outstanding.push_back(Outstanding { number, end, bytes, since: self.now });
-        let persist = Persist {
-            number,
-            hard_state: pending.hard_state.then_some(self.hard),
-            install: pending.install,
-            truncate: pending.truncate,
-            start: if pending.entries.is_empty() { end } else { pending.start },
-            entries: pending.entries,
-        };
-        self.effects.push(Effect::Persist(persist));
-    }
-
-    fn append(&mut self, entry: Entry) {
-        if self.durable.pending.entries.is_empty() {
-            self.durable.pending.start = self.log.end().offset;
-        }
-        self.durable.pending.entries.push(entry.clone());
-        self.log.push(entry);
-    }
-
-    /// Says it once this epoch is durable.
-    fn send(&mut self, to: ReplicaKey, body: Body) {
-        let hard = if self.durable.pending.hard_state { self.durable.last + 1 } else { self.durable.hard };
-        self.send_after(hard, to, body);
-    }
-
-    /// Says it once everything up to now is durable.
-    fn send_durable(&mut self, to: ReplicaKey, body: Body) {
-        self.send_after(self.durable.barrier(), to, body);
-    }
-
-    fn send_after(&mut self, number: u64, to: ReplicaKey, body: Body) {
-        let message = Message { from: self.config.replica, to, epoch: self.hard.epoch, body };
-        if number <= self.durable.number {
-            self.effects.push(Effect::Send(message));
-        } else if self.durable.held.len() < HELD_MESSAGES_MAX {
-            let at = self.durable.held.partition_point(|(wait, _)| *wait <= number);
-            self.durable.held.insert(at, (number, message));
-        }
     }
 
     fn arm_election(&mut self) {

@@ -12,7 +12,7 @@
 use core::mem;
 use std::collections::{BTreeMap, VecDeque};
 
-use quipu_base::{LeaderEpoch, Offset};
+use quipu_base::LeaderEpoch;
 use quipu_env::Probe;
 
 use super::{Leader, Node, Role};
@@ -108,7 +108,8 @@ impl<P: Probe> Node<P> {
         assert!(matches!(self.role, Role::Candidate { .. }), "only a candidate is elected");
         let start = self.log.end().offset;
         let silence = self.config.election_timeout * OBSERVER_SILENCE_TIMEOUTS;
-        let observers = self.observers.iter().filter(|(_, heard)| self.now.since(**heard) < silence).map(|(key, _)| *key);
+        let observers =
+            self.observers.iter().filter(|(_, heard)| self.now.since(**heard) < silence).map(|(key, _)| *key);
         let peers = self.other_voters().into_iter().chain(observers);
         let peers = peers.map(|peer| (peer, Progress::new(start, self.now))).collect();
         self.role = Role::Leader(Box::new(Leader {
@@ -124,7 +125,11 @@ impl<P: Probe> Node<P> {
         }));
         self.incoming = None;
         let (epoch, leader, voters) = (self.hard.epoch, self.config.replica, self.voters().clone());
-        self.append(Entry { epoch, payload: Payload::LeaderChange { leader, voters } });
+        self.append(Entry { epoch, payload: Payload::LeaderChange { leader, voters: voters.clone() } });
+        if self.log.lacks_founders() {
+            // The founders stand in no entry yet: observers learn of them here.
+            self.append(Entry { epoch, payload: Payload::Voters(voters) });
+        }
         self.effects.push(Effect::BecameLeader { epoch, start });
         self.leader = Some(leader);
     }
@@ -222,7 +227,7 @@ impl<P: Probe> Node<P> {
 
     /// The leader wants this replica to lead.
     pub(super) fn handle_timeout_now(&mut self) {
-        if self.can_campaign() && self.high_watermark > Offset::ZERO {
+        if self.can_campaign() {
             self.become_candidate(true);
         }
     }

@@ -157,6 +157,7 @@ impl<P: Probe> Node<P> {
         let now = self.now;
         self.remember_observer(from);
         let end = self.log.end().offset;
+        let peers_max = OBSERVERS_MAX + self.other_voters().len();
         let voters = self.log.voters();
         let Role::Leader(leader) = &mut self.role else {
             let leader = self.leader;
@@ -165,11 +166,12 @@ impl<P: Probe> Node<P> {
         };
         if let Some(progress) = leader.peers.get_mut(&from) {
             progress.heard = now;
+            self.send_heartbeat(from);
             return;
         }
         // Its node was formatted anew: the old directory's observer is gone.
         leader.peers.retain(|peer, _| peer.id != from.id || voters.contains(*peer));
-        if leader.peers.len() >= OBSERVERS_MAX + VOTERS_MAX {
+        if leader.peers.len() >= peers_max {
             self.send(from, Body::ObserverRefused);
             return;
         }
@@ -184,8 +186,13 @@ impl<P: Probe> Node<P> {
             self.observers.retain(|_, heard| now.since(*heard) < silence);
         }
         let is_voter = self.voters().contains(observer);
-        self.observers.retain(|known, _| known.id != observer.id || *known == observer);
-        if !is_voter && (self.observers.len() < OBSERVERS_MAX || self.observers.contains_key(&observer)) {
+        if let Some(heard) = self.observers.get_mut(&observer) {
+            *heard = now;
+            return;
+        }
+        // Its node was formatted anew.
+        self.observers.retain(|known, _| known.id != observer.id);
+        if !is_voter && self.observers.len() < OBSERVERS_MAX {
             self.observers.insert(observer, now);
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Not here: what each kind does (`election`, `follow`, `replicate`, `snapshot`, `membership`, `read`).
 
-use quipu_base::{BrokerId, DirectoryId};
+use quipu_base::{BrokerId, DirectoryId, LeaderEpoch};
 use quipu_env::{Instant, Probe};
 
 use super::{Node, Role};
@@ -107,11 +107,11 @@ impl<P: Probe> Node<P> {
     }
 
     /// Takes `leader` for the leader of `epoch`, which is not an earlier one.
-    fn follow(&mut self, leader: ReplicaKey, epoch: quipu_base::LeaderEpoch) -> Result<(), MessageError> {
-        if epoch == self.hard.epoch {
-            if let Some(known) = self.leader.filter(|known| *known != leader) {
-                return Err(MessageError::TwoLeaders { epoch, known, other: leader });
-            }
+    fn follow(&mut self, leader: ReplicaKey, epoch: LeaderEpoch) -> Result<(), MessageError> {
+        if epoch == self.hard.epoch
+            && let Some(known) = self.leader.filter(|known| *known != leader)
+        {
+            return Err(MessageError::TwoLeaders { epoch, known, other: leader });
         }
         self.become_follower(epoch, Some(leader));
         self.heard = self.now;

@@ -41,7 +41,10 @@ enum Next {
     /// Send entries from a place on, perhaps none.
     Append(LogPoint, Vec<Entry>),
     /// Have entries read.
-    Read { from: Offset, until: Offset },
+    Read {
+        from: Offset,
+        until: Offset,
+    },
     /// Have a piece of the snapshot read.
     Snapshot,
     /// Tell the high watermark.
@@ -103,7 +106,8 @@ impl<P: Probe> Node<P> {
 
     fn take_read(&mut self, read: u64, entries: Option<Vec<Entry>>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let Some((peer, progress)) = leader.peers.iter_mut().find(|(_, progress)| progress.reading == Some(read)) else {
+        let Some((peer, progress)) = leader.peers.iter_mut().find(|(_, progress)| progress.reading == Some(read))
+        else {
             return;
         };
         let (peer, from) = (*peer, progress.next);
@@ -179,7 +183,7 @@ impl<P: Probe> Node<P> {
         }
     }
 
-    fn send_heartbeat(&mut self, peer: ReplicaKey) {
+    pub(super) fn send_heartbeat(&mut self, peer: ReplicaKey) {
         let clamp = !self.probe.planted("raft-commit-unclamped");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&peer) else { return };
@@ -266,7 +270,8 @@ impl<P: Probe> Node<P> {
         let Role::Leader(leader) = &self.role else { return Next::Nothing };
         let Some(progress) = leader.peers.get(&peer) else { return Next::Nothing };
         let durable = self.log.cache_start().min(self.durable.end);
-        let told = if progress.told < self.high_watermark.min(progress.matched) { Next::Heartbeat } else { Next::Nothing };
+        let told =
+            if progress.told < self.high_watermark.min(progress.matched) { Next::Heartbeat } else { Next::Nothing };
         if matches!(progress.mode, Mode::Snapshot(_)) {
             return Next::Snapshot;
         }

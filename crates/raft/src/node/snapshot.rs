@@ -180,7 +180,8 @@ impl<P: Probe> Node<P> {
     }
 
     fn take_chunk_written(&mut self, snapshot: &SnapshotMeta, position: u64, ok: bool) {
-        let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.meta == *snapshot && incoming.writing) else {
+        let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.meta == *snapshot && incoming.writing)
+        else {
             return;
         };
         incoming.position = if ok { position } else { 0 };
@@ -190,6 +191,8 @@ impl<P: Probe> Node<P> {
             self.incoming = None;
             if self.needs(end) {
                 self.install(snapshot.clone());
+            } else {
+                self.commit(end.offset);
             }
             if let Some(leader) = self.leader {
                 let matched = self.high_watermark;
@@ -203,7 +206,11 @@ impl<P: Probe> Node<P> {
     fn install(&mut self, meta: SnapshotMeta) {
         assert!(self.durable.pending.is_empty(), "an installation is a step of its own");
         let end = meta.base.point.offset;
-        let voters = if self.probe.planted("raft-snapshot-no-voters") { self.voters().clone() } else { meta.base.voters.clone() };
+        let voters = if self.probe.planted("raft-snapshot-no-voters") {
+            self.voters().clone()
+        } else {
+            meta.base.voters.clone()
+        };
         self.log.reset(LogBase { point: meta.base.point, voters });
         self.durable.on_truncated(Offset::ZERO);
         self.high_watermark = end;

@@ -1,17 +1,34 @@
 //! The planted bugs, each with the failure that it copies, and where the hunt looks for it.
 
-use crate::schedule::Profile;
+use crate::{
+    ledger::Verdict,
+    model::{Bounds, FOLLOWER_LOST, VOTES},
+    schedule::{Profile, comes_back, is_cut_off},
+};
 
 /// How to look for a bug.
+#[derive(Clone, Copy)]
 pub(crate) enum Hunt {
     /// By random schedules.
     Schedule(Profile),
+    /// By a script, which leads to where it shows.
+    Script(&'static str),
+    /// By a check, for a seed.
+    Check(fn(u64, Option<&'static str>) -> Verdict),
+    /// By exhaustive search among few nodes.
+    Model(Bounds),
 }
 
 pub(crate) struct Bug {
     pub(crate) name: &'static str,
+    /// What goes wrong, and who has had it.
     pub(crate) story: &'static str,
-    pub(crate) hunt: Hunt,
+    /// Each of them finds it.
+    pub(crate) hunts: &'static [Hunt],
+}
+
+const fn bug(name: &'static str, story: &'static str, hunts: &'static [Hunt]) -> Bug {
+    Bug { name, story, hunts }
 }
 
 /// Crashes while votes and entries are on their way to slow disks.
@@ -25,30 +42,60 @@ const SNAPSHOTS: Profile = Profile { change: 40, cut: 20, snapshot: 60, crash: 1
 /// One directory is lost.
 const WIPING: Profile = Profile { wipe: 4, cut: 20, change: 0, crash: 12, observers: 0, ..Profile::MIXED };
 /// Leaders change again and again before they have committed anything.
-const UNSTEADY: Profile = Profile { loss: 250, crash: 25, cut: 25, late: 100, sync_ms: 40, observers: 0, founders: 5, change: 0, ..Profile::MIXED };
+const UNSTEADY: Profile = Profile {
+    loss: 250,
+    crash: 25,
+    cut: 25,
+    late: 100,
+    sync_ms: 40,
+    observers: 0,
+    founders: 5,
+    change: 0,
+    ..Profile::MIXED
+};
 
 pub(crate) const PROFILES: &[Profile] = &[Profile::MIXED, CRASHY, LOSSY, CHANGING, SNAPSHOTS, WIPING, UNSTEADY];
 
+use Hunt::{Check, Model, Schedule, Script};
+
 pub(crate) const BUGS: &[Bug] = &[
-    Bug { name: "raft-vote-unpersisted", story: "a vote is told before it is durable", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-vote-forgotten", story: "the vote is not read back", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-vote-twice", story: "a second candidate gets a vote, too", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-grant-any-log", story: "a vote for a log that lacks entries", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-epoch-regresses", story: "the epoch is taken from the log's end", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-campaign-unpersisted", story: "votes are asked for before the own one is durable", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-commit-old-epoch", story: "an entry of an earlier epoch is committed by count", hunt: Hunt::Schedule(UNSTEADY) },
-    Bug { name: "raft-ack-unpersisted", story: "entries are acknowledged before they are durable", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-ack-own-end", story: "a follower acknowledges its own log end", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-own-unpersisted", story: "the leader counts what it has not synced", hunt: Hunt::Schedule(CRASHY) },
-    Bug { name: "raft-truncate-short-append", story: "a late, short Append cuts off what was acknowledged", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-conflict-ignored", story: "an entry of another epoch is taken for the leader's", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-commit-unclamped", story: "a follower commits beyond what matches", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-snapshot-no-voters", story: "the voter set is not in the snapshot", hunt: Hunt::Schedule(SNAPSHOTS) },
-    Bug { name: "raft-voters-kept", story: "a voter set that was cut off stays in force", hunt: Hunt::Schedule(CHANGING) },
-    Bug { name: "raft-two-voter-changes", story: "a second change before the first is committed", hunt: Hunt::Schedule(CHANGING) },
-    Bug { name: "raft-voters-before-own-entry", story: "a change before an own entry is committed", hunt: Hunt::Schedule(CHANGING) },
-    Bug { name: "raft-observer-counted", story: "observers count towards the majority", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-directory-ignored", story: "a wiped node votes for its old self", hunt: Hunt::Schedule(WIPING) },
-    Bug { name: "raft-read-no-barrier", story: "a deposed leader answers reads", hunt: Hunt::Schedule(LOSSY) },
-    Bug { name: "raft-read-before-own-entry", story: "a new leader reads before it knows what is committed", hunt: Hunt::Schedule(LOSSY) },
+    bug("raft-vote-unpersisted", "a vote is told before it is durable", &[Schedule(CRASHY), Model(VOTES)]),
+    bug("raft-vote-forgotten", "the vote is not read back", &[Schedule(CRASHY), Model(VOTES)]),
+    bug("raft-vote-twice", "a second candidate gets a vote, too", &[Schedule(LOSSY), Model(VOTES)]),
+    bug("raft-grant-any-log", "a vote for a log that lacks entries", &[Schedule(LOSSY)]),
+    bug(
+        "raft-epoch-regresses",
+        "the epoch is taken from the log's end at a restart",
+        &[Schedule(CRASHY), Model(VOTES)],
+    ),
+    bug(
+        "raft-campaign-unpersisted",
+        "votes are asked for before the own one is durable",
+        &[Schedule(CRASHY), Model(VOTES)],
+    ),
+    bug("raft-prevote-raises-epoch", "a replica that was cut off deposes the leader", &[Check(comes_back)]),
+    bug("raft-no-check-quorum", "a leader without followers never notices", &[Check(is_cut_off)]),
+    bug("raft-commit-old-epoch", "an earlier epoch's entry is committed by count", &[Script("earlier_epoch")]),
+    bug(
+        "raft-ack-unpersisted",
+        "entries are acknowledged before they are durable",
+        &[Schedule(CRASHY), Model(FOLLOWER_LOST)],
+    ),
+    bug("raft-ack-own-end", "a follower acknowledges its log end", &[Schedule(LOSSY)]),
+    bug("raft-own-unpersisted", "the leader counts what it has not synced", &[Schedule(CRASHY)]),
+    bug("raft-truncate-short-append", "a late Append cuts off what was acknowledged", &[Schedule(LOSSY)]),
+    bug("raft-conflict-ignored", "another epoch's entry is taken for the leader's", &[Schedule(LOSSY)]),
+    bug("raft-commit-unclamped", "a follower commits beyond what matches", &[Schedule(LOSSY)]),
+    bug("raft-snapshot-no-voters", "the voter set is not in the snapshot", &[Script("snapshot_voters")]),
+    bug("raft-voters-kept", "a voter set that was cut off stays in force", &[Script("voters_cut_off")]),
+    bug("raft-two-voter-changes", "a change before the last one is committed", &[Schedule(CHANGING)]),
+    bug(
+        "raft-voters-before-own-entry",
+        "a change before an own entry is committed",
+        &[Script("voters_by_two_leaders")],
+    ),
+    bug("raft-observer-counted", "observers count towards the majority", &[Schedule(LOSSY)]),
+    bug("raft-directory-ignored", "a wiped node votes for its old self", &[Schedule(WIPING)]),
+    bug("raft-read-no-barrier", "a deposed leader answers reads", &[Schedule(LOSSY)]),
+    bug("raft-read-before-own-entry", "a new leader reads what it does not know yet", &[Schedule(LOSSY)]),
 ];

@@ -53,10 +53,6 @@ impl Ledger {
         self.leaders.len()
     }
 
-    pub(crate) fn leads(&self, epoch: LeaderEpoch) -> Option<ReplicaKey> {
-        self.leaders.get(&epoch).map(|(leader, _)| *leader)
-    }
-
     pub(crate) fn on_send(&mut self, message: &Message) -> Verdict {
         let (voter, candidate) = match message.body {
             Body::VoteReply { granted: true } => (message.from, message.to),
@@ -79,7 +75,9 @@ impl Ledger {
         for (base, (entry, known)) in self.committed.range(before..) {
             let has = replica.memory.entries.iter().any(|(at, own)| at == base && own == entry);
             if *known < epoch && !has {
-                return Err(format!("leader completeness: {me} leads epoch {epoch} without what was committed at {base}"));
+                return Err(format!(
+                    "leader completeness: {me} leads epoch {epoch} without what was committed at {base}"
+                ));
             }
         }
         Ok(())

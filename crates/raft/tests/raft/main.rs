@@ -2,6 +2,7 @@
 //! all of these look for without knowing them.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod bounds;
 mod catalogue;
 mod ledger;
 mod messages;

@@ -13,7 +13,8 @@ use quipu_base::{BrokerId, DirectoryId, LeaderEpoch, Offset};
 use quipu_env::{Instant, Probe};
 use quipu_raft::{
     Config, Data, Effect, Entry, HardState, LogBase, LogPoint, LogSummary, Message, Node, Payload, Persist, ReplicaKey,
-    SnapshotMeta, StartError, Stored, VoterSet, limits::SNAPSHOT_CHUNK_BYTES,
+    SnapshotMeta, StartError, Stored, VoterSet,
+    limits::{APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES},
 };
 
 /// The probe of a run: at most one planted bug is on.
@@ -52,8 +53,13 @@ pub(crate) fn voters(ids: &[i32]) -> VoterSet {
     VoterSet::new(ids.iter().map(|id| key(*id))).unwrap()
 }
 
+/// Records that say `text`; a text that begins with `BIG` fills an Append.
 pub(crate) fn data(text: &str, records: u32) -> Data {
-    Data { records, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    let mut bytes = text.as_bytes().to_vec();
+    if text.starts_with("BIG") {
+        bytes.resize(APPEND_BYTES_MAX, b'.');
+    }
+    Data { records, bytes: bytes.into() }
 }
 
 /// A snapshot and the history that it stands for.
@@ -124,10 +130,19 @@ pub(crate) enum Output {
     Send(Message),
     /// One more persist is on its way to the disk.
     Persisting,
-    Committed { from: Offset, until: Offset },
-    ReadReady { context: u64, offset: Offset },
-    ReadFailed { context: u64 },
-    BecameLeader { epoch: LeaderEpoch, start: Offset },
+    Committed {
+        from: Offset,
+        until: Offset,
+    },
+    ReadReady {
+        context: u64,
+        offset: Offset,
+    },
+    ReadFailed(u64),
+    BecameLeader {
+        epoch: LeaderEpoch,
+        start: Offset,
+    },
     /// Everything else, as text: for scripts.
     Told(String),
 }
@@ -147,6 +162,8 @@ pub(crate) struct Replica {
     pub(crate) history: Vec<(Offset, Entry)>,
     pub(crate) now: Instant,
     starts: u64,
+    /// Whether what arrives as a snapshot is taken for damaged.
+    pub(crate) refuses_snapshots: bool,
     /// How many snapshots were installed.
     pub(crate) installed: u64,
 }
@@ -162,7 +179,20 @@ impl Replica {
         let contacts = contacts.iter().map(|id| BrokerId(*id)).collect();
         let memory = disk.clone();
         let (queue, history) = (VecDeque::new(), Vec::new());
-        Self { key, contacts, planted, node: None, disk, memory, queue, history, now: Instant::ZERO, starts: 0, installed: 0 }
+        Self {
+            key,
+            contacts,
+            planted,
+            node: None,
+            disk,
+            memory,
+            queue,
+            history,
+            now: Instant::ZERO,
+            starts: 0,
+            refuses_snapshots: false,
+            installed: 0,
+        }
     }
 
     pub(crate) fn start(&mut self, seed: u64) -> Result<(), StartError> {
@@ -181,7 +211,8 @@ impl Replica {
             snapshot: self.disk.snapshot.as_ref().map(|snapshot| snapshot.meta.clone()),
             damage: None,
         };
-        let seed = seed.wrapping_mul(1_000_003).wrapping_add(self.starts);
+        let id = u64::try_from(self.key.id.get()).unwrap();
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(id * 1000 + self.starts);
         self.node = Some(Node::new(config, stored, self.now, seed, self.planted)?);
         Ok(())
     }
@@ -250,7 +281,7 @@ impl Replica {
                 out.push(Output::Committed { from: applied, until: high_watermark });
             }
             Effect::ReadReady { context, offset } => out.push(Output::ReadReady { context, offset }),
-            Effect::ReadFailed { context } => out.push(Output::ReadFailed { context }),
+            Effect::ReadFailed { context } => out.push(Output::ReadFailed(context)),
             Effect::BecameLeader { epoch, start } => out.push(Output::BecameLeader { epoch, start }),
             Effect::ReadEntries { read, from, until, bytes_max } => self.read_entries(read, from, until, bytes_max),
             Effect::ReadSnapshot { read, snapshot, position, bytes } => {
@@ -294,7 +325,9 @@ impl Replica {
         let (_, chunks) = self.memory.incoming.as_mut().unwrap();
         let end = position + u64::try_from(bytes.len()).unwrap();
         chunks.push(bytes);
-        let is_sound = end < meta.size_bytes || checksum(&self.received(&meta).history) == meta.checksum;
+        let is_whole = end == meta.size_bytes;
+        let is_sound =
+            !self.refuses_snapshots && (!is_whole || checksum(&self.received(&meta).history) == meta.checksum);
         let now = self.now;
         self.node().handle_chunk_written(now, &meta, end, is_sound);
     }
@@ -352,7 +385,7 @@ fn chunk(snapshot: &Snapshot, position: u64, length: usize) -> Bytes {
 pub(crate) fn tell(entry: &Entry) -> String {
     let epoch = entry.epoch;
     match &entry.payload {
-        Payload::Data(data) => format!("{epoch}:{}", String::from_utf8_lossy(&data.bytes)),
+        Payload::Data(data) => format!("{epoch}:{}", String::from_utf8_lossy(&data.bytes[..data.bytes.len().min(8)])),
         Payload::LeaderChange { leader, .. } => format!("{epoch}:leader={}", leader.id),
         Payload::Voters(voters) => {
             let ids: Vec<String> = voters.iter().map(|voter| voter.id.to_string()).collect();
