@@ -37,6 +37,7 @@ const CRATES: &[Crate] = &[
     krate(2, "quipu-storage", &["quipu-base", "quipu-env", "quipu-records"], &["quipu-sim", "quipu-env-tokio"]),
     krate(2, "quipu-env-tokio", &["quipu-base", "quipu-env"], &["quipu-conformance"]),
     krate(3, "quipu-metadata", &["quipu-base"], &[]),
+    krate(3, "quipu-raft", &["quipu-base", "quipu-env"], &[]),
     krate(
         4,
         "quipu-client",

@@ -44,11 +44,19 @@ trait Cluster {
     fn outcome(&self) -> Outcome;
 }
 
-/// Of each node: whether it leads, its epoch, its log; and how much is committed.
 #[derive(PartialEq, Eq, Debug)]
 struct Outcome {
-    nodes: Vec<(bool, u64, Vec<(u64, String)>)>,
+    nodes: Vec<NodeOutcome>,
+    /// What anybody knows to be committed.
     committed: BTreeSet<String>,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+struct NodeOutcome {
+    leads: bool,
+    epoch: u64,
+    /// Epochs and texts.
+    log: Vec<(u64, String)>,
 }
 
 struct Ours {
@@ -166,7 +174,7 @@ impl Cluster for Ours {
         let node = |replica: &Replica| {
             let entries = replica.disk.entries.iter();
             let log = entries.filter_map(|(_, entry)| Some((epoch(entry.epoch), text_of(&entry.payload)?)));
-            (replica.is_leader(), epoch(replica.disk.hard.epoch), log.collect())
+            NodeOutcome { leads: replica.is_leader(), epoch: epoch(replica.disk.hard.epoch), log: log.collect() }
         };
         Outcome { nodes: self.replicas.iter().map(node).collect(), committed: self.committed.clone() }
     }
@@ -278,7 +286,7 @@ impl Cluster for Theirs {
             let entries = if last < first { Vec::new() } else { read(first) };
             let data = entries.iter().filter(|entry| !entry.get_data().is_empty());
             let log = data.map(|entry| (entry.get_term(), String::from_utf8(entry.get_data().to_vec()).unwrap()));
-            (node.raft.state == StateRole::Leader, node.raft.term, log.collect())
+            NodeOutcome { leads: node.raft.state == StateRole::Leader, epoch: node.raft.term, log: log.collect() }
         };
         Outcome { nodes: self.nodes.iter().map(node).collect(), committed: self.committed.clone() }
     }
