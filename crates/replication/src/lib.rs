@@ -10,6 +10,16 @@
 //! - Nothing from outside makes it panic: what is impossible becomes [`Effect::Refused`].
 //! - Records are offsets here. Their bytes stay with the shell, which moves what effects name.
 //!
+//! | what | module of `replica` |
+//! |---|---|
+//! | elections: seal, reports, adoption in pieces, activation | `elect` |
+//! | appends, divergence, label, the follower's high watermark | `follow` |
+//! | produce, commit, deletions, answers to clients | `lead` |
+//! | what each follower is sent | `peers` |
+//! | configurations: who leaves, who returns, pending changes | `change` |
+//! | damage, wiped and restored disks, repair | `suspect` |
+//! | durable steps under way, acknowledgements, failed writes | `writes` |
+//!
 //! Not here: framing and flow control between brokers, producer state, segments, elections (`quipu-controller`), what the metadata
 //! log says (`quipu-metadata`). Read `replica` next, then `event` and `effect`; `message` has the protocol at a glance.
 

@@ -82,7 +82,7 @@ impl Leader {
         effects.extend(ids.map(|id| Effect::Reply { id, reply: Reply::Failed(error) }));
     }
 
-    pub(super) fn next_deadline<P>(&self, _replica: &Replica<P>) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resend = self.peers.values().filter_map(|peer| peer.resend_at).min();
         let ask = self.pending.as_ref().map(|pending| pending.ask_at);
         let all = [self.earliest_deadline, self.push_at, self.give_up_at, self.lag_check_at, self.move_at, resend, ask];

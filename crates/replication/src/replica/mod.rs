@@ -190,7 +190,7 @@ impl<P: Probe> Replica<P> {
         match &self.role {
             Role::Follower => self.decline_at.into_iter().chain(self.next_greeting()).min(),
             Role::Candidate(candidate) => Some(candidate.resend_at.min(candidate.give_up_at)),
-            Role::Leader(leader) => leader.next_deadline(self),
+            Role::Leader(leader) => leader.next_deadline(),
         }
     }
 

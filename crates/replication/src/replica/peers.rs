@@ -30,8 +30,12 @@ pub(super) struct Peer {
     incarnation: Option<BrokerEpoch>,
     /// What counts, and for whom.
     acknowledged: Option<(Member, Progress)>,
+    /// How far its log is known to match, whether that counts or not.
+    reached: Option<Offset>,
     /// Where the next append begins.
     next: Offset,
+    /// The log end when the last append was sent: who has acknowledged so much keeps up.
+    sent_end: Offset,
     is_streaming: bool,
     told_high_watermark: Offset,
     pub(super) resend_at: Option<Instant>,
@@ -45,7 +49,9 @@ impl Peer {
         Self {
             incarnation,
             acknowledged: None,
+            reached: None,
             next,
+            sent_end: next,
             is_streaming: false,
             told_high_watermark: Offset::ZERO,
             resend_at: None,
@@ -76,6 +82,7 @@ impl Peer {
         if self.incarnation != Some(sender.incarnation) {
             self.incarnation = Some(sender.incarnation);
             self.acknowledged = None;
+            self.reached = None;
             self.is_streaming = false;
         }
         true
@@ -137,6 +144,7 @@ impl<P: Probe> Replica<P> {
         }
         let start = peer.next.max(self.log.log_start).min(self.log.log_end);
         peer.next = start;
+        peer.sent_end = self.log.log_end;
         peer.resend_at = Some(resend_at);
         peer.told_high_watermark = self.high_watermark;
         let append = Append {
@@ -196,11 +204,12 @@ impl<P: Probe> Replica<P> {
             peer.acknowledged = Some((sender.member, merged));
             peer.advance_goal(now, merged.end, log.log_end);
         }
+        peer.reached = peer.reached.max(Some(progress.end));
         let mut sends_more = false;
         if !peer.is_streaming && progress.end >= peer.next {
             sends_more = progress.end < log.log_end;
             peer.next = progress.end;
-            peer.is_streaming = counts && progress.end >= log.log_end;
+            peer.is_streaming = counts && progress.end >= peer.sent_end;
         }
         if peer.has_all(log) {
             peer.resend_at = None;
@@ -251,7 +260,7 @@ impl<P: Probe> Replica<P> {
         let Some(peer) = leader.peers.get_mut(&node) else { return };
         if peer.see(&sender) {
             peer.is_streaming = false;
-            peer.next = peer.acknowledged.map_or(peer.next, |(_, progress)| progress.end);
+            peer.next = peer.reached.unwrap_or(peer.next);
             self.send_append(now, node);
         }
     }
@@ -261,7 +270,7 @@ impl<P: Probe> Replica<P> {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(peer) = leader.peers.get_mut(&node) {
             peer.is_streaming = false;
-            peer.next = peer.acknowledged.map_or(peer.next, |(_, progress)| progress.end);
+            peer.next = peer.reached.unwrap_or(peer.next);
             self.send_append(now, node);
         }
         self.consider_change(now);
@@ -274,7 +283,7 @@ impl<P: Probe> Replica<P> {
         for (node, peer) in &mut leader.peers {
             if peer.resend_at.is_some_and(|at| at <= now) {
                 peer.is_streaming = false;
-                peer.next = peer.acknowledged.map_or(peer.next, |(_, progress)| progress.end);
+                peer.next = peer.reached.unwrap_or(peer.next);
                 nodes.push(*node);
             }
         }

@@ -128,7 +128,6 @@ impl<P: Probe> Replica<P> {
             self.probe.sometimes("replication.other-directory");
             self.suspect(Barrier::Wanted);
         }
-        self.doubts_directory = false;
         if let Some(suspicion) = &mut self.suspicion
             && suspicion.barrier == Barrier::Wanted
         {
@@ -144,6 +143,7 @@ impl<P: Probe> Replica<P> {
             }
         }
         self.on_record(now, record)?;
+        self.doubts_directory = false;
         self.greet_leader();
         self.consider_leading(now);
         Ok(())
@@ -194,7 +194,7 @@ impl<P: Probe> Replica<P> {
         let own = self.identity.member;
         let counted = record.configuration.member_on(own.node);
         // The record at hand may be older than the leader's taking this directory in: the barrier will tell.
-        if !self.is_serving && !self.doubts_directory && self.counts_other_disk(record) {
+        if !self.is_serving && self.suspicion.is_none() && !self.doubts_directory && self.counts_other_disk(record) {
             self.doubts_directory = true;
             if self.incarnation.is_some() {
                 self.effects.push(Effect::ReadBarrier);
@@ -287,9 +287,9 @@ impl<P: Probe> Replica<P> {
         Ok(())
     }
 
-    pub(super) fn on_repaired(&mut self, _now: Instant, range: Range<Offset>) {
+    pub(super) fn on_repaired(&mut self, range: &Range<Offset>) {
         let Some(suspicion) = &mut self.suspicion else { return };
-        suspicion.remove(&range);
+        suspicion.remove(range);
         self.probe.sometimes("replication.range-repaired");
         // Goes on with the next range, or wants the append that clears it.
         self.greet_leader();

@@ -159,7 +159,7 @@ impl<P: Probe> Replica<P> {
             repaired.extend(first.repair);
         }
         for range in repaired {
-            self.on_repaired(now, range);
+            self.on_repaired(&range);
         }
         self.pay_owed();
         if let Some(late) = self.owed.promise.take()

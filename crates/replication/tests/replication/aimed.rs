@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A script's name, the bugs that it must show, and the script.
-pub(crate) const SCRIPTS: [(&str, &[&str], Script); 19] = [
+pub(crate) const SCRIPTS: [(&str, &[&str], Script); 21] = [
     (
         "a log of a later label wins over one of a later record",
         &["replication.compare-by-last-epoch"],
@@ -60,6 +60,12 @@ pub(crate) const SCRIPTS: [(&str, &[&str], Script); 19] = [
         &["replication.pending-dropped-on-time-out", "replication.no-joint-quorum"],
         |world| change_stays_pending(world, None),
     ),
+    (
+        "who stays has the deletions that were confirmed",
+        &["replication.delete-forgotten-by-change"],
+        deletions_survive_a_change,
+    ),
+    ("who stays has what is committed", &["replication.shrink-without-catch-up"], records_survive_a_change),
     ("a leader must have synced what its change relies on", &["replication.leader-not-checked"], leader_is_checked),
     ("a restarted follower acknowledges what was proven to it", &["replication.acknowledge-log-end"], proven_end),
     ("a promise and its report are one step", &["replication.promise-and-report-apart"], promise_and_report),
@@ -376,9 +382,13 @@ fn lost_promise(world: &mut World) {
     world.start_fully(2);
     // Node 1 knows of nothing, and leads on in epoch 1.
     assert_eq!(world.replica(1).role(), RoleKind::Leader);
-    world.exchange_for_a_while(&[1, 2]);
     world.produce(1, 1);
-    world.exchange(&[1, 2]);
+    for _ in 0..4 {
+        world.exchange(&[1, 2]);
+        world.pass_time(core::time::Duration::from_millis(250));
+        // Nobody hears what is committed.
+        world.hold(|packet| matches!(packet.message, Message::HighWatermark { .. }));
+    }
     report.into_iter().for_each(|report| world.deliver_packet(report));
     world.exchange(&[3]);
     stop(world, 1);
@@ -415,6 +425,26 @@ fn change_stays_pending(world: &mut World, answer: Option<Verdict>) {
     world.exchange(&[1, 3]);
     let (node, ask) = world.asks[0].clone();
     world.control_copy(node, &ask, false);
+}
+
+fn deletions_survive_a_change(world: &mut World) {
+    world.produce(1, 2);
+    world.settle();
+    world.delete(1, 1);
+    world.exchange(&[1, 2]);
+    assert_eq!(world.checker.delete_confirmed, 1);
+    world.fence(2);
+    world.inform(&[1]);
+    world.settle_asks();
+}
+
+fn records_survive_a_change(world: &mut World) {
+    world.produce(1, 1);
+    world.exchange(&[1, 2]);
+    assert_eq!(world.checker.committed_end, 1);
+    world.fence(2);
+    world.inform(&[1]);
+    world.settle_asks();
 }
 
 fn leader_is_checked(world: &mut World) {

@@ -24,7 +24,7 @@ pub(crate) struct Checker {
     pub(crate) committed_end: i64,
     pub(crate) delete_requested: i64,
     pub(crate) delete_confirmed: i64,
-    pub(crate) committers: BTreeMap<i32, usize>,
+    committers: BTreeMap<i32, usize>,
     /// Nodes that lost synced data and were not made whole since.
     pub(crate) lost: BTreeSet<usize>,
     pub(crate) violation: Option<String>,

@@ -5,6 +5,7 @@
 //! the same world to `stateright`, `planted` requires that every planted bug is found.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "tests tell what they found, by which means, and traces")]
 
 mod aimed;
 mod checker;

@@ -85,17 +85,6 @@ pub(crate) fn run(seed: u64, shape: (usize, usize, usize), steps: usize, probe: 
             return schedule.world.checker.violation;
         }
     }
-    if std::env::var("STATS").is_ok() {
-        let w = &schedule.world;
-        println!(
-            "{shape:?} committed {} committers {} epoch {} version {} ends {:?}",
-            w.checker.committed_end,
-            w.checker.committers.len(),
-            w.controller.now().record.leader_epoch,
-            w.controller.now().record.version.0,
-            w.nodes.values().map(|n| n.disk.written.log_end).collect::<Vec<_>>()
-        );
-    }
     schedule.world.heal();
     schedule.world.checker.violation
 }

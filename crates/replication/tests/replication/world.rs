@@ -156,12 +156,16 @@ impl World {
         &self.nodes[&node]
     }
 
-    fn node_mut(&mut self, node: usize) -> &mut Node {
+    pub(crate) fn node_mut(&mut self, node: usize) -> &mut Node {
         self.nodes.get_mut(&node).unwrap()
     }
 
     pub(crate) fn replica(&self, node: usize) -> &Replica<TestProbe> {
         self.nodes[&node].replica.as_ref().unwrap()
+    }
+
+    pub(crate) fn node_replica(&mut self, node: usize) -> &mut Replica<TestProbe> {
+        self.node_mut(node).replica.as_mut().unwrap()
     }
 
     pub(crate) fn is_up(&self, node: usize) -> bool {
@@ -173,9 +177,6 @@ impl World {
     /// Hands an event to a replica and carries out what comes of it. A node that is down does nothing.
     pub(crate) fn handle(&mut self, node: usize, event: Event, in_hand: &Records) {
         let now = self.now;
-        if self.is_traced {
-            println!("lost {:?} {:?}", self.checker.lost, self.controller.now().record.version);
-        }
         let told = self.is_traced.then(|| format!("{event:?}"));
         let Some(replica) = &mut self.node_mut(node).replica else { return };
         let effects = replica.handle(now, event);
@@ -624,6 +625,23 @@ impl World {
             }
         }
         self.checker.fail("liveness: an exchange does not end".to_owned());
+    }
+
+    /// Messages arrive, nothing is synced.
+    pub(crate) fn settle_network(&mut self) {
+        while !self.network.is_empty() {
+            self.deliver(0);
+        }
+    }
+
+    /// The controller takes up what it is asked, and answers arrive.
+    pub(crate) fn settle_asks(&mut self) {
+        while !self.asks.is_empty() {
+            self.control(0, false);
+        }
+        while !self.answers.is_empty() {
+            self.answer(0);
+        }
     }
 
     /// As [`Self::exchange`], for a while.
