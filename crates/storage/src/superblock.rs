@@ -320,8 +320,8 @@ pub async fn write<D: Disk>(disk: &D, dir: &Path, superblock: &mut Superblock) -
     }
 }
 
-/// The first write: under another name, so that a superblock is never seen half made.
-async fn create<D: Disk>(disk: &D, dir: &Path, superblock: &Superblock) -> Result<(), SuperblockError> {
+/// The first write, or one that is to have a name of its own: under another name, so that a superblock is never seen half made.
+pub(crate) async fn create<D: Disk>(disk: &D, dir: &Path, superblock: &Superblock) -> Result<(), SuperblockError> {
     let new = dir.join(NEW_FILE_NAME);
     let failed = |source| SuperblockError::Io { path: new.clone(), source };
     let options = OpenOptions { truncate: true, ..OpenOptions::CREATE };

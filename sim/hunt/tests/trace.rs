@@ -72,11 +72,23 @@ const VISITOR: &str = r##"<script>
 "##;
 
 fn broken() -> (Plan, Outcome) {
-    let plan = swarm::plan(3);
     let options = Options { keep_trace: true, ..Options::with_planted(&["broker.acknowledge-unsynced".to_owned()]) };
-    let outcome = run(&plan, &options);
-    assert!(!outcome.violations.is_empty());
+    let runs = (0..100).map(swarm::plan).map(|plan| (run(&plan, &options), plan));
+    let (outcome, plan) = runs.into_iter().find(|(outcome, _)| !outcome.violations.is_empty()).unwrap();
     (plan, outcome)
+}
+
+#[test]
+fn a_run_that_is_cut_short_leaves_its_trace() {
+    let options = Options { keep_trace: true, event_limit: Some(2000), ..Options::default() };
+    let plan = swarm::plan(3);
+    let outcome = run(&plan, &options);
+    assert_eq!(outcome.failed_checker(), Some("livelock"));
+    assert!(outcome.event_count >= 2000 && outcome.virtual_time > Duration::ZERO);
+    let timeline = Timeline::new(&plan, &outcome);
+    assert!(timeline.events.len() > 100, "{} events are left", timeline.events.len());
+    let text = text::text(&timeline, &Filter { all: true, ..Filter::default() });
+    assert!(text.lines().last().unwrap().contains("livelock"), "{text}");
 }
 
 fn heading(plan: &Plan, outcome: &Outcome) -> Heading {

@@ -200,6 +200,10 @@ impl<E: Env> Flusher<'_, E> {
         if self.snapshot.committed.segments.is_empty() && !*self.made_dir {
             let dir = partition_dir(&self.store.options.directory, partition);
             *self.made_dir = true;
+            // The same for a directory; nothing in it counts.
+            if !super::orphans::remove_partition(self.store, partition).await {
+                return Err(CheckpointError::io(&dir)(std::io::Error::other("what was left there can't be removed")));
+            }
             self.store.env.disk().create_dir_all(&dir).await.map_err(CheckpointError::io(&dir))?;
         }
         let id = SegmentId { base: header.base_offset, generation: self.state.generation };

@@ -9,4 +9,5 @@ mod snapshot;
 mod task;
 
 pub(crate) use round::{Checkpointer, Covering};
+pub(crate) use snapshot::is_full;
 pub(crate) use task::{Requests, run};

@@ -75,8 +75,13 @@ impl<E: Env> SegmentFiles<E> {
         id: SegmentId,
     ) -> std::io::Result<Arc<OpenSegment<FileOf<E>>>> {
         self.forget(partition, id);
-        let options = OpenOptions { truncate: true, ..OpenOptions::CREATE };
-        let file = self.env.disk().open(&self.path(partition, id), options).await?;
+        let path = self.path(partition, id);
+        // One that an earlier process has left may have lost its name to a sync that failed, and then gets none that is durable.
+        match self.env.disk().remove(&path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = self.env.disk().open(&path, OpenOptions::CREATE_NEW).await?;
         Ok(self.insert(partition, id, file))
     }
 

@@ -264,7 +264,8 @@ impl<E: Env> Store<E> {
         let shared = self.shared();
         let last = shared.wal().last_ticket();
         let reached = shared.wal().durable().wait_for(|durable| *durable >= last).await.is_ok();
-        if let Err(error) = self.checkpoint().await {
+        let checkpoint = self.checkpoint().await;
+        if let Err(error) = &checkpoint {
             tracing::warn!(error, reached, "no checkpoint at the stop; the next start recovers");
         }
         let task = lock(&self.0.checkpoints).take();
@@ -276,6 +277,8 @@ impl<E: Env> Store<E> {
         let mut superblock = shared.superblock.lock().await;
         let mut next = superblock.clone();
         next.mark_clean(synced);
+        // After a checkpoint that failed nobody knows which manifest the device has.
+        next.clean = checkpoint.is_ok();
         superblock::write(shared.env.disk(), &shared.options.directory, &mut next).await?;
         *superblock = next;
         Ok(())

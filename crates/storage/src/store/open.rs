@@ -28,7 +28,7 @@ use rand::RngExt;
 use super::{Catalog, Owner, Shared, Store, StoreOptions, new_tail, recovery::recover};
 use crate::{
     ManifestError,
-    checkpoint::{self, Checkpointer, Covering, Requests},
+    checkpoint::{self, Checkpointer, Covering, Requests, is_full},
     error::{CheckpointError, Mixed},
     lock,
     log::LogShared,
@@ -214,8 +214,15 @@ impl<E: Env> Store<E> {
             LockError::Held { pid } => OpenError::Held { directory: dir.clone(), pid },
             LockError::Io(source) => OpenError::Io { path: lock_path, source },
         })?;
-        let superblock = read_or_format(&env, &options).await?;
+        let (superblock, origin) = read_or_format(&env, &options).await?;
         let loaded = load_manifest(&env, &dir, &superblock).await?;
+        let trusts_names = env.probe().planted("open.lost-names-trusted");
+        if origin == Origin::Found && superblock.wal_generations.is_empty() && !trusts_names {
+            // A first start was cut off, perhaps by a sync that failed: the names that it made may be lost, and no later sync brings
+            // them to the device. Only new ones are sure to get there. That of the manifest is renewed below.
+            make_segments_dir(&env, &dir).await?;
+            superblock::create(env.disk(), &dir, &superblock).await?;
+        }
         env.probe().crash_point("open.loaded");
 
         let tail = new_tail(&options);
@@ -273,8 +280,15 @@ fn parent_of(dir: &Path) -> &Path {
     }
 }
 
+/// Where a superblock comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Found,
+    Made,
+}
+
 /// The directory's superblock; of a new directory, one that has just been written.
-async fn read_or_format<E: Env>(env: &E, options: &StoreOptions) -> Result<Superblock, OpenError> {
+async fn read_or_format<E: Env>(env: &E, options: &StoreOptions) -> Result<(Superblock, Origin), OpenError> {
     let dir = &options.directory;
     if let Some(superblock) = superblock::read(env.disk(), dir).await? {
         if superblock.node_id != options.node_id {
@@ -284,25 +298,32 @@ async fn read_or_format<E: Env>(env: &E, options: &StoreOptions) -> Result<Super
                 given: options.node_id,
             });
         }
-        return Ok(superblock);
+        return Ok((superblock, Origin::Found));
     }
     let names = env.disk().list(dir).await.map_err(OpenError::io(dir))?;
     if let Some(name) = names.iter().find(|name| [manifest::FILE_NAME, "wal"].contains(&name.as_str())) {
         let why = format!("it has a {name}, but no superblock");
         return Err(OpenError::Damaged { path: dir.clone(), why });
     }
-    let seg = segments_dir(dir);
-    if names.iter().any(|name| name == "seg") {
-        // From a first start that was cut off. Only a new one is sure to get a durable name.
-        env.disk().remove_dir(&seg).await.map_err(OpenError::io(&seg))?;
-    }
-    env.disk().create_dir_all(&seg).await.map_err(OpenError::io(&seg))?;
-    env.disk().sync_dir(dir).await?;
+    make_segments_dir(env, dir).await?;
     let directory_id = DirectoryId(env.rng("storage.directory").random());
     let mut superblock = Superblock::new(options.node_id, directory_id);
     superblock::write(env.disk(), dir, &mut superblock).await?;
     env.probe().crash_point("open.formatted");
-    Ok(superblock)
+    Ok((superblock, Origin::Made))
+}
+
+/// A new directory for segments, durable. An empty one that a first start has left is made anew.
+async fn make_segments_dir<E: Env>(env: &E, dir: &Path) -> Result<(), OpenError> {
+    let seg = segments_dir(dir);
+    match env.disk().remove_dir(&seg).await {
+        // Segments without a log that they belong to are nobody's to remove.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::io(&seg)(error)),
+        _ => {}
+    }
+    env.disk().create_dir_all(&seg).await.map_err(OpenError::io(&seg))?;
+    env.disk().sync_dir(dir).await?;
+    Ok(())
 }
 
 async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> Result<Option<Loaded>, OpenError> {
@@ -321,7 +342,11 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
 async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -> Result<Checkpointer<E>, OpenError> {
     let (env, dir) = (shared.env.clone(), &shared.options.directory);
     let store = Arc::clone(shared);
-    let directory_id = shared.superblock.lock().await.directory_id;
+    let (directory_id, was_clean) = {
+        let superblock = shared.superblock.lock().await;
+        // A new one calls itself clean: there is nothing to recover yet.
+        (superblock.directory_id, superblock.clean && !superblock.wal_generations.is_empty())
+    };
     let Some(mut loaded) = loaded else {
         let mut manifest = Manifest::new(env, dir, directory_id);
         let (covered, tombstones, removals) = (GroupSequence::NONE, BTreeMap::new(), Vec::new());
@@ -330,7 +355,7 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
             .await?;
         return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
     };
-    let manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
+    let mut manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
     let covered = loaded.covered;
     lock(&shared.catalog.apply).group = covered;
     for (partition, mut state) in std::mem::take(&mut loaded.partitions) {
@@ -342,7 +367,24 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
         }
         shared.catalog.insert(LogShared::new(partition, Arc::new(state)));
     }
-    Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
+    let tombstones = loaded.tombstones;
+    if !was_clean && !shared.env.probe().planted("open.lost-names-trusted") {
+        let partitions = shared.catalog.committed();
+        renew(&mut manifest, &manifest::Contents { covered, tombstones: &tombstones, partitions: &partitions }).await?;
+    }
+    Ok(Checkpointer { store, manifest, covered, tombstones, removals: Vec::new() })
+}
+
+/// Puts a new file in the manifest's place: the sync of the one that was found may have failed, and then a power cut would bring
+/// back the one before it, long after the log that only that one needs was used again. On a full disk the old one has to do.
+async fn renew<E: Env>(manifest: &mut Manifest<E>, contents: &manifest::Contents<'_>) -> Result<(), OpenError> {
+    match manifest.replace(contents).await {
+        Err(error) if is_full(&error) && manifest.can_append() => {
+            tracing::warn!(%error, "the disk has no room for a new manifest; the old one is used");
+            Ok(())
+        }
+        result => Ok(result?),
+    }
 }
 
 /// Recovers, and starts the WAL.

@@ -10,4 +10,5 @@ mod driver;
 mod full;
 mod mixed;
 mod model;
+mod names;
 mod swarm;

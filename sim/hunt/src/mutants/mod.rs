@@ -40,8 +40,8 @@ pub fn catalogue() -> impl Iterator<Item = &'static Mutant> {
     [log_of_writes::BUGS, checkpoints::BUGS, starts::BUGS, serving::BUGS].into_iter().flatten()
 }
 
-/// Bugs of which there is no plan, since nothing has found them so far: what the simulator can't see yet.
-pub const UNSEEN: &[&str] = &["wal.earlier-life-accepted"];
+/// Bugs of which no small plan is kept: the swarm finds them, or nothing has so far.
+pub const UNSEEN: &[&str] = &["checkpoint.producers-ahead", "wal.earlier-life-accepted", "wal.unreadable-once-cut"];
 
 /// The one with that name.
 #[must_use]

@@ -41,6 +41,13 @@ pub(super) const BUGS: &[Mutant] = &[
                 removes (KAFKA-14616; the subject of KIP-516). Disks fill up with them.",
     },
     Mutant {
+        name: "open.lost-names-trusted",
+        bug: "A start takes the names of superblock and manifest that it finds for durable.",
+        story: "Quipu's own, found by opening what a power loss would leave: a first start could not sync its directory and ended, \
+                the next one found superblock and manifest in the page cache and went on. After the power loss the log was there, \
+                and the files without which nobody can read it were not.",
+    },
+    Mutant {
         name: "start.orphans-kept",
         bug: "A start does not look for segment files that the manifest does not have.",
         story: "Quipu's own: removed names reach the device late, so after a clean stop and a power loss the files of a deleted \
