@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quipu_base::{BrokerId, LeaderEpoch, Offset};
 use quipu_env::{Instant, Probe};
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use crate::{
     effect::{Effect, HardState},
@@ -125,7 +125,7 @@ pub struct Status {
 pub struct Node<P> {
     config: Config,
     probe: P,
-    rng: SmallRng,
+    rng: Xoshiro256PlusPlus,
     now: When,
     hard: HardState,
     log: Log,
@@ -227,7 +227,7 @@ impl<P: Probe> Node<P> {
             effects: Vec::new(),
             config,
             probe,
-            rng: SmallRng::seed_from_u64(seed),
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
             now,
             hard,
             log,

@@ -1,5 +1,7 @@
 //! Every planted bug is found, by each of the hunts that are named for it.
 
+use std::collections::BTreeSet;
+
 use crate::{
     catalogue::{BUGS, Hunt},
     model, schedule, scripts,
@@ -31,4 +33,27 @@ fn each_is_found() {
         }
     }
     assert!(missed.is_empty(), "not found: {missed:#?}");
+}
+
+/// The sources in which bugs are planted.
+const SOURCES: &[&str] = &[
+    include_str!("../../src/node.rs"),
+    include_str!("../../src/node/durable.rs"),
+    include_str!("../../src/node/election.rs"),
+    include_str!("../../src/node/follow.rs"),
+    include_str!("../../src/node/membership.rs"),
+    include_str!("../../src/node/messages.rs"),
+    include_str!("../../src/node/read.rs"),
+    include_str!("../../src/node/replicate.rs"),
+    include_str!("../../src/node/snapshot.rs"),
+];
+
+#[test]
+fn the_catalogue_names_what_is_planted() {
+    let names = |source: &&'static str| -> Vec<&'static str> {
+        source.split("planted(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    };
+    let planted: BTreeSet<&str> = SOURCES.iter().flat_map(names).collect();
+    let named: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
+    assert_eq!(planted, named);
 }

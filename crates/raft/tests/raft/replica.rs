@@ -164,6 +164,8 @@ pub(crate) struct Replica {
     starts: u64,
     /// Whether what arrives as a snapshot is taken for damaged.
     pub(crate) refuses_snapshots: bool,
+    /// How often entries were read back for a peer.
+    pub(crate) read_back: u64,
     /// How many snapshots were installed.
     pub(crate) installed: u64,
 }
@@ -191,6 +193,7 @@ impl Replica {
             now: Instant::ZERO,
             starts: 0,
             refuses_snapshots: false,
+            read_back: 0,
             installed: 0,
         }
     }
@@ -305,6 +308,7 @@ impl Replica {
     }
 
     fn read_entries(&mut self, read: u64, from: Offset, until: Offset, bytes_max: usize) {
+        self.read_back += 1;
         assert!(until <= self.disk.end(), "only what is durable is read back");
         let found = self.disk.between(from, until);
         let mut bytes = 0;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quipu_base::{LeaderEpoch, Offset};
 use quipu_env::Instant;
-use quipu_raft::{Message, ReplicaKey, VoterSet};
+use quipu_raft::{Entry, Message, Payload, ReplicaKey, VoterSet};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
@@ -469,10 +469,10 @@ impl World {
     }
 }
 
-pub(crate) fn run(profile: Profile, seed: u64, bug: Option<&'static str>) -> Result<Ledger, String> {
+pub(crate) fn run(profile: Profile, seed: u64, bug: Option<&'static str>) -> Result<World, String> {
     let mut world = World::new(profile, seed, bug);
     world.run().map_err(|error| format!("seed {seed}: {error}"))?;
-    Ok(world.ledger)
+    Ok(world)
 }
 
 /// Runs on without faults for so long.
@@ -537,21 +537,40 @@ fn a_leader_that_is_cut_off_steps_down() {
     (0..20).try_for_each(|seed| is_cut_off(seed, None)).unwrap();
 }
 
-#[test]
-fn nothing_goes_wrong_however_hard_it_is() {
-    for profile in PROFILES {
-        (0..40).try_for_each(|seed| run(*profile, seed, None).map(drop)).unwrap();
+/// What happened in a set of runs: a checker that saw nothing happen proves nothing.
+#[derive(Default, Debug)]
+struct Seen {
+    leaders: usize,
+    records: i64,
+    reads: u64,
+    installed: u64,
+    read_back: u64,
+    voter_sets: usize,
+    promoted: usize,
+}
+
+impl Seen {
+    fn add(&mut self, mut world: World) {
+        self.leaders += world.ledger.leaders();
+        self.records += world.ledger.committed_end().get();
+        self.reads += world.ledger.reads_ready;
+        self.installed += world.replicas.iter().map(|replica| replica.installed).sum::<u64>();
+        self.read_back += world.replicas.iter().map(|replica| replica.read_back).sum::<u64>();
+        let is_set = |entry: &Entry| matches!(entry.payload, Payload::Voters(_));
+        self.voter_sets += world.replicas[0].history.iter().filter(|(_, entry)| is_set(entry)).count() - 1;
+        let founders = world.profile.founders;
+        let voters = world.replicas[0].node().voters().clone();
+        self.promoted += voters.iter().filter(|voter| voter.id.get() > founders).count();
     }
 }
 
 #[test]
 fn nothing_goes_wrong() {
-    let (mut leaders, mut committed, mut reads) = (0, 0, 0);
-    for seed in 0..60 {
-        let ledger = run(Profile::MIXED, seed, None).unwrap();
-        leaders += ledger.leaders();
-        committed += ledger.committed_end().get();
-        reads += ledger.reads_ready;
+    let mut seen = Seen::default();
+    for profile in PROFILES {
+        (0..60).for_each(|seed| seen.add(run(*profile, seed, None).unwrap()));
     }
-    assert!(leaders > 100 && committed > 1000 && reads > 200, "{leaders} leaders, {committed} records, {reads} reads");
+    let Seen { leaders, records, reads, installed, read_back, voter_sets, promoted } = seen;
+    let much = leaders > 1000 && records > 5000 && reads > 2000 && read_back > 500;
+    assert!(much && installed > 100 && voter_sets > 200 && promoted > 50, "{seen:?}");
 }
