@@ -70,11 +70,7 @@ impl<P: Probe> Replica<P> {
     pub(super) fn consider_leading(&mut self, now: Instant) {
         let Some(record) = &self.record else { return };
         let own = self.identity.member;
-        if record.leader != Some(own.node)
-            || !self.is_serving
-            || self.doubts_directory
-            || self.role_epoch() == Some(record.leader_epoch)
-        {
+        if record.leader != Some(own.node) || !self.is_serving || self.role_epoch() == Some(record.leader_epoch) {
             return;
         }
         let epoch = record.leader_epoch;

@@ -138,6 +138,7 @@ impl<P: Probe> Replica<P> {
                 return;
             }
         };
+        let resend_at = now + self.settings.resend_after;
         let Role::Leader(leader) = &mut self.role else { return };
         if acks != Acks::None {
             leader.produced.push_back(Produced { id, base, end, acks, deadline });
@@ -148,7 +149,7 @@ impl<P: Probe> Replica<P> {
             leader.give_up_at = Some(now + COMMIT_TIMEOUT);
         }
         for peer in leader.peers.values_mut() {
-            peer.before_append(now, base);
+            peer.before_append(now, base, resend_at);
         }
         if leader.lag_check_at.is_none() {
             leader.lag_check_at = Some(now + self.settings.lag_time_max);

@@ -91,8 +91,6 @@ pub struct Replica<P> {
     high_watermark: Offset,
     matched: Matched,
     suspicion: Option<Suspicion>,
-    /// The record seen at the start counts another disk; it may be an old one.
-    doubts_directory: bool,
     synced: Synced,
     under_way: VecDeque<UnderWay>,
     last_write: WriteId,
@@ -130,7 +128,6 @@ impl<P: Probe> Replica<P> {
             high_watermark: Offset::ZERO,
             matched: Matched::default(),
             suspicion: None,
-            doubts_directory: false,
             synced: Synced::default(),
             under_way: VecDeque::new(),
             last_write: WriteId(0),
@@ -260,7 +257,7 @@ impl<P: Probe> Replica<P> {
     /// Whether other replicas get answers.
     fn may_answer(&self) -> bool {
         let is_serving = self.is_serving || self.probe.planted("replication.answers-before-unfenced");
-        is_serving && self.is_behind_barrier() && !self.doubts_directory
+        is_serving && self.is_behind_barrier()
     }
 
     fn on_peer(&mut self, now: Instant, sender: Sender, message: Message) -> Result<(), Refusal> {

@@ -89,7 +89,8 @@ impl Peer {
     }
 
     /// A record is about to be written at `end`: who has everything so far is caught up now.
-    pub(super) fn before_append(&mut self, now: Instant, end: Offset) {
+    pub(super) fn before_append(&mut self, now: Instant, end: Offset, resend_at: Instant) {
+        self.resend_at.get_or_insert(resend_at);
         if self.acknowledged.is_some_and(|(_, progress)| progress.end >= end) {
             self.caught_up_at = now;
             self.goal = (end, now);
@@ -237,6 +238,7 @@ impl<P: Probe> Replica<P> {
             return Err(Refusal::Malformed(Malformed::Offsets));
         }
         let computed = self.next_for(log);
+        let resend_at = now + self.settings.resend_after;
         let Some((leader, own)) = self.leading(epoch) else { return Ok(()) };
         let own_start = own.log_start;
         let Some(peer) = leader.peers.get_mut(&node) else { return Err(Refusal::UnknownMember(node)) };
@@ -248,6 +250,7 @@ impl<P: Probe> Replica<P> {
         // What does not fit where it should is tried from the beginning; if that was it, later.
         let next = if computed == start { own_start } else { computed };
         peer.next = next;
+        peer.resend_at = Some(resend_at);
         if next != start {
             self.send_append(now, node);
         }

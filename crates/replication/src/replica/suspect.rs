@@ -1,8 +1,8 @@
 //! Damage, and disks that are not what they were: a replica that does not count until it is rebuilt.
 //!
 //! ```text
-//! sound -> faulty   at the start: the mark on the disk; a directory that is not the one in C; a stored broker epoch older than the
-//!                   last unfenced one; damaged ranges. While running: damage; an unclean election it had no part in.
+//! sound -> faulty   at the start: the mark on the disk; a directory that is not the one in C, with a log that was never labelled
+//!                   there; a stored broker epoch older than the last unfenced one; damaged ranges. While running: damage; an unclean election it had no part in.
 //! faulty -> sound   every damaged range fetched again and synced, and an append stamped with this incarnation has brought the log
 //!                   to the leader's end and log start (`follow`)
 //! ```
@@ -19,7 +19,7 @@
 
 use core::ops::Range;
 
-use quipu_base::{BrokerEpoch, Offset};
+use quipu_base::{BrokerEpoch, LeaderEpoch, Offset};
 use quipu_env::{Instant, Probe};
 
 use super::{Replica, writes::step};
@@ -47,6 +47,8 @@ pub(super) struct Suspicion {
     damaged: Vec<Range<Offset>>,
     /// When the leader is asked again for what is missing: it may believe that nothing is.
     greet_at: Instant,
+    /// When the mark and the barrier are tried again, after the disk refused a write.
+    again_at: Option<Instant>,
 }
 
 impl Suspicion {
@@ -110,43 +112,28 @@ impl<P: Probe> Replica<P> {
             self.probe.sometimes("replication.stale-disk");
             self.suspect_at_start();
         }
-        if self.doubts_directory
-            || self.suspicion.as_ref().is_some_and(|suspicion| suspicion.barrier == Barrier::Wanted)
-        {
+        if self.suspicion.as_ref().is_some_and(|suspicion| suspicion.barrier == Barrier::Wanted) {
             self.effects.push(Effect::ReadBarrier);
         }
     }
 
     pub(super) fn on_barrier(&mut self, now: Instant, record: PartitionState) -> Result<(), Refusal> {
         let is_wanted = self.suspicion.as_ref().is_some_and(|suspicion| suspicion.barrier == Barrier::Wanted);
-        if self.incarnation.is_none() || !(is_wanted || self.doubts_directory) {
+        if self.incarnation.is_none() || !is_wanted {
             return Ok(());
         }
         record.check().map_err(Refusal::Record)?;
-        let leader_epoch = record.leader_epoch;
-        if self.doubts_directory && self.counts_other_disk(&record) {
-            self.probe.sometimes("replication.other-directory");
-            self.suspect(Barrier::Wanted);
+        let raises = !self.probe.planted("replication.damaged-promise-kept");
+        let promise = if raises { self.promised.max(record.leader_epoch) } else { self.promised };
+        if promise > self.promised {
+            self.probe.sometimes("replication.lost-promise-raised");
         }
-        if let Some(suspicion) = &mut self.suspicion
-            && suspicion.barrier == Barrier::Wanted
-        {
-            let raises = !self.probe.planted("replication.damaged-promise-kept");
-            let promise = if raises { self.promised.max(leader_epoch) } else { self.promised };
-            if promise > self.promised {
-                self.probe.sometimes("replication.lost-promise-raised");
-            }
-            self.write(Write { promise: Some(promise), faulty: Some(true), ..step() });
-            let promising = self.last_write;
-            if let Some(suspicion) = &mut self.suspicion {
-                suspicion.barrier = Barrier::Promising(promising);
-            }
+        self.write(Write { promise: Some(promise), faulty: Some(true), ..step() });
+        let promising = self.last_write;
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.barrier = Barrier::Promising(promising);
         }
-        self.on_record(now, record)?;
-        self.doubts_directory = false;
-        self.greet_leader();
-        self.consider_leading(now);
-        Ok(())
+        self.on_record(now, record)
     }
 
     /// Whether a barrier, if one is needed, is passed.
@@ -175,7 +162,7 @@ impl<P: Probe> Replica<P> {
         if self.suspicion.is_some() {
             return;
         }
-        self.suspicion = Some(Suspicion { barrier, damaged: Vec::new(), greet_at: Instant::ZERO });
+        self.suspicion = Some(Suspicion { barrier, damaged: Vec::new(), greet_at: Instant::ZERO, again_at: None });
         self.effects.push(Effect::BecameFaulty);
         if !self.synced.is_faulty {
             self.write(Write { faulty: Some(true), ..step() });
@@ -193,12 +180,11 @@ impl<P: Probe> Replica<P> {
         let Some(record) = &self.record else { return };
         let own = self.identity.member;
         let counted = record.configuration.member_on(own.node);
-        // The record at hand may be older than the leader's taking this directory in: the barrier will tell.
-        if !self.is_serving && self.suspicion.is_none() && !self.doubts_directory && self.counts_other_disk(record) {
-            self.doubts_directory = true;
-            if self.incarnation.is_some() {
-                self.effects.push(Effect::ReadBarrier);
-            }
+        // A log that was labelled on this disk was made whole there: the leader only has not taken the directory in yet, or the record
+        // is older than that.
+        if !self.is_serving && self.label == LeaderEpoch::NONE && self.counts_other_disk(record) {
+            self.probe.sometimes("replication.other-directory");
+            self.suspect_at_start();
         } else if self.label < record.unclean_epoch && counted != Some(own) {
             self.probe.sometimes("replication.left-out-of-unclean-election");
             self.suspect_running();
@@ -249,14 +235,43 @@ impl<P: Probe> Replica<P> {
         }
     }
 
+    /// When a suspect replica has something to try again.
     pub(super) fn next_greeting(&self) -> Option<Instant> {
-        self.suspicion.as_ref().filter(|_| self.may_answer()).map(|suspicion| suspicion.greet_at)
+        let suspicion = self.suspicion.as_ref()?;
+        let greet_at = self.may_answer().then_some(suspicion.greet_at);
+        greet_at.into_iter().chain(suspicion.again_at).min()
+    }
+
+    /// The disk has refused the mark or the promise, perhaps.
+    pub(super) fn suspect_again_later(&mut self, now: Instant) {
+        let again = now + self.settings.ask_again_after;
+        if let Some(suspicion) = &mut self.suspicion {
+            if matches!(suspicion.barrier, Barrier::Promising(_)) {
+                suspicion.barrier = Barrier::Wanted;
+            }
+            suspicion.again_at = Some(again);
+        }
+    }
+
+    fn suspect_again(&mut self, now: Instant) {
+        let Some(suspicion) = &mut self.suspicion else { return };
+        if suspicion.again_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        let wants_barrier = suspicion.barrier == Barrier::Wanted;
+        if !self.synced.is_faulty && self.under_way.is_empty() {
+            self.write(Write { faulty: Some(true), ..step() });
+        }
+        if wants_barrier && self.incarnation.is_some() {
+            self.effects.push(Effect::ReadBarrier);
+        }
     }
 
     /// A faulty replica does not rest before it is whole.
     pub(super) fn greet_again(&mut self, now: Instant) {
+        self.suspect_again(now);
         let again = now + self.settings.resend_after;
-        let is_due = self.next_greeting().is_some_and(|at| at <= now);
+        let is_due = self.may_answer() && self.suspicion.as_ref().is_some_and(|suspicion| suspicion.greet_at <= now);
         if let Some(suspicion) = &mut self.suspicion
             && is_due
         {

@@ -222,22 +222,21 @@ impl<P: Probe> Replica<P> {
         true
     }
 
-    /// Goes back to what the disk holds. An epoch that was led is over for good: its promise is on the disk, or will be raised.
+    /// Goes back to what the disk holds: nothing else was told to anybody. An epoch that was led is over, since its promise was
+    /// synced before.
     pub(super) fn on_write_failed(&mut self, now: Instant, state: DurableState) -> Result<(), Refusal> {
         if !state.log.is_possible() {
             return Err(Refusal::UnknownWrite);
         }
         self.probe.sometimes("replication.write-failed");
         let had_role = self.role_epoch().is_some();
-        let promised = self.promised;
         self.step_down(RequestError::Storage);
         let (damaged, was_faulty) = (state.damaged.clone(), state.is_faulty);
         self.adopt_durable(state);
-        // What was promised in memory may have been acted on; it never goes down.
-        self.promised = self.promised.max(promised);
         if was_faulty && !self.is_faulty() {
             self.suspect_running();
         }
+        self.suspect_again_later(now);
         for range in damaged {
             self.on_damage(now, range);
         }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Schedules per shape of cluster.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 600;
 /// Steps of one schedule.
 pub(crate) const STEPS: usize = 500;
 /// Messages under way; the oldest is lost beyond it.
@@ -283,10 +283,14 @@ fn lose(schedule: &mut Schedule) {
     if !schedule.world.may_lose(node) {
         return;
     }
-    match schedule.rng.random_range(0..3) {
+    match schedule.rng.random_range(0..4) {
         0 => {
             stop(schedule, node);
             schedule.world.wipe(node);
+        }
+        2 if schedule.world.node(node).snapshot.is_some() => {
+            stop(schedule, node);
+            schedule.world.restore_with_new_id(node);
         }
         1 if schedule.world.has_old_snapshot(node) => {
             stop(schedule, node);

@@ -432,6 +432,17 @@ impl World {
         self.node_mut(node).disk = snapshot;
     }
 
+    /// Any snapshot, given a new directory id by a tool that marks its replicas.
+    pub(crate) fn restore_with_new_id(&mut self, node: usize) {
+        self.restore(node);
+        let number = self.next_directory;
+        self.next_directory += 1;
+        let disk = &mut self.node_mut(node).disk;
+        disk.directory_id = directory(number);
+        disk.durable.is_faulty = true;
+        disk.cut_power();
+    }
+
     /// A synced record of a node rots, and is found to have. Steps under way are synced first.
     pub(crate) fn damage(&mut self, node: usize, offset: i64) {
         self.sync_all(node);
