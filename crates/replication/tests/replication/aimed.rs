@@ -517,3 +517,32 @@ fn with_the_rules_in_place_nothing_is_lost() {
         assert_eq!(run(script, TestProbe::default()), None, "{name}");
     }
 }
+
+/// A disk as it was earlier in the same incarnation, which nothing on it tells.
+fn same_incarnation(has_new_id: bool) -> Option<String> {
+    let mut world = World::started(3, 3, 2, TestProbe::default());
+    world.take_snapshot(2);
+    world.produce(1, 1);
+    world.exchange(&[1, 2]);
+    stop(&mut world, 2);
+    assert!(!world.has_old_snapshot(2));
+    if has_new_id {
+        world.restore_with_new_id(2);
+    } else {
+        world.restore(2);
+    }
+    stop(&mut world, 1);
+    world.start_fully(2);
+    world.lead_among(3, &[2, 3]);
+    world.produce(3, 1);
+    world.exchange_for_a_while(&[2, 3]);
+    world.heal();
+    world.checker.violation
+}
+
+/// The limit of the rules: why who restores a disk must give it a new directory id.
+#[test]
+fn a_snapshot_of_the_same_incarnation_needs_a_new_directory_id() {
+    assert!(same_incarnation(false).is_some(), "nothing can tell it");
+    assert_eq!(same_incarnation(true), None);
+}
