@@ -2,14 +2,14 @@
 //!
 //! Invariants
 //! - Whoever asks is answered after a round that began after the question.
-//! - Rounds that fail, and rounds about topics that are known already, keep a pause between them: a thousand partitions that lost
-//!   their leader cost one request.
+//! - Rounds that fail, and rounds about topics that are known already or were not there a moment ago, keep a pause between them: a
+//!   thousand partitions that lost their leader cost one request, and so does whoever wants what is not there.
 //!
 //! Not here: what the answers mean (`cluster`).
 
 use core::mem;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Refresher<E: Env> {
     rng: Rng,
     /// Topics that are asked about in every round.
     topics: BTreeSet<Arc<str>>,
+    /// Topics that were not there when last asked about, and when that was; for as long as the longest pause.
+    missing: BTreeMap<Arc<str>, Instant>,
     waiting: Vec<Done>,
     /// Whether somebody waits for a topic that was not asked about before.
     is_urgent: bool,
@@ -60,6 +62,7 @@ impl<E: Env> Refresher<E> {
             pool,
             rng,
             topics: BTreeSet::new(),
+            missing: BTreeMap::new(),
             waiting: Vec::new(),
             is_urgent: false,
             failures: 0,
@@ -78,7 +81,9 @@ impl<E: Env> Refresher<E> {
             self.is_urgent = false;
             let outcome = self.round().await;
             self.failures = if outcome.is_ok() { 0 } else { self.failures.saturating_add(1) };
-            self.last_round = Some(self.shared.env.clock().now());
+            let now = self.shared.env.clock().now();
+            self.last_round = Some(now);
+            self.missing.retain(|_, asked| now.since(*asked) < self.shared.config.retry_backoff_max);
             for done in waiting {
                 done(outcome.clone());
             }
@@ -105,7 +110,8 @@ impl<E: Env> Refresher<E> {
 
     fn take(&mut self, question: Question) {
         for topic in question.topics {
-            self.is_urgent |= self.topics.insert(topic);
+            let was_missing = self.missing.contains_key(&topic);
+            self.is_urgent |= self.topics.insert(topic) && !was_missing;
         }
         self.waiting.push(question.done);
     }
@@ -168,13 +174,16 @@ impl<E: Env> Refresher<E> {
 
     fn apply(&mut self, response: &MetadataResponse) {
         self.shared.update_cluster(|cluster| cluster.apply(response));
+        let now = self.shared.env.clock().now();
         for topic in &response.topics {
             let gone = [ErrorCode::UnknownTopicOrPartition, ErrorCode::InvalidTopicException];
             if let Some(name) = &topic.name
                 && gone.iter().any(|code| code.code() == topic.error_code)
             {
                 // Whoever still wants it asks again, by name.
-                self.topics.remove(name.as_str());
+                if let Some(name) = self.topics.take(name.as_str()) {
+                    self.missing.insert(name, now);
+                }
             }
         }
     }

@@ -419,6 +419,40 @@ fn connections_that_come_to_nothing_keep_pauses() {
     });
 }
 
+/// Whoever wants a topic that is not there asks for it until its time is over, not as fast as answers come.
+#[test]
+fn a_topic_that_is_missing_is_asked_for_with_pauses() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let handler = move |request| match request {
+        Request::Metadata(request) => {
+            count.fetch_add(1, Ordering::Relaxed);
+            let topics = request.topics.into_iter().flatten().map(|topic| MetadataResponseTopic {
+                error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                name: topic.name,
+                ..Default::default()
+            });
+            let broker =
+                MetadataResponseBroker { node_id: 1, host: "broker".into(), port: i32::from(PORT), rack: None };
+            let topics = topics.collect();
+            Answer::Reply(MetadataResponse { brokers: vec![broker], topics, ..Default::default() }.into())
+        }
+        _ => producer_id(),
+    };
+    run(handler, |client| async move {
+        let config = ProducerConfig { send_timeout: Duration::from_secs(10), ..Default::default() };
+        let producer = client.producer(config).unwrap();
+        let begun_at = client.env().clock().now();
+        let sends = ["one", "two"].map(|topic| producer.send(ProducerRecord::new(topic, "a")));
+        let [one, two] = sends;
+        let (one, two) = tokio::join!(one, two);
+        assert!(one.is_err() && two.is_err(), "they are not there");
+        assert_eq!(client.env().clock().now().since(begun_at).as_secs(), 10);
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((20..300).contains(&asked), "asked {asked} times in 10 s");
+    });
+}
+
 #[test]
 fn a_producer_that_is_dropped_says_what_is_not_known() {
     let (_, handler) = producing(vec![Answer::Silence]);
