@@ -54,6 +54,7 @@ pub(super) async fn flush<E: Env>(
 ) -> Result<Flushed, CheckpointError> {
     let mut state = (*snapshot.base).clone();
     if snapshot.abandoned > 0 {
+        store.env.probe().sometimes("checkpoint.segment-abandoned");
         abandon_open_segment(&mut state, snapshot.abandoned);
     }
     drop_below(store, snapshot, &mut state, now).await;
@@ -95,7 +96,11 @@ pub(super) async fn without_tail<E: Env>(
     state.log_start = snapshot.target.log_start;
     state.epochs.trim(state.log_start);
     drop_below(store, snapshot, &mut state, now).await;
-    (state != *snapshot.committed).then_some(state)
+    let is_new = state != *snapshot.committed;
+    if is_new {
+        store.env.probe().sometimes("checkpoint.without-tail");
+    }
+    is_new.then_some(state)
 }
 
 /// Nothing more is appended to the open segment, of which a write or sync has failed.
@@ -112,14 +117,18 @@ async fn drop_below<E: Env>(store: &Shared<E>, snapshot: &Snapshot, state: &mut 
     if dropped == 0 {
         return;
     }
+    store.env.probe().sometimes("checkpoint.segments-dropped");
     let target = state.segments.get(dropped).map_or(state.end, |kept| kept.id.base);
     match producers_at(store, snapshot.log.partition, state, target, now).await {
         Ok(producers) => state.base_producers = producers,
         // The older state stays: a truncation below the flushed offset would know less of the producers than it could.
-        Err(error) => tracing::error!(
-            partition = %snapshot.log.partition, %error,
-            "the producer state at the new first segment cannot be read; an older one is kept"
-        ),
+        Err(error) => {
+            store.env.probe().sometimes("checkpoint.older-producers-kept");
+            tracing::error!(
+                partition = %snapshot.log.partition, %error,
+                "the producer state at the new first segment cannot be read; an older one is kept"
+            );
+        }
     }
     state.segments.drain(..dropped);
 }
@@ -285,6 +294,7 @@ impl<E: Env> Flusher<'_, E> {
         last.sealed = true;
         // Without a readable index there is no footer, and the ranges' checksums stay in the manifest.
         let Some(index) = index else {
+            self.store.env.probe().sometimes("checkpoint.no-footer");
             segment.file.sync_data().await?;
             return Ok(());
         };

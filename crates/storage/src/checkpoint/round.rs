@@ -122,8 +122,11 @@ impl<E: Env> Checkpointer<E> {
             let _applied = lock(&self.store.catalog.apply);
             match take_snapshot(&log, is_name_taken) {
                 Taken::Snapshot(snapshot) => work.snapshots.push(*snapshot),
-                Taken::Busy => work.busy.push(log),
-                Taken::Deleted => {}
+                Taken::Busy => {
+                    self.store.env.probe().sometimes("checkpoint.log-busy");
+                    work.busy.push(log);
+                }
+                Taken::Deleted => self.store.env.probe().sometimes("checkpoint.log-deleted"),
             }
         }
         work
@@ -140,7 +143,9 @@ impl<E: Env> Checkpointer<E> {
         if self.manifest.should_replace() {
             match self.replace_manifest(round).await {
                 // An edit goes to where space is allocated already, so it may free some.
-                Err(error) if is_full(&error) && self.manifest.can_append() => {}
+                Err(error) if is_full(&error) && self.manifest.can_append() => {
+                    store.env.probe().sometimes("checkpoint.edit-for-want-of-room");
+                }
                 result => return result,
             }
         }
@@ -153,6 +158,7 @@ impl<E: Env> Checkpointer<E> {
             })
             .collect();
         if updates.is_empty() && round.deleted.is_empty() && round.covered == self.covered {
+            store.env.probe().sometimes("checkpoint.nothing-new");
             return Ok(());
         }
         let deleted = round.deleted.iter().map(|deleted| (deleted.partition, deleted.group.0)).collect();
@@ -175,11 +181,13 @@ impl<E: Env> Checkpointer<E> {
 
     /// Nothing of the round counts: everything goes back on the lists.
     async fn give_up(&self, round: Round) {
+        self.store.env.probe().sometimes("checkpoint.given-up");
         let mut logs = round.busy;
         for outcome in round.outcomes {
             // Its index may have taken in what does not count.
             self.forget_open_segment(&outcome.snapshot);
             if outcome.made_dir && !self.store.env.probe().planted("checkpoint.directory-name-trusted") {
+                self.store.env.probe().sometimes("checkpoint.directory-made-anew");
                 // If it was the sync of its name that failed, only another directory can get a durable name.
                 self.store.segments.forget_partition(outcome.snapshot.log.partition);
                 super::orphans::remove_partition(&self.store, outcome.snapshot.log.partition).await;
@@ -206,6 +214,7 @@ impl<E: Env> Checkpointer<E> {
         for outcome in round.outcomes {
             removed.extend(install(&outcome).into_iter().map(|id| (outcome.snapshot.log.partition, id)));
             if let Some(error) = outcome.error {
+                store.env.probe().sometimes("checkpoint.log-not-flushed");
                 tracing::warn!(partition = %outcome.snapshot.log.partition, %error, "a log could not be flushed; it stays in the WAL");
                 self.forget_open_segment(&outcome.snapshot);
                 unfinished.push(outcome.snapshot.log);
@@ -250,6 +259,7 @@ impl<E: Env> Checkpointer<E> {
         for partition in std::mem::take(&mut self.removals) {
             self.store.segments.forget_partition(partition);
             if !super::orphans::remove_partition(&self.store, partition).await {
+                self.store.env.probe().sometimes("checkpoint.files-stay");
                 self.removals.push(partition);
             }
         }

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use quipu_base::{Offset, Timestamp, TopicIdPartition, checksum::Crc32c};
-use quipu_env::{Clock, Env};
+use quipu_env::{Clock, Env, Probe};
 
 use super::{Cut, Log, LogShared, LogState, Reservation, check_changeable};
 use crate::{
@@ -55,17 +55,20 @@ impl<E: Env> Log<E> {
             let (base, log_start, seen_end) = {
                 let state = self.state();
                 if to >= state.log_end {
+                    self.store.env.probe().sometimes("truncate.nothing");
                     return Ok(state.last_ticket);
                 }
                 (Arc::clone(&state.base), state.log_start, state.log_end)
             };
             let now = self.store.env.clock().wall();
             let plan = if to < base.end {
+                self.store.env.probe().sometimes("truncate.segments");
                 let cut =
                     cut_state(&self.store, self.log.partition, &base, to, now).await.map_err(ChangeError::Read)?;
                 let (boundary, producers) = (cut.end, cut.producers.clone());
                 Plan { to: boundary.max(log_start), boundary, producers, base: Some(Arc::new(cut)) }
             } else {
+                self.store.env.probe().sometimes("truncate.tail");
                 let state = self.state();
                 let boundary = state.tail_boundary(to);
                 let producers = state.producers_at(boundary, now);
@@ -78,6 +81,7 @@ impl<E: Env> Log<E> {
             if is_same && state.cuts.is_empty() && Arc::ptr_eq(&state.base, &base) {
                 return Ok(self.submit_cut(&mut state, reservation, plan));
             }
+            self.store.env.probe().sometimes("truncate.prepared-again");
         }
     }
 
@@ -91,6 +95,7 @@ impl<E: Env> Log<E> {
                 let mut state = self.state();
                 check_changeable(&state)?;
                 if to < state.log_start {
+                    self.store.env.probe().sometimes("truncate.out-of-range");
                     let (log_start, log_end) = (state.log_start, state.log_end);
                     return Err(ChangeError::OutOfRange { log_start, log_end });
                 }
@@ -101,6 +106,7 @@ impl<E: Env> Log<E> {
             if !flushing && !cuts && is_durable {
                 return Ok(());
             }
+            self.store.env.probe().sometimes("truncate.waits");
             let ended = if flushing {
                 rounds.changed().await.is_err()
             } else {
@@ -140,8 +146,10 @@ pub(crate) async fn cut_state<E: Env>(
         let kept = cut_segment(store, partition, last, to).await?;
         cut.end = kept.end;
         if kept.flushes.is_empty() {
+            store.env.probe().sometimes("truncate.segment-dropped");
             cut.segments.pop();
         } else {
+            store.env.probe().sometimes("truncate.segment-cut");
             *last = kept;
         }
     }
@@ -188,6 +196,7 @@ async fn cut_segment<E: Env>(
         flush.headers_crc = all.finish();
     }
     if (all_count, all.finish()) != meta.headers() {
+        store.env.probe().sometimes("truncate.segment-damaged");
         return Err(segment.damage(0, "the checksum over all its batch headers is wrong"));
     }
     if flush.batches > 0 {

@@ -220,6 +220,7 @@ impl<E: Env> Store<E> {
         if origin == Origin::Found && superblock.wal_generations.is_empty() && !trusts_names {
             // A first start was cut off, perhaps by a sync that failed: the names that it made may be lost, and no later sync brings
             // them to the device. Only new ones are sure to get there. That of the manifest is renewed below.
+            env.probe().sometimes("open.first-start-again");
             make_segments_dir(&env, &dir).await?;
             superblock::create(env.disk(), &dir, &superblock).await?;
         }
@@ -263,7 +264,10 @@ async fn make_dir<E: Env>(env: &E, dir: &Path) -> Result<(), OpenError> {
         level = parent_of(level);
         match env.disk().sync_dir(level).await {
             // Nobody makes a directory in one that he may not read or that can't be synced: it is older than all this.
-            Err(SyncError { kind: io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput, path }) => {
+            Err(SyncError {
+                kind: io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem,
+                path,
+            }) => {
                 tracing::debug!(path = %path.display(), "a directory above the data directory was not synced");
             }
             synced => synced?,
@@ -348,6 +352,7 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
         (superblock.directory_id, superblock.clean && !superblock.wal_generations.is_empty())
     };
     let Some(mut loaded) = loaded else {
+        env.probe().sometimes("open.new");
         let mut manifest = Manifest::new(env, dir, directory_id);
         let (covered, tombstones, removals) = (GroupSequence::NONE, BTreeMap::new(), Vec::new());
         manifest
@@ -355,6 +360,11 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
             .await?;
         return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
     };
+    if was_clean {
+        env.probe().sometimes("open.clean");
+    } else {
+        env.probe().sometimes("open.unclean");
+    }
     let mut manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
     let covered = loaded.covered;
     lock(&shared.catalog.apply).group = covered;
@@ -398,9 +408,13 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenRepo
         damage: std::mem::take(&mut end.damage),
         duration: Duration::ZERO,
     };
+    if !report.damage.is_empty() {
+        shared.env.probe().sometimes("open.damaged");
+    }
     check_metadata_fault(&shared, &report.damage)?;
     if superblock.wal_generations.len() >= GENERATIONS_MANY {
         // The second scan finds every group covered.
+        shared.env.probe().sometimes("open.second-scan");
         checkpointer.round(Covering::Groups).await?;
         end = recover(checkpointer, &superblock).await?;
     }

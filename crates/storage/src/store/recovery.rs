@@ -51,12 +51,14 @@ pub(super) async fn recover<E: Env>(
             store.env.probe().sometimes("recovery.checkpoint");
             // A full disk does not keep a store from opening: what can't be moved stays in memory.
             if let Err(error) = checkpointer.round(Covering::LogsOnly).await {
+                store.env.probe().sometimes("recovery.checkpoint-failed");
                 tracing::warn!(%error, "no checkpoint during recovery");
             }
         }
     }
     let end = scanner.finish().await?;
     for damage in &end.damage {
+        store.env.probe().sometimes("recovery.damage-spread");
         spread(&store.catalog, damage, checkpointer.covered);
     }
     Ok(end)
@@ -70,14 +72,17 @@ async fn take_in<E: Env>(checkpointer: &Checkpointer<E>, group: ScannedGroup) {
     let buffer = Arc::new(catalog.tail.take(memory));
     for frame in group.frames {
         if checkpointer.tombstones.get(&frame.partition).is_some_and(|deleted| *deleted >= group.sequence) {
+            store.env.probe().sometimes("recovery.frame-of-deleted");
             continue;
         }
         let log = catalog.log(frame.partition);
         let place = FramePlace { file: &group.file, position: group.position, group: group.sequence };
         if lock(&log.state).committed.applied >= group.sequence.0 {
+            store.env.probe().sometimes("recovery.frame-known");
             continue;
         }
         if frame.kind == FrameKind::PartitionDelete && !frame.bad {
+            store.env.probe().sometimes("recovery.delete");
             lock(&log.state).gone = true;
             catalog.finish_delete(&mut lock(&catalog.apply), &log, group.sequence);
             continue;
@@ -115,29 +120,35 @@ fn carry_out<E: Env>(
     place: &FramePlace<'_>,
     buffer: &Arc<TailPermit>,
 ) {
+    let probe = store.env.probe();
     let mut state = lock(&log.state);
     if frame.bad {
+        probe.sometimes("recovery.bad-frame");
         let why = format!("a frame of write-ahead log group {} does not match its checksum", place.group);
         let fault = place.fault(state.log_end, 0, why);
         return add_fault(&mut state, log.partition, fault);
     }
     match frame.kind {
-        FrameKind::LogStart if store.env.probe().planted("recovery.log-start-lost") => {}
+        FrameKind::LogStart if probe.planted("recovery.log-start-lost") => {}
         FrameKind::Append => append(store, &mut state, log.partition, frame, place, buffer),
         FrameKind::LogStart if frame.base_offset > state.log_end => {
+            probe.sometimes("recovery.log-start-beyond-end");
             let why = format!("the log start moves to {}, behind the log's end {}", frame.base_offset, state.log_end);
             let fault = place.fault(state.log_end, 0, why);
             add_fault(&mut state, log.partition, fault);
         }
         FrameKind::LogStart => {
+            probe.sometimes("recovery.log-start");
             let to = state.log_start.max(frame.base_offset);
             state.move_log_start(to);
             state.durable_log_start = to;
         }
         FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState => {
+            probe.sometimes("recovery.state");
             state.states.insert(frame.kind as u8, frame.payload.to_vec());
         }
         FrameKind::ProducerSnapshot | FrameKind::Truncate | FrameKind::PartitionDelete => {
+            probe.sometimes("recovery.misplaced-frame");
             let why = format!("group {} has a frame ({:?}) that has no place there", place.group, frame.kind);
             let fault = place.fault(state.log_end, frame.payload.len(), why);
             add_fault(&mut state, log.partition, fault);
@@ -157,6 +168,7 @@ fn append<E: Env>(
     let header = match BatchHeader::parse(&frame.payload) {
         Ok(header) if is_append(&header, &frame) => header,
         _ => {
+            store.env.probe().sometimes("recovery.not-a-batch");
             let fault = place.fault(state.log_end, bytes, "an append that is not one batch".to_owned());
             return add_fault(state, partition, fault);
         }
@@ -166,8 +178,10 @@ fn append<E: Env>(
         let fault = place.fault(state.log_end, bytes, why);
         add_fault(state, partition, fault);
         if header.base_offset < state.log_end {
+            store.env.probe().sometimes("recovery.batch-below-end");
             return;
         }
+        store.env.probe().sometimes("recovery.hole");
     }
     let known = store.env.probe().planted("recovery.producers-not-replayed").then(|| state.producers.clone());
     state.record_batch(&header, store.env.clock().wall());
@@ -192,6 +206,7 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
         (Arc::clone(&state.base), state.log_end)
     };
     if to >= log_end {
+        store.env.probe().sometimes("recovery.truncate-nothing");
         return;
     }
     store.env.probe().sometimes("recovery.truncate");
@@ -200,15 +215,18 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
     let mut state = lock(&log.state);
     match cut {
         Some(Ok(cut)) => {
+            store.env.probe().sometimes("recovery.truncate-segments");
             state.producers = cut.producers.clone();
             state.epochs.truncate(cut.end);
             state.cut_durable(&Cut { to, base: Some(Arc::new(cut)) });
         }
         Some(Err(error)) => {
+            store.env.probe().sometimes("recovery.truncate-failed");
             let fault = place.fault(to, 0, format!("a truncation to offset {to} cannot be repeated: {error}"));
             return add_fault(&mut state, log.partition, fault);
         }
         None => {
+            store.env.probe().sometimes("recovery.truncate-tail");
             let boundary = state.tail_boundary(to);
             state.producers = state.producers_at(boundary, now);
             state.epochs.truncate(boundary);

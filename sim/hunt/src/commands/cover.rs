@@ -10,6 +10,7 @@ use std::{
 
 use clap::Args;
 use quipu_hunt::run::served_apis;
+use quipu_protocol::ErrorCode;
 use quipu_sim::fault::Fault;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     source::{Bugs, results_dir},
 };
 
-/// Names what a hunt never reached: marks, crash points, unusual branches, kinds of fault, requests.
+/// Names what a hunt never reached: marks, crash points, unusual branches, kinds of fault, requests, error codes.
 ///
 /// Looks at the last hunt's target/sim/coverage.json, or hunts itself if --minutes is given. Ends with one summary line.
 #[derive(Args, Debug)]
@@ -85,16 +86,32 @@ fn holes(sum: &Sum) -> Result<Vec<Holes>, Failed> {
     let asked: BTreeSet<String> =
         served_apis().filter(|(number, _)| sum.apis.contains_key(number)).map(|(_, name)| name).collect();
     let apis = missing(&apis, &|name| asked.contains(name));
+    let codes = error_codes(Path::new("crates/broker/src/errors.rs"))?;
+    let answered: BTreeSet<String> =
+        sum.codes.keys().filter_map(|code| ErrorCode::from_code(*code)).map(|code| format!("{code:?}")).collect();
+    let codes = missing(&codes, &|name| answered.contains(name));
     Ok([
         ("marks", marks),
         ("crash points", points),
         ("unusual branches", unusual),
         ("faults", kinds),
         ("requests", apis),
+        ("error codes", codes),
     ]
     .into_iter()
     .map(|(what, (count, missing))| (what, count, missing))
     .collect())
+}
+
+/// Every code that inner errors become.
+fn error_codes(file: &Path) -> Result<BTreeSet<String>, Failed> {
+    let text = fs::read_to_string(file).map_err(Failed::io(file.display()))?;
+    Ok(codes_in(&text))
+}
+
+fn codes_in(source: &str) -> BTreeSet<String> {
+    let name = |rest: &str| rest.chars().take_while(char::is_ascii_alphanumeric).collect::<String>();
+    source.split("ErrorCode::").skip(1).map(name).filter(|name| !name.is_empty()).collect()
 }
 
 impl Catalogue {
@@ -151,5 +168,13 @@ mod tests {
         assert_eq!(catalogue.of("sometimes").iter().collect::<Vec<_>>(), ["a.b"]);
         assert_eq!(catalogue.of("crash_point").iter().collect::<Vec<_>>(), ["c"]);
         assert!(catalogue.of("buggify").is_empty());
+    }
+
+    #[test]
+    fn codes_are_read_off_the_match() {
+        let codes = codes_in(
+            "A => ErrorCode::NotController, B | C => {\n ErrorCode::InvalidConfig\n }; ErrorCode::NotController",
+        );
+        assert_eq!(codes.iter().collect::<Vec<_>>(), ["InvalidConfig", "NotController"]);
     }
 }
