@@ -251,6 +251,24 @@ pub(crate) fn is_whole_copy(bytes: &[u8], copy: u16) -> bool {
     !matches!(decode(bytes, copy), CopyReading::Invalid)
 }
 
+/// Whether a copy that is not whole may be one whose write was cut off. Then the pair that is not being written is whole, and the
+/// copy has more than a bit of two states in it. `file` is the whole file.
+pub(crate) fn may_be_torn(file: &[u8], copy: u16) -> bool {
+    let at = |copy: u16| file.get(usize::from(copy) * COPY_BYTES..).unwrap_or_default();
+    let whole = |copy: u16| match decode(at(copy), copy) {
+        CopyReading::Valid(superblock) => Some(superblock),
+        CopyReading::Newer(_) | CopyReading::Invalid => None,
+    };
+    let other_pair = if copy < 2 { 2 } else { 0 };
+    let (Some(first), Some(second)) = (whole(other_pair), whole(other_pair + 1)) else { return false };
+    let Some(found) = at(copy).first_chunk::<COPY_BYTES>() else { return false };
+    let differs = |state: &Superblock| {
+        let bits = state.encode(copy).iter().zip(found).map(|(byte, found)| (byte ^ found).count_ones()).sum::<u32>();
+        bits > 1
+    };
+    first == second && differs(&first) && whole(copy ^ 1).is_none_or(|twin| differs(&twin))
+}
+
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("fixed positions inside a fixed structure")
 }

@@ -40,6 +40,33 @@ async fn read_it(env: SimEnv) -> Result<Option<Superblock>, SuperblockError> {
 }
 
 #[test]
+fn a_copy_that_was_cut_off_is_told_from_one_that_rots() {
+    let state = |sequence| Superblock { sequence, synced_up_to: GroupSequence(sequence * 1000), ..sample(2) };
+    let file = |first: u64, last: u64| {
+        let copies = [state(first).encode(0), state(first).encode(1), state(last).encode(2), state(last).encode(3)];
+        copies.concat()
+    };
+    // The first pair was being written when the power went: 76 bytes of the new copy 0 arrived.
+    let mut torn = file(7, 7);
+    torn[..76].copy_from_slice(&state(8).encode(0)[..76]);
+    assert!(!is_whole_copy(&torn, 0) && may_be_torn(&torn, 0));
+    // And with the second pair.
+    let mut torn = file(8, 7);
+    torn[3 * COPY_BYTES..3 * COPY_BYTES + 76].copy_from_slice(&state(8).encode(3)[..76]);
+    assert!(!is_whole_copy(&torn[3 * COPY_BYTES..], 3) && may_be_torn(&torn, 3));
+    for copy in 0..COPY_COUNT {
+        let mut rotten = file(8, 8);
+        rotten[usize::from(copy) * COPY_BYTES + 100] ^= 4;
+        assert!(!may_be_torn(&rotten, copy), "one bit of copy {copy}");
+    }
+    // Two pairs are never written at once.
+    let mut torn = file(7, 7);
+    torn[..76].copy_from_slice(&state(8).encode(0)[..76]);
+    torn[2 * COPY_BYTES] ^= 1;
+    assert!(!may_be_torn(&torn, 0));
+}
+
+#[test]
 fn copies_round_trip() {
     for count in [0, 1, 3, GENERATIONS_MAX as u64] {
         for superblock in [sample(count), Superblock::new(BrokerId(0), DirectoryId::ZERO)] {

@@ -79,7 +79,12 @@ async fn read_superblock<E: Env>(
         findings.live(span, format!("copy {copy} of the superblock"));
         let Some(bytes) = &bytes else { continue };
         let at = usize::from(copy) * superblock::COPY_BYTES;
-        if !superblock::is_whole_copy(bytes.get(at..).unwrap_or_default(), copy) {
+        if superblock::is_whole_copy(bytes.get(at..).unwrap_or_default(), copy) {
+            continue;
+        }
+        if superblock::may_be_torn(bytes, copy) {
+            findings.cut(span, "this copy of the superblock was not written to its end; others serve");
+        } else {
             findings.damaged(span, "this copy of the superblock does not match its checksum");
         }
     }
