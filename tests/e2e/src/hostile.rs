@@ -40,11 +40,19 @@ fn outcome(address: SocketAddr, bytes: &[u8]) -> Outcome {
 
 /// Whether somebody else is served, by a produce and a fetch of what was produced.
 fn assert_serves(wire: &mut Wire, topic: &str) {
+    assert_eq!(try_to_serve(wire, topic), 0);
+}
+
+/// The error of a produce; what was produced is fetched.
+fn try_to_serve(wire: &mut Wire, topic: &str) -> i16 {
     let record = batch::build(&[b"still here"], 1_700_000_000_000, Producer::NONE);
     let produced = wire.produce(topic, 0, &record).unwrap();
-    assert_eq!(produced.error, 0);
+    if produced.error != 0 {
+        return produced.error;
+    }
     let fetched = wire.fetch(topic, 0, produced.base_offset, 1000).unwrap();
     assert_eq!(batch::records(&fetched.records).unwrap(), [(produced.base_offset, b"still here".to_vec())]);
+    0
 }
 
 #[test]
@@ -248,11 +256,16 @@ fn a_lack_of_file_descriptors_is_waited_out() {
     let mut refusals = || broker.process().log().matches("accepting a connection failed").count();
     while refusals() < 10 {
         assert!(begun.elapsed() < Duration::from_secs(60), "{} refusals", refusals());
-        assert_serves(&mut bystander, "bystander");
+        // Without a descriptor for another file the log may have no room: KAFKA_STORAGE_ERROR, as on a full disk.
+        let error = try_to_serve(&mut bystander, "bystander");
+        assert!([0, 56].contains(&error), "{error}");
     }
     // It pauses for 100 ms after each.
     let (told, most) = (refusals(), begun.elapsed().as_millis() / 100 + 2);
     assert!(told as u128 <= most, "{told} refusals where {most} are possible: it spins");
     drop(crowd);
-    assert_serves(&mut broker.wire().unwrap(), "bystander");
+    let (mut wire, freed) = (broker.wire().unwrap(), Instant::now());
+    while try_to_serve(&mut wire, "bystander") != 0 {
+        assert!(freed.elapsed() < Duration::from_secs(30), "there are descriptors again, and it does not go on");
+    }
 }

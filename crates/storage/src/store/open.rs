@@ -241,8 +241,9 @@ impl<E: Env> Store<E> {
             stuck: Mutex::new(false),
             _lock: held,
         });
+        let may_be_old = loaded.is_some();
         let mut checkpointer = checkpointer(&shared, loaded).await?;
-        let report = bring_up(&mut checkpointer).await?;
+        let report = bring_up(&mut checkpointer, may_be_old).await?;
         check_metadata(&shared).await?;
         let shard = shared.options.shard;
         let task = checkpoint::run(checkpointer);
@@ -346,11 +347,7 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
 async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -> Result<Checkpointer<E>, OpenError> {
     let (env, dir) = (shared.env.clone(), &shared.options.directory);
     let store = Arc::clone(shared);
-    let (directory_id, was_clean) = {
-        let superblock = shared.superblock.lock().await;
-        // A new one calls itself clean: there is nothing to recover yet.
-        (superblock.directory_id, superblock.clean && !superblock.wal_generations.is_empty())
-    };
+    let directory_id = shared.superblock.lock().await.directory_id;
     let Some(mut loaded) = loaded else {
         env.probe().sometimes("open.new");
         let mut manifest = Manifest::new(env, dir, directory_id);
@@ -360,12 +357,7 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
             .await?;
         return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
     };
-    if was_clean {
-        env.probe().sometimes("open.clean");
-    } else {
-        env.probe().sometimes("open.unclean");
-    }
-    let mut manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
+    let manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
     let covered = loaded.covered;
     lock(&shared.catalog.apply).group = covered;
     for (partition, mut state) in std::mem::take(&mut loaded.partitions) {
@@ -377,18 +369,15 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
         }
         shared.catalog.insert(LogShared::new(partition, Arc::new(state)));
     }
-    let tombstones = loaded.tombstones;
-    if !was_clean && !shared.env.probe().planted("open.lost-names-trusted") {
-        let partitions = shared.catalog.committed();
-        renew(&mut manifest, &manifest::Contents { covered, tombstones: &tombstones, partitions: &partitions }).await?;
-    }
-    Ok(Checkpointer { store, manifest, covered, tombstones, removals: Vec::new() })
+    Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
 }
 
 /// Puts a new file in the manifest's place: the sync of the one that was found may have failed, and then a power cut would bring
 /// back the one before it, long after the log that only that one needs was used again. On a full disk the old one has to do.
-async fn renew<E: Env>(manifest: &mut Manifest<E>, contents: &manifest::Contents<'_>) -> Result<(), OpenError> {
-    match manifest.replace(contents).await {
+async fn renew<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<(), OpenError> {
+    let Checkpointer { store, manifest, covered, tombstones, .. } = checkpointer;
+    let partitions = store.catalog.committed();
+    match manifest.replace(&manifest::Contents { covered: *covered, tombstones, partitions: &partitions }).await {
         Err(error) if is_full(&error) && manifest.can_append() => {
             tracing::warn!(%error, "the disk has no room for a new manifest; the old one is used");
             Ok(())
@@ -397,10 +386,12 @@ async fn renew<E: Env>(manifest: &mut Manifest<E>, contents: &manifest::Contents
     }
 }
 
-/// Recovers, and starts the WAL.
-async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenReport, OpenError> {
+/// Recovers, and starts the WAL. `may_be_old`: a manifest was found.
+async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>, may_be_old: bool) -> Result<OpenReport, OpenError> {
     let shared = Arc::clone(&checkpointer.store);
     let mut superblock = shared.superblock.lock().await;
+    // A new one calls itself clean: there is nothing to recover yet.
+    let was_clean = superblock.clean && !superblock.wal_generations.is_empty();
     let mut end = recover(checkpointer, &superblock).await?;
     let report = OpenReport {
         recovered_bytes: end.uncovered_bytes,
@@ -412,6 +403,13 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>) -> Result<OpenRepo
         shared.env.probe().sometimes("open.damaged");
     }
     check_metadata_fault(&shared, &report.damage)?;
+    if was_clean {
+        shared.env.probe().sometimes("open.clean");
+    } else if may_be_old && !shared.env.probe().planted("open.lost-names-trusted") {
+        // Only now, since a directory that is refused is left as it is.
+        shared.env.probe().sometimes("open.manifest-renewed");
+        renew(checkpointer).await?;
+    }
     if superblock.wal_generations.len() >= GENERATIONS_MANY {
         // The second scan finds every group covered.
         shared.env.probe().sometimes("open.second-scan");

@@ -46,13 +46,13 @@ fn a_copy_that_was_cut_off_is_told_from_one_that_rots() {
         let copies = [state(first).encode(0), state(first).encode(1), state(last).encode(2), state(last).encode(3)];
         copies.concat()
     };
-    // The first pair was being written when the power went: 76 bytes of the new copy 0 arrived.
+    // The first pair was being written when the power went: 40 bytes of the new copy 0 arrived.
     let mut torn = file(7, 7);
-    torn[..76].copy_from_slice(&state(8).encode(0)[..76]);
+    torn[..40].copy_from_slice(&state(8).encode(0)[..40]);
     assert!(!is_whole_copy(&torn, 0) && may_be_torn(&torn, 0));
     // And with the second pair.
     let mut torn = file(8, 7);
-    torn[3 * COPY_BYTES..3 * COPY_BYTES + 76].copy_from_slice(&state(8).encode(3)[..76]);
+    torn[3 * COPY_BYTES..3 * COPY_BYTES + 40].copy_from_slice(&state(8).encode(3)[..40]);
     assert!(!is_whole_copy(&torn[3 * COPY_BYTES..], 3) && may_be_torn(&torn, 3));
     for copy in 0..COPY_COUNT {
         let mut rotten = file(8, 8);
@@ -61,7 +61,7 @@ fn a_copy_that_was_cut_off_is_told_from_one_that_rots() {
     }
     // Two pairs are never written at once.
     let mut torn = file(7, 7);
-    torn[..76].copy_from_slice(&state(8).encode(0)[..76]);
+    torn[..40].copy_from_slice(&state(8).encode(0)[..40]);
     torn[2 * COPY_BYTES] ^= 1;
     assert!(!may_be_torn(&torn, 0));
 }
