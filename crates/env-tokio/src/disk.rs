@@ -163,8 +163,11 @@ impl TokioLock {
         let written = rustix::fs::ftruncate(&file, 0)
             .map_err(calls::error)
             .and_then(|()| calls::write_all(&file, 0, &[format!("{}\n", process::id()).into()]));
-        written.map_err(LockError::Io)?;
-        Ok(Self { file })
+        match written {
+            // On a full disk it is held without an id: only who starts can make room.
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(LockError::Io(error)),
+            _ => Ok(Self { file }),
+        }
     }
 
     /// Takes a shared lock and gives it back at once. A process that wants the lock in that very moment is refused; several that

@@ -144,7 +144,8 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Makes names in a directory durable: files made, renamed or removed in it.
     fn sync_dir(&self, path: &Path) -> impl Future<Output = Result<(), SyncError>> + Send;
 
-    /// Takes the lock file at `path`, making it if need be, and writes this process's id into it. Never waits.
+    /// Takes the lock file at `path`, making it if need be, and writes this process's id into it, unless the disk is full. Never
+    /// waits.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::Lock, LockError>> + Send;
 
     /// Says whether somebody holds the lock file at `path`, and leaves no trace: fit for directories that may not be written to.

@@ -284,7 +284,10 @@ impl DiskModel {
         }
         let text = Bytes::from(format!("{pid}\n"));
         let written = self.set_len(&file, 0).and_then(|()| self.write(&file, 0, &[text]));
-        if let Err(error) = written {
+        // On a full disk it is held without an id.
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::StorageFull
+        {
             self.close(file);
             return Err(LockError::Io(error));
         }

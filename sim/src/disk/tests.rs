@@ -298,6 +298,18 @@ fn a_removed_file_that_is_open_goes_on_and_its_space_returns_at_the_close() {
 }
 
 #[test]
+fn a_full_disk_can_be_locked() {
+    let mut disk = DiskModel::new(DiskOptions::default());
+    let earlier = disk.lock(&path("lock"), 7).unwrap();
+    disk.unlock(earlier);
+    disk.set_capacity(Some(0));
+    let held = disk.lock(&path("lock"), 8).unwrap();
+    let told = disk.lock(&path("lock"), 9);
+    assert!(matches!(told, Err(LockError::Held { pid: None })), "there was no room to write who holds it");
+    disk.unlock(held);
+}
+
+#[test]
 fn a_full_disk_takes_what_fits_and_frees_what_is_removed() {
     let mut disk =
         DiskModel::new(DiskOptions { capacity_bytes: Some(2 * BLOCK_BYTES as u64), ..DiskOptions::default() });
