@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     ReadError,
-    footer::Footer,
+    footer::{Footer, FooterError},
     index::{Block, COVERED_HEADER_BYTES, SparseIndex},
     lock,
     partition::SegmentMeta,
@@ -67,7 +67,7 @@ impl<F: File> OpenSegment<F> {
         lock(&self.contents).index.end_position() >= meta.data_bytes()
     }
 
-    /// The footer, if the segment has one and it fits the manifest.
+    /// The footer, if the segment has one and it fits the manifest. An error if it is of a later release.
     pub(crate) async fn read_footer(&self, meta: &SegmentMeta) -> Result<Option<Footer>, ReadError> {
         if meta.footer_bytes == 0 {
             return Ok(None);
@@ -77,7 +77,11 @@ impl<F: File> OpenSegment<F> {
         let why = match Footer::decode(&read) {
             Ok(footer) if fits(&footer, meta) => return Ok(Some(footer)),
             Ok(_) => "it is not the one that the manifest describes".to_owned(),
-            Err(error) => error.to_string(),
+            // What it adds to the batches is not known here.
+            Err(error @ FooterError::Newer(_)) => {
+                return Err(self.damage(meta.data_bytes(), &error.to_string()));
+            }
+            Err(error @ FooterError::Damaged(_)) => error.to_string(),
         };
         tracing::error!(
             file = %self.file.path().display(), position = meta.data_bytes(), length, why,

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use quipu_base::{Offset, checksum::crc32c};
 use quipu_env::{Disk, Env};
 
 use super::kit::*;
 use crate::{
     LiveRange, VerifyReport,
     manifest::{self, FILE_NAME},
+    verify::verify,
 };
 
 /// Positions looked at in each range, besides those near its ends.
@@ -67,6 +69,30 @@ fn every_flipped_bit_is_told_after_a_clean_stop() {
     in_directory("flip-clean", |env, dir| async move {
         stopped(&env, &dir).await;
         flip_everywhere(&env, &dir).await;
+    });
+}
+
+#[test]
+fn a_footer_of_a_later_release_is_refused_by_name() {
+    in_directory("newer-footer", |env, dir| async move {
+        stopped(&env, &dir).await;
+        let of_rolled = format!("segment footer of partition {ROLLED}");
+        let footer = report(&env, &dir).await.live.into_iter().find(|live| live.what == of_rolled && live.from > 0);
+        let footer = footer.expect("sealed segments have one");
+        let path = dir.join(&footer.file);
+        let place = |at: u64| usize::try_from(at).unwrap();
+        let mut bytes = read_file(&env, &path).await[place(footer.from)..place(footer.to)].to_vec();
+        bytes[8] = 2;
+        let (covered, crc) = bytes.split_at_mut(place(footer.to - footer.from) - 4);
+        crc.copy_from_slice(&crc32c(covered).to_le_bytes());
+        patch(&env, &path, footer.from, &bytes).await;
+        let told = verify(&env, &dir).await.expect_err("it is refused").to_string();
+        assert!(told.contains("later release"), "{told}");
+        let store = open(&env, &dir).await;
+        let read = store.log(ROLLED).read(Offset(0), Offset(24), 1 << 20, true).await;
+        let told = read.err().expect("it is refused").to_string();
+        assert!(told.contains("version 2") && told.contains("later release"), "{told}");
+        store.close().await.expect("a clean stop");
     });
 }
 
