@@ -6,9 +6,10 @@ use std::borrow::Cow;
 
 use quipu_base::LeaderEpoch;
 use quipu_controller::ControllerError;
+use quipu_env::Env;
 use quipu_protocol::{ErrorCode, Str};
 use quipu_records::{BatchError, CompressError, Fault, rewrite::RecompressError};
-use quipu_storage::{AppendError, ChangeError, ReadError, StoreFull};
+use quipu_storage::{AppendError, ChangeError, Log, ReadError, StoreFull};
 
 use crate::controller::{AskError, CommitError};
 
@@ -97,6 +98,12 @@ pub(crate) fn read(error: &ReadError) -> Refusal {
         }
     };
     Refusal::new(code, error.to_string())
+}
+
+/// Whether a log's offsets mean anything. Those of a damaged one end before the damage: told without the error, they would send
+/// a consumer back, or past what was acknowledged, without a word.
+pub(crate) fn check_sound<E: Env>(log: &Log<E>) -> Result<(), Refusal> {
+    log.fault().map_or(Ok(()), |fault| Err(read(&ReadError::Faulty(fault))))
 }
 
 /// A log start that can't be moved.

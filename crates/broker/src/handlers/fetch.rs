@@ -180,6 +180,7 @@ impl<E: Env> Look<E> {
     ) -> Result<PartitionData, Refusal> {
         errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
         let high_watermark = partition.high_watermark();
+        errors::check_sound(&partition.log)?;
         let offsets = partition.log.offsets();
         let mut data = PartitionData {
             partition_index: wanted.partition,

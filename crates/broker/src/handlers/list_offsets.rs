@@ -94,6 +94,7 @@ async fn find<E: Env>(
         return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
     let log = &partition.log;
+    errors::check_sound(log)?;
     let high_watermark = partition.high_watermark();
     let at = |timestamp, offset| Found { timestamp, offset, leader_epoch: log.epoch_at(offset) };
     match wanted.timestamp {

@@ -48,6 +48,7 @@ fn find<E: Env>(view: &View<E>, topic: &str, wanted: &OffsetForLeaderPartition) 
     let topic_id = view.image.topic_id(topic).ok_or_else(|| errors::unknown_topic(false))?;
     let partition = view.partition(TopicIdPartition { topic_id, partition: PartitionIndex(wanted.partition) })?;
     errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
+    errors::check_sound(&partition.log)?;
     let asked = LeaderEpoch(wanted.leader_epoch);
     let (leader_epoch, end_offset) = if asked == partition.leader_epoch {
         // The epoch that goes on ends, for now, where consumers may read to.
