@@ -20,7 +20,7 @@ use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
 use quipu_metadata::{
     codec::DecodeError,
     config::ConfigLayers,
-    record::{Listener, Registration, StartId},
+    record::{Listener, Registration, StartId, Voter},
 };
 use quipu_storage::{OpenError, OpenReport, Store, StoreOptions};
 use rand::Rng as _;
@@ -334,6 +334,7 @@ async fn join_cluster<E: Env>(
     let node = config.node_id;
     let identity = store.identity().await;
     let directory_id = identity.directory_id;
+    let voters = vec![Voter { node, directory_id }];
     let cluster_id = match (controller.image().cluster_id(), identity.cluster_id) {
         (Some(metadata), Some(directory)) if metadata != directory => {
             return Err(StartError::OtherCluster { directory, metadata });
@@ -342,13 +343,15 @@ async fn join_cluster<E: Env>(
         (Some(metadata), _) => {
             let last = controller.image().controller().map_or(0, |known| known.controller_epoch.get());
             let controller_epoch = ControllerEpoch(last.saturating_add(1));
-            let request = StartEpoch { node, directory_id, controller_epoch };
+            let request = StartEpoch { node, directory_id, controller_epoch, voters };
             controller.decide(&request).await.map_err(register_error)?;
             metadata
         }
         (None, None) => {
             let cluster_id = ClusterId(random());
-            controller.decide(&Bootstrap { cluster_id, node, directory_id }).await.map_err(register_error)?;
+            let controller_epoch = ControllerEpoch(1);
+            let request = Bootstrap { cluster_id, node, directory_id, controller_epoch, voters };
+            controller.decide(&request).await.map_err(register_error)?;
             cluster_id
         }
     };

@@ -4,12 +4,12 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use quipu_base::{BrokerId, ClusterId, DirectoryId, TopicId};
+use quipu_base::{BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId};
 use quipu_controller::{Bootstrap, Context, CreateTopics, NewTopic, RegisterBroker, Request, UnfenceBroker, handle};
 use quipu_metadata::{
     Delta, Image, codec,
     config::{ConfigLayers, StaticConfig},
-    record::{Listener, Registration, StartId},
+    record::{Listener, Registration, StartId, Voter},
 };
 
 const NODE: BrokerId = BrokerId(1);
@@ -27,7 +27,9 @@ impl World {
     fn new() -> Self {
         let mut world = Self { image: Image::new(), log: Vec::new(), topic_count: 0 };
         let directory_id = DirectoryId([1; 16]);
-        world.decide(&Bootstrap { cluster_id: CLUSTER, node: NODE, directory_id });
+        let voters = vec![Voter { node: NODE, directory_id }];
+        let controller_epoch = ControllerEpoch(1);
+        world.decide(&Bootstrap { cluster_id: CLUSTER, node: NODE, directory_id, controller_epoch, voters });
         world.decide(&start(1));
         let broker_epoch = world.image.broker(NODE).expect("registered").broker_epoch;
         world.decide(&UnfenceBroker { broker: NODE, broker_epoch });

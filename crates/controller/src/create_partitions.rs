@@ -93,7 +93,7 @@ fn new_replicas(image: &Image, topic: &Topic, request: &MorePartitions) -> Resul
         let why = format!("The topic {:?} has {known} partition(s): {wanted} would not be more.", request.name);
         ControllerError::InvalidPartitions(why)
     })?;
-    let factor = topic.partition(PartitionIndex(0)).map_or(1, |state| state.replicas.len());
+    let factor = topic.partition(PartitionIndex(0)).map_or(1, |state| usize::from(state.replication_factor));
     let Some(chosen) = &request.assignments else {
         let factor = i16::try_from(factor).unwrap_or(i16::MAX);
         let placement = Placement::new(image, topic.topic_id(), factor)?;

@@ -3,11 +3,12 @@
 //! Invariants
 //! - Every record has been applied to the draft's image, so none is ever written that the image would refuse: a metadata
 //!   log that contradicts itself would stop every node that reads it.
+//! - No record takes a newer format than `metadata.version` allows: nodes of an older release could not read it.
 //! - Later items of a request see what earlier ones did.
 
-use quipu_metadata::{Delta, Image, MetadataRecord};
+use quipu_metadata::{Delta, Image, MetadataRecord, codec};
 
-use crate::Decision;
+use crate::{Decision, metadata_version};
 
 pub(crate) struct Draft {
     image: Image,
@@ -25,8 +26,14 @@ impl Draft {
     }
 
     /// # Panics
-    /// If the image refuses the record: a fault of ours, found before anything is written.
+    /// If the image refuses the record, or older nodes could not read it: a fault of ours, found before anything is written.
     pub(crate) fn push(&mut self, record: MetadataRecord) {
+        let version = i16::from(codec::version_of(&record));
+        let level = metadata_version(&self.image);
+        assert!(
+            version <= level,
+            "at metadata.version {level} the controller decided {record:?}, of version {version}"
+        );
         let applied = self.image.apply(self.image.next_offset(), &record, &mut self.delta);
         assert!(applied.is_ok(), "the controller decided what cannot be: {record:?}: {applied:?}");
         self.records.push(record);

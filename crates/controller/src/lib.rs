@@ -49,7 +49,7 @@ use quipu_metadata::{
 
 pub use alter_configs::{AlterConfigs, AlteredConfigs, ConfigOperation, NamedValues, OperationKind, ReplaceConfigs};
 pub use brokers::{RegisterBroker, UnfenceBroker};
-pub use cluster::{Bootstrap, METADATA_VERSION, StartEpoch};
+pub use cluster::{Bootstrap, METADATA_VERSION, StartEpoch, metadata_version};
 pub use create_partitions::{CreatePartitions, MorePartitions};
 pub use create_topics::{CreateTopics, CreatedTopic, NewTopic};
 pub use delete_topics::{DeleteTopics, DeletedTopic, TopicRef};

@@ -1,7 +1,7 @@
 //! Which brokers get the replicas of new partitions.
 //!
 //! Invariants
-//! - Only brokers that are not fenced get any, and a partition's replicas are on distinct ones.
+//! - Only brokers that serve (neither fenced nor about to stop) get any, and a partition's replicas are on distinct ones.
 //! - Leaders go round all brokers in turn, so that none leads more than one partition more than another.
 //! - A partition's replicas stand in as many racks as there are, a broker without a rack counting as one.
 //!
@@ -10,13 +10,13 @@
 use std::collections::BTreeSet;
 
 use quipu_base::{BrokerId, TopicId};
-use quipu_metadata::Image;
+use quipu_metadata::{Image, REPLICAS_MAX};
 
 use crate::ControllerError;
 
 /// Places partitions of one topic.
 pub(crate) struct Placement<'a> {
-    /// Not fenced, by id.
+    /// Those that serve, by id.
     brokers: Vec<(BrokerId, Option<&'a str>)>,
     start_index: usize,
     replication_factor: usize,
@@ -25,9 +25,14 @@ pub(crate) struct Placement<'a> {
 impl<'a> Placement<'a> {
     /// Errors: [`ControllerError::InvalidReplicationFactor`] if there are too few brokers.
     pub(crate) fn new(image: &'a Image, topic_id: TopicId, replication_factor: i16) -> Result<Self, ControllerError> {
-        let serving = image.brokers().filter(|(_, state)| !state.fenced);
+        let serving = image.brokers().filter(|(_, state)| state.is_serving());
         let brokers: Vec<_> = serving.map(|(id, state)| (id, state.registration.rack.as_deref())).collect();
         let wanted = usize::try_from(replication_factor).unwrap_or(0);
+        if wanted > REPLICAS_MAX {
+            return Err(ControllerError::InvalidReplicationFactor(format!(
+                "The replication factor {replication_factor} is too large: {REPLICAS_MAX} is the most."
+            )));
+        }
         if wanted == 0 || wanted > brokers.len() {
             return Err(ControllerError::InvalidReplicationFactor(format!(
                 "The replication factor {replication_factor} cannot be had: {} broker(s) are serving.",

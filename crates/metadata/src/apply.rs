@@ -86,7 +86,14 @@ impl Image {
                 Ok(())
             }
             MetadataRecord::FenceBroker { broker, broker_epoch } => {
-                self.broker_mut(*broker, *broker_epoch, delta)?.fenced = true;
+                let state = self.broker_mut(*broker, *broker_epoch, delta)?;
+                state.fenced = true;
+                state.in_controlled_shutdown = false;
+                Ok(())
+            }
+            MetadataRecord::BrokerShutdown { broker, broker_epoch } => {
+                let state = self.broker_mut(*broker, *broker_epoch, delta)?;
+                state.in_controlled_shutdown = !state.fenced;
                 Ok(())
             }
             MetadataRecord::UnregisterBroker { broker, broker_epoch } => {
@@ -138,7 +145,13 @@ impl Image {
         delta: &mut Delta,
     ) {
         let unfenced_epoch = self.broker(broker).and_then(|known| known.unfenced_epoch);
-        let state = BrokerState { broker_epoch, registration: registration.clone(), fenced: true, unfenced_epoch };
+        let state = BrokerState {
+            broker_epoch,
+            registration: registration.clone(),
+            fenced: true,
+            unfenced_epoch,
+            in_controlled_shutdown: false,
+        };
         self.brokers.insert(broker, Arc::new(state));
         delta.brokers_changed.insert(broker);
         self.raise_leader_epochs(broker, delta);
@@ -213,6 +226,9 @@ impl Image {
             check_epoch_rises(partition, known.leader_epoch, election.leader_epoch)?;
             state.leader = election.leader;
             state.leader_epoch = election.leader_epoch;
+            if election.unclean {
+                state.unclean_epoch = election.leader_epoch;
+            }
         }
         if let Some(configuration) = configuration {
             let (known, found) = (known.configuration.version, configuration.version);
@@ -225,6 +241,7 @@ impl Image {
             state.replicas.clone_from(&assignment.replicas);
             state.adding.clone_from(&assignment.adding);
             state.removing.clone_from(&assignment.removing);
+            state.replication_factor = assignment.replication_factor;
         }
         state.check().map_err(|defect| ApplyError::ImpossiblePartition { partition, defect })?;
         *self.partition_mut(partition)? = state;

@@ -25,23 +25,31 @@
 //! | 10 | `RemoveTopic` | topic id |
 //! | 11 | `Config` | resource, key, option of value |
 //! | 12 | `ProducerIds` | broker i32, next producer id i64 |
-//! | 13 | `Broker` | broker i32, broker epoch i64, registration, fenced bool, option of unfenced broker epoch i64 |
+//! | 13 | `Broker` | broker i32, broker epoch i64, registration, fenced bool, option of unfenced broker epoch i64, in controlled shutdown bool |
+//! | 14 | `BrokerShutdown` | broker i32, broker epoch i64 |
 //!
 //! - registration: directory id, start id (16 bytes), listeners [name, host, port u16], option of rack, features [name,
 //!   lowest level i16, highest level i16]
-//! - partition state: replicas [i32], adding [i32], removing [i32], configuration, option of leader i32, leader epoch i32
+//! - partition state: replicas [i32], replication factor u16, adding [i32], removing [i32], configuration, option of leader i32,
+//!   leader epoch i32, unclean epoch i32
 //! - configuration: members [broker i32, directory id], quorum u16, version u32
 //! - election: option of leader i32, leader epoch i32, unclean bool
-//! - assignment: replicas [i32], adding [i32], removing [i32]
+//! - assignment: replicas [i32], adding [i32], removing [i32], replication factor u16
 //! - resource: 0 topic name, 1 broker i32, 2 all brokers, 3 client metrics name, 4 group name
 //!
-//! Version history: 1, the first.
+//! Version history
+//! - 1, the first: no kind 14; a partition state has neither replication factor (the number of its replicas) nor unclean epoch
+//!   (none, -1), an assignment no replication factor (the number of its replicas), a broker's state no mark of a controlled
+//!   shutdown (it is in none). What is so is still written in version 1.
+//! - 2, clusters: as above.
 //!
 //! There is no checksum: the batch has one, and so has the WAL frame around it. A new kind or field takes a new version,
 //! stated in byte 0 of the records that need it, so that an older reader refuses those and no others; a reader knows all
 //! versions up to its own. Whether a cluster may write a version yet is decided by the feature `metadata.version`.
 //!
 //! Read `record` for what the records mean.
+
+mod v1;
 
 use core::fmt;
 
@@ -50,7 +58,7 @@ use bytes::Bytes;
 use crate::record::MetadataRecord;
 
 /// The newest version of the format that this build writes and reads; also its highest level of `metadata.version`.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// The bytes are not a metadata record that this build can read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,9 +111,10 @@ impl core::error::Error for DecodeError {
 /// The bytes of a record.
 #[must_use]
 pub fn encode(record: &MetadataRecord) -> Bytes {
-    let version = vec![version_of(record)];
-    let bytes = postcard::to_extend(record, version).expect("a record is plain data, and a vector takes any of it");
-    bytes.into()
+    let version = version_of(record);
+    let start = vec![version];
+    let encoded = if version == 1 { v1::extend(record, start) } else { postcard::to_extend(record, start) };
+    encoded.expect("a record is plain data, and a vector takes any of it").into()
 }
 
 /// The record that `bytes` spell.
@@ -113,18 +122,20 @@ pub fn encode(record: &MetadataRecord) -> Bytes {
 /// Errors: [`DecodeError`]; never a panic, and never more memory than a small multiple of the bytes.
 pub fn decode(bytes: &[u8]) -> Result<MetadataRecord, DecodeError> {
     let (version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-    match *version {
+    let taken = match *version {
         0 => return Err(DecodeError::BadVersion),
-        1..=FORMAT_VERSION => {}
+        1 => v1::take(body),
+        2..=FORMAT_VERSION => postcard::take_from_bytes(body),
         found => return Err(DecodeError::NewerVersion { found }),
-    }
-    let (record, rest) = postcard::take_from_bytes(body).map_err(DecodeError::Malformed)?;
+    };
+    let (record, rest) = taken.map_err(DecodeError::Malformed)?;
     if rest.is_empty() { Ok(record) } else { Err(DecodeError::TrailingBytes { count: rest.len() }) }
 }
 
-/// The lowest version that can say the record.
-fn version_of(record: &MetadataRecord) -> u8 {
-    match record {
+/// The lowest version that can say the record. A cluster whose `metadata.version` is lower must not write it.
+#[must_use]
+pub fn version_of(record: &MetadataRecord) -> u8 {
+    let is_in_v1 = match record {
         MetadataRecord::EpochStart { .. }
         | MetadataRecord::Cluster { .. }
         | MetadataRecord::Feature { .. }
@@ -133,13 +144,15 @@ fn version_of(record: &MetadataRecord) -> u8 {
         | MetadataRecord::FenceBroker { .. }
         | MetadataRecord::UnregisterBroker { .. }
         | MetadataRecord::Topic { .. }
-        | MetadataRecord::Partition { .. }
-        | MetadataRecord::PartitionChange { .. }
         | MetadataRecord::RemoveTopic { .. }
         | MetadataRecord::Config { .. }
-        | MetadataRecord::ProducerIds { .. }
-        | MetadataRecord::Broker { .. } => 1,
-    }
+        | MetadataRecord::ProducerIds { .. } => true,
+        MetadataRecord::Partition { state, .. } => v1::implies_partition(state),
+        MetadataRecord::PartitionChange { assignment, .. } => assignment.as_ref().is_none_or(v1::implies_assignment),
+        MetadataRecord::Broker { state, .. } => !state.in_controlled_shutdown,
+        MetadataRecord::BrokerShutdown { .. } => false,
+    };
+    if is_in_v1 { 1 } else { 2 }
 }
 
 #[cfg(test)]

@@ -21,5 +21,5 @@ mod snapshot;
 pub use apply::ApplyError;
 pub use delta::{DeletedTopic, Delta};
 pub use image::{Configs, ControllerState, Image, ProducerIdsState, Topic};
-pub use partition::{Configuration, ConfigurationVersion, InsyncReplicasMin, Member, PartitionState};
+pub use partition::{Configuration, ConfigurationVersion, InsyncReplicasMin, Member, PartitionState, REPLICAS_MAX};
 pub use record::{ConfigResource, MetadataRecord};

@@ -1,10 +1,12 @@
 //! One partition as the controller knows it: replicas, configuration C, quorum Q, leader.
 //!
 //! Invariants (checked by [`PartitionState::check`] whenever a record changes a partition)
-//! - Replicas are distinct, and there is at least one; those being added or removed are among them.
+//! - Replicas are distinct, and there is at least one and at most [`REPLICAS_MAX`]; those being added or removed are among them.
+//! - The replication factor lies between 1 and the number of replicas; it is that number unless a reassignment is under way.
 //! - Members of C are distinct replicas, and there is at least one.
 //! - `floor(|C|/2) + 1 <= Q <= |C|`: any two quorums meet, and a quorum can be had.
 //! - The leader, if any, is a member of C.
+//! - No unclean election has a later epoch than the present leadership.
 //!
 //! Not here: how Q is chosen for a topic (`quipu-controller` calls [`Configuration::new`] with the topic's
 //! `min.insync.replicas`), what the replicas do with it (`quipu-replication`).
@@ -12,6 +14,10 @@
 use core::fmt;
 use quipu_base::{BrokerId, DirectoryId, LeaderEpoch};
 use serde::{Deserialize, Serialize};
+
+/// Replicas that one partition may have, those being added and removed included. A message to all of them is small, and nobody keeps
+/// more copies than a few.
+pub const REPLICAS_MAX: usize = 64;
 
 /// A replica that counts: a broker together with the data directory that holds the replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -40,7 +46,7 @@ impl ConfigurationVersion {
 /// Who counts for a commit (C), how many of them it takes (Q), and which of the partition's configurations this is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Configuration {
-    /// C.
+    /// C, by broker id. Those that were written before clusters are in the order of the replicas.
     pub members: Vec<Member>,
     /// Q. Stored, and used from here: never computed from a topic's config at hand.
     pub quorum: u16,
@@ -55,15 +61,16 @@ impl Configuration {
     /// None if there are fewer members than `min(insync_replicas_min, RF)`, or none at all.
     #[must_use]
     pub fn new(
-        members: Vec<Member>,
+        mut members: Vec<Member>,
         insync_replicas_min: InsyncReplicasMin,
-        replication_factor: usize,
+        replication_factor: u16,
         version: ConfigurationVersion,
     ) -> Option<Self> {
-        let required = usize::try_from(insync_replicas_min.0).unwrap_or(usize::MAX).min(replication_factor);
+        let required = insync_replicas_min.required(replication_factor);
         if members.is_empty() || members.len() < required {
             return None;
         }
+        members.sort_unstable();
         let quorum = u16::try_from(required.max(members.len() / 2 + 1)).ok()?;
         Some(Self { members, quorum, version })
     }
@@ -76,10 +83,16 @@ impl Configuration {
         seal_quorum
     }
 
+    /// The member on that broker, whatever its directory.
+    #[must_use]
+    pub fn member_on(&self, broker: BrokerId) -> Option<Member> {
+        self.members.iter().copied().find(|member| member.broker == broker)
+    }
+
     /// Whether the broker, with whatever directory, is a member.
     #[must_use]
     pub fn has_broker(&self, broker: BrokerId) -> bool {
-        self.members.iter().any(|member| member.broker == broker)
+        self.member_on(broker).is_some()
     }
 
     fn check(&self, replicas: &[BrokerId]) -> Result<(), PartitionDefect> {
@@ -99,11 +112,21 @@ impl Configuration {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct InsyncReplicasMin(pub u32);
 
+impl InsyncReplicasMin {
+    /// How many members a configuration must have, and how many acknowledgements a commit: `min(min.insync.replicas, RF)`.
+    #[must_use]
+    pub fn required(self, replication_factor: u16) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX).min(replication_factor.into())
+    }
+}
+
 /// All that the controller knows of a partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PartitionState {
-    /// All replicas, the preferred leader first.
+    /// All replicas, the preferred leader first; those being added and removed included.
     pub replicas: Vec<BrokerId>,
+    /// RF: how many replicas there are to be.
+    pub replication_factor: u16,
     /// Replicas being added by a reassignment.
     pub adding: Vec<BrokerId>,
     /// Replicas being removed by a reassignment.
@@ -114,13 +137,18 @@ pub struct PartitionState {
     pub leader: Option<BrokerId>,
     /// Counts the leaderships, from 0.
     pub leader_epoch: LeaderEpoch,
+    /// The leader epoch of the last unclean election; [`LeaderEpoch::NONE`] if there was none. A replica that is not a member and
+    /// was last brought up to date before it must be rebuilt.
+    pub unclean_epoch: LeaderEpoch,
 }
 
 /// What makes a partition's state impossible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PartitionDefect {
-    /// No replicas, one twice, or one being added or removed that is not among them.
+    /// No replicas, too many, one twice, or one being added or removed that is not among them.
     Replicas,
+    /// The replication factor is 0, or more than there are replicas.
+    ReplicationFactor,
     /// No members, one twice, or one that is no replica.
     Members,
     /// Q is less than a majority of C, or more than all of it.
@@ -129,16 +157,20 @@ pub enum PartitionDefect {
     Leader,
     /// The leader epoch is negative.
     LeaderEpoch,
+    /// The unclean election is later than the present leadership.
+    UncleanEpoch,
 }
 
 impl fmt::Display for PartitionDefect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replicas => "its replicas",
+            Self::ReplicationFactor => "its replication factor",
             Self::Members => "the members of its configuration",
             Self::Quorum => "its quorum",
             Self::Leader => "its leader",
             Self::LeaderEpoch => "its leader epoch",
+            Self::UncleanEpoch => "the epoch of its last unclean election",
         })
     }
 }
@@ -148,11 +180,15 @@ impl PartitionState {
     pub fn check(&self) -> Result<(), PartitionDefect> {
         let replicas = &self.replicas;
         if replicas.is_empty()
+            || replicas.len() > REPLICAS_MAX
             || !is_distinct(replicas)
             || !is_subset(&self.adding, replicas)
             || !is_subset(&self.removing, replicas)
         {
             return Err(PartitionDefect::Replicas);
+        }
+        if self.replication_factor == 0 || usize::from(self.replication_factor) > replicas.len() {
+            return Err(PartitionDefect::ReplicationFactor);
         }
         self.configuration.check(replicas)?;
         if self.leader.is_some_and(|leader| !self.configuration.has_broker(leader)) {
@@ -160,6 +196,9 @@ impl PartitionState {
         }
         if self.leader_epoch.get() < 0 {
             return Err(PartitionDefect::LeaderEpoch);
+        }
+        if self.unclean_epoch > self.leader_epoch {
+            return Err(PartitionDefect::UncleanEpoch);
         }
         Ok(())
     }
@@ -182,7 +221,7 @@ mod tests {
         Member { broker: BrokerId(broker), directory_id: DirectoryId([u8::try_from(broker).unwrap(); 16]) }
     }
 
-    fn configuration(count: i32, insync_replicas_min: u32, replication_factor: usize) -> Option<Configuration> {
+    fn configuration(count: i32, insync_replicas_min: u32, replication_factor: u16) -> Option<Configuration> {
         let members = (1..=count).map(member).collect();
         let insync_replicas_min = InsyncReplicasMin(insync_replicas_min);
         Configuration::new(members, insync_replicas_min, replication_factor, ConfigurationVersion(0))
@@ -213,11 +252,13 @@ mod tests {
     fn each_defect_is_found() {
         let sound = PartitionState {
             replicas: vec![BrokerId(1), BrokerId(2), BrokerId(3)],
+            replication_factor: 2,
             adding: vec![BrokerId(3)],
             removing: vec![],
             configuration: configuration(3, 2, 3).unwrap(),
             leader: Some(BrokerId(1)),
-            leader_epoch: LeaderEpoch(0),
+            leader_epoch: LeaderEpoch(3),
+            unclean_epoch: LeaderEpoch(3),
         };
         assert_eq!(sound.check(), Ok(()));
         let broken = |change: &dyn Fn(&mut PartitionState)| {
@@ -229,6 +270,9 @@ mod tests {
         assert_eq!(broken(&|state| state.replicas.push(BrokerId(1))), PartitionDefect::Replicas);
         assert_eq!(broken(&|state| state.adding.push(BrokerId(9))), PartitionDefect::Replicas);
         assert_eq!(broken(&|state| state.removing.push(BrokerId(9))), PartitionDefect::Replicas);
+        assert_eq!(broken(&|state| state.replicas.extend((4..66).map(BrokerId))), PartitionDefect::Replicas);
+        assert_eq!(broken(&|state| state.replication_factor = 0), PartitionDefect::ReplicationFactor);
+        assert_eq!(broken(&|state| state.replication_factor = 4), PartitionDefect::ReplicationFactor);
         assert_eq!(broken(&|state| state.configuration.members.clear()), PartitionDefect::Members);
         assert_eq!(broken(&|state| state.configuration.members.push(member(2))), PartitionDefect::Members);
         assert_eq!(broken(&|state| state.configuration.members.push(member(9))), PartitionDefect::Members);
@@ -236,5 +280,6 @@ mod tests {
         assert_eq!(broken(&|state| state.configuration.quorum = 4), PartitionDefect::Quorum);
         assert_eq!(broken(&|state| state.leader = Some(BrokerId(9))), PartitionDefect::Leader);
         assert_eq!(broken(&|state| state.leader_epoch = LeaderEpoch(-1)), PartitionDefect::LeaderEpoch);
+        assert_eq!(broken(&|state| state.unclean_epoch = LeaderEpoch(4)), PartitionDefect::UncleanEpoch);
     }
 }

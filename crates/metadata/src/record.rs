@@ -127,6 +127,13 @@ pub enum MetadataRecord {
         /// All about it.
         state: BrokerState,
     },
+    /// A registered broker is about to stop: it is elected no more. Ends when it is fenced, or registers anew.
+    BrokerShutdown {
+        /// The broker.
+        broker: BrokerId,
+        /// The registration meant: it must be the current one.
+        broker_epoch: BrokerEpoch,
+    },
 }
 
 /// A member of the metadata quorum.
@@ -205,6 +212,16 @@ pub struct BrokerState {
     /// The last registration under which it was unfenced, kept across registrations: a disk that knows only an older one
     /// is not the disk that served.
     pub unfenced_epoch: Option<BrokerEpoch>,
+    /// Whether it is about to stop, and so is elected no more. Never of a fenced broker.
+    pub in_controlled_shutdown: bool,
+}
+
+impl BrokerState {
+    /// Whether it may be elected, and be given replicas.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
 }
 
 /// Who leads a partition from a leader epoch on.
@@ -214,7 +231,8 @@ pub struct Election {
     pub leader: Option<BrokerId>,
     /// Higher than any leader epoch before it.
     pub leader_epoch: LeaderEpoch,
-    /// Whether committed records may be missing from the leader: an operator's choice, kept for the record.
+    /// Whether committed records may be missing from the leader: an operator's choice. The partition's
+    /// [`unclean_epoch`](PartitionState::unclean_epoch) becomes the leader epoch.
     pub unclean: bool,
 }
 
@@ -227,6 +245,8 @@ pub struct Assignment {
     pub adding: Vec<BrokerId>,
     /// Those of them being removed.
     pub removing: Vec<BrokerId>,
+    /// How many there are to be.
+    pub replication_factor: u16,
 }
 
 /// What a dynamic config configures.

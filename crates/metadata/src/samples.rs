@@ -41,6 +41,8 @@ pub(crate) fn partition(replicas: &[i32], leader_epoch: i32) -> PartitionState {
         },
         leader: replicas.first().copied(),
         leader_epoch: LeaderEpoch(leader_epoch),
+        unclean_epoch: LeaderEpoch::NONE,
+        replication_factor: u16::try_from(replicas.len()).unwrap(),
         replicas,
         adding: vec![],
         removing: vec![],
@@ -74,7 +76,12 @@ pub(crate) fn one_of_each() -> Vec<MetadataRecord> {
                 quorum: 1,
                 version: ConfigurationVersion(4),
             }),
-            assignment: Some(Assignment { replicas: vec![broker], adding: vec![broker], removing: vec![broker] }),
+            assignment: Some(Assignment {
+                replicas: vec![broker],
+                adding: vec![broker],
+                removing: vec![broker],
+                replication_factor: 1,
+            }),
         },
         MetadataRecord::RemoveTopic { topic_id: topic_id(9) },
         MetadataRecord::Config {
@@ -90,8 +97,43 @@ pub(crate) fn one_of_each() -> Vec<MetadataRecord> {
                 registration: registration(2, 0x51),
                 fenced: true,
                 unfenced_epoch: Some(BrokerEpoch(200)),
+                in_controlled_shutdown: false,
             },
         },
+    ]
+}
+
+/// What only version 2 can say.
+pub(crate) fn of_version_2() -> Vec<MetadataRecord> {
+    let (broker, broker_epoch) = (BrokerId(2), BrokerEpoch(300));
+    let partition_id = TopicIdPartition { topic_id: topic_id(9), partition: PartitionIndex(1) };
+    let sound = partition(&[1, 2, 3], 7);
+    let new = |state| MetadataRecord::Partition { topic_id: topic_id(9), partition: PartitionIndex(1), state };
+    vec![
+        new(PartitionState { replication_factor: 2, removing: vec![BrokerId(1)], ..sound.clone() }),
+        new(PartitionState { unclean_epoch: LeaderEpoch(6), ..sound }),
+        MetadataRecord::PartitionChange {
+            partition: partition_id,
+            election: None,
+            configuration: None,
+            assignment: Some(Assignment {
+                replicas: vec![broker, BrokerId(3)],
+                adding: vec![broker],
+                removing: vec![BrokerId(3)],
+                replication_factor: 1,
+            }),
+        },
+        MetadataRecord::Broker {
+            broker,
+            state: BrokerState {
+                broker_epoch,
+                registration: registration(2, 0x51),
+                fenced: false,
+                unfenced_epoch: Some(BrokerEpoch(300)),
+                in_controlled_shutdown: true,
+            },
+        },
+        MetadataRecord::BrokerShutdown { broker, broker_epoch },
     ]
 }
 
@@ -131,7 +173,8 @@ fn partition_change() -> impl Strategy<Value = MetadataRecord> {
         version: ConfigurationVersion(version),
         ..partition(&members, 0).configuration
     });
-    let assignment = replicas().prop_map(|replicas| Assignment {
+    let assignment = (replicas(), 0..3_u16).prop_map(|(replicas, fewer)| Assignment {
+        replication_factor: u16::try_from(replicas.len()).unwrap().saturating_sub(fewer),
         replicas: replicas.into_iter().map(BrokerId).collect(),
         adding: vec![],
         removing: vec![],
@@ -154,7 +197,8 @@ fn broker_change() -> impl Strategy<Value = MetadataRecord> {
     // Broker epochs are offsets, and a test that applies records in turn puts them at 0, 1, 2, ...
     (broker(), (0..60_i64).prop_map(BrokerEpoch), 0..10).prop_map(|(broker, broker_epoch, kind)| match kind {
         0..6 => MetadataRecord::UnfenceBroker { broker, broker_epoch },
-        6..9 => MetadataRecord::FenceBroker { broker, broker_epoch },
+        6..8 => MetadataRecord::FenceBroker { broker, broker_epoch },
+        8 => MetadataRecord::BrokerShutdown { broker, broker_epoch },
         _ => MetadataRecord::UnregisterBroker { broker, broker_epoch },
     })
 }

@@ -28,7 +28,7 @@ pub(crate) fn add(seeds: &mut Seeds) {
     for (name, bytes) in [
         ("empty", &b""[..]),
         ("version-0", b"\0\x01"),
-        ("newer", b"\x02\x01"),
+        ("newer", b"\x03\x01"),
         ("unknown-kind", b"\x01\x7f"),
         ("many-voters", b"\x01\0\x02\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         ("long-name", b"\x01\x02\xff\xff\xff\xff\x0f"),
@@ -50,11 +50,13 @@ fn records() -> Vec<(&'static str, MetadataRecord)> {
     };
     let state = PartitionState {
         replicas: vec![broker],
+        replication_factor: 1,
         adding: vec![],
         removing: vec![],
         configuration: configuration(0),
         leader: Some(broker),
         leader_epoch: LeaderEpoch(0),
+        unclean_epoch: LeaderEpoch::NONE,
     };
     let voters = vec![Voter { node: broker, directory_id }];
     let config = |value: Option<&str>| MetadataRecord::Config {
@@ -81,7 +83,12 @@ fn records() -> Vec<(&'static str, MetadataRecord)> {
                 partition,
                 election: Some(Election { leader: Some(broker), leader_epoch: LeaderEpoch(8), unclean: true }),
                 configuration: Some(configuration(4)),
-                assignment: Some(Assignment { replicas: vec![broker], adding: vec![], removing: vec![] }),
+                assignment: Some(Assignment {
+                    replicas: vec![broker],
+                    adding: vec![],
+                    removing: vec![],
+                    replication_factor: 1,
+                }),
             },
         ),
         ("fence", MetadataRecord::FenceBroker { broker, broker_epoch }),
@@ -97,9 +104,11 @@ fn records() -> Vec<(&'static str, MetadataRecord)> {
                     registration: registration(directory_id),
                     fenced: true,
                     unfenced_epoch: Some(BrokerEpoch(1)),
+                    in_controlled_shutdown: false,
                 },
             },
         ),
+        ("broker-shutdown", MetadataRecord::BrokerShutdown { broker, broker_epoch }),
     ]
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | command | request |
 //! |---|---|
-//! | `bootstrap NODE`, `epoch NODE EPOCH [dir=]` | `Bootstrap`, `StartEpoch` |
+//! | `bootstrap NODE [voters=]`, `epoch NODE EPOCH [dir=] [voters=]` | `Bootstrap`, `StartEpoch` |
 //! | `register BROKER [start=] [dir=] [rack=] [cluster=] [level=] [listeners=]` | `RegisterBroker` |
 //! | `unfence BROKER [epoch=]` | `UnfenceBroker`, under the current broker epoch if none is given |
 //! | `ready BROKER [rack=]` | a cluster if there is none, the broker registered and unfenced, silently |
@@ -19,7 +19,7 @@ use quipu_base::{
 };
 use quipu_metadata::{
     ConfigResource, Configs, Delta, PartitionState, codec,
-    record::{FeatureRange, Listener, Registration, StartId},
+    record::{FeatureRange, Listener, Registration, StartId, Voter},
 };
 
 use crate::*;
@@ -69,7 +69,9 @@ impl Script {
             "bootstrap" => {
                 let node = BrokerId(number(rest[0]));
                 let directory_id = DirectoryId(bytes(rest, "dir", default_directory(node)));
-                self.decide(&Bootstrap { cluster_id: ClusterId([1; 16]), node, directory_id }, no_reply)
+                let voters = voters(rest, Voter { node, directory_id });
+                let (cluster_id, controller_epoch) = (ClusterId([1; 16]), ControllerEpoch(1));
+                self.decide(&Bootstrap { cluster_id, node, directory_id, controller_epoch, voters }, no_reply)
             }
             "epoch" => self.start_epoch(rest),
             "register" => self.decide(&registration(rest), no_reply),
@@ -162,7 +164,8 @@ impl Script {
         let node = BrokerId(number(words[0]));
         let directory_id = DirectoryId(bytes(words, "dir", default_directory(node)));
         let controller_epoch = ControllerEpoch(number(words[1]));
-        self.decide(&StartEpoch { node, directory_id, controller_epoch }, no_reply)
+        let voters = voters(words, Voter { node: BrokerId(1), directory_id: DirectoryId([1; 16]) });
+        self.decide(&StartEpoch { node, directory_id, controller_epoch, voters }, no_reply)
     }
 
     fn broker_epoch(&self, words: &[&str]) -> (BrokerId, BrokerEpoch) {
@@ -199,6 +202,12 @@ impl Script {
             _ => panic!("nothing to show: {words:?}"),
         }
     }
+}
+
+/// Those named, with their usual directories, or the one.
+fn voters(words: &[&str], only: Voter) -> Vec<Voter> {
+    let voter = |node| Voter { node, directory_id: DirectoryId([default_directory(node); 16]) };
+    option(words, "voters").map_or(vec![only], |list| brokers(list).into_iter().map(voter).collect())
 }
 
 fn registration(words: &[&str]) -> RegisterBroker {

@@ -9,7 +9,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every kind with every field in use. A difference here is another format: it takes a new version.
+/// Version 1: every kind that it has, with every field in use. A difference here is another format: it takes a new version.
 const GOLDEN: &[&str] = &[
     "01000a04010402020202020202020202020202020202",
     "0101c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1",
@@ -27,6 +27,54 @@ const GOLDEN: &[&str] = &[
     "010d04d80402020202020202020202020202020202515151515151515151515151515151510105504c41494e093132372e302e302e31844701016101106d657461646174612e76657273696f6e02d80401019003",
 ];
 
+/// What version 2 has besides.
+const GOLDEN_2: &[&str] = &[
+    "02080909090909090909090909090909090902030204060200010203020101010101010101010101010101010104020202020202020202020202020202020603030303030303030303030303030303020001020e01",
+    "020809090909090909090909090909090909020302040603000003020101010101010101010101010101010104020202020202020202020202020202020603030303030303030303030303030303020001020e0c",
+    "020909090909090909090909090909090909020000010204060104010601",
+    "020d04d80402020202020202020202020202020202515151515151515151515151515151510105504c41494e093132372e302e302e31844701016101106d657461646174612e76657273696f6e02d8040001d80401",
+    "020e04d804",
+];
+
+#[test]
+fn what_is_new_in_version_2_keeps_its_bytes() {
+    let records = samples::of_version_2();
+    let found: Vec<String> = records.iter().map(|record| hex(&encode(record))).collect();
+    assert_eq!(found, GOLDEN_2, "the format of a record changed");
+    for record in &records {
+        assert_eq!(version_of(record), 2);
+        assert_eq!(decode(&encode(record)).as_ref(), Ok(record));
+        // The same bytes with the older version in front are something else, or nothing.
+        let mut bytes = encode(record).to_vec();
+        bytes[0] = 1;
+        assert_ne!(decode(&bytes).as_ref(), Ok(record));
+    }
+}
+
+#[test]
+fn what_version_1_leaves_out_has_one_value() {
+    let decoded = |index: usize| {
+        let hex = GOLDEN[index];
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        decode(&bytes).unwrap()
+    };
+    let MetadataRecord::Partition { state, .. } = decoded(8) else { panic!("kind 8 is a partition") };
+    assert_eq!((state.replication_factor, state.unclean_epoch), (3, quipu_base::LeaderEpoch::NONE));
+    let MetadataRecord::PartitionChange { assignment, .. } = decoded(9) else { panic!("kind 9 is a change") };
+    assert_eq!(assignment.map(|assignment| assignment.replication_factor), Some(1));
+    let MetadataRecord::Broker { state, .. } = decoded(13) else { panic!("kind 13 is a broker") };
+    assert!(!state.in_controlled_shutdown);
+}
+
+#[test]
+fn what_both_versions_can_say_is_read_in_both() {
+    for record in samples::one_of_each() {
+        let newer = postcard::to_extend(&record, vec![2]).unwrap();
+        assert_eq!(decode(&newer), Ok(record));
+    }
+}
+
 #[test]
 fn every_kind_keeps_its_bytes() {
     let records = samples::one_of_each();
@@ -41,7 +89,7 @@ fn every_kind_keeps_its_bytes() {
 
 #[test]
 fn a_record_cut_anywhere_is_refused() {
-    for record in samples::one_of_each() {
+    for record in samples::one_of_each().into_iter().chain(samples::of_version_2()) {
         let bytes = encode(&record);
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "{record:?} cut to {length} bytes");
@@ -56,10 +104,10 @@ fn other_versions_are_refused_with_the_reason() {
     let mut bytes = encode(&samples::one_of_each()[0]).to_vec();
     bytes[0] = FORMAT_VERSION + 1;
     let error = decode(&bytes).unwrap_err();
-    assert_eq!(error, DecodeError::NewerVersion { found: 2 });
+    assert_eq!(error, DecodeError::NewerVersion { found: 3 });
     assert_eq!(
         error.to_string(),
-        "the metadata log has a record of format version 2, but this build knows versions up to 1: a newer Quipu wrote \
+        "the metadata log has a record of format version 3, but this build knows versions up to 2: a newer Quipu wrote \
          it, and that or a later one must read it"
     );
     bytes[0] = 0;
@@ -70,7 +118,8 @@ fn other_versions_are_refused_with_the_reason() {
 #[test]
 fn a_kind_that_nobody_knows_is_refused() {
     let count = u8::try_from(samples::one_of_each().len()).unwrap();
-    assert!(matches!(decode(&[FORMAT_VERSION, count]), Err(DecodeError::Malformed(_))));
+    assert!(matches!(decode(&[1, count, 2, 2]), Err(DecodeError::Malformed(_))), "BrokerShutdown comes with version 2");
+    assert!(matches!(decode(&[2, count + 1, 2, 2]), Err(DecodeError::Malformed(_))));
 }
 
 #[test]
@@ -87,8 +136,8 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(kind in 0_u8..20, rest in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let bytes = [&[FORMAT_VERSION, kind][..], &rest].concat();
+    fn any_bytes_are_read_or_refused(version in 1..=FORMAT_VERSION, kind in 0_u8..20, rest in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = [&[version, kind][..], &rest].concat();
         if let Ok(record) = decode(&bytes) {
             // postcard also takes varints that are longer than they need be, so only the meaning must come back.
             prop_assert_eq!(decode(&encode(&record)), Ok(record));
