@@ -20,6 +20,7 @@ mod frames;
 mod memory;
 mod metadata;
 pub mod mutate;
+mod peer;
 mod storage;
 mod world;
 
@@ -27,6 +28,7 @@ pub use batches::{batch, batches};
 pub use compressed::compressed;
 pub use frames::{frame, request, response};
 pub use metadata::{config, metadata_log, metadata_record};
+pub use peer::{peer, raft_message};
 pub use storage::{directory, manifest, pristine_files, segment, superblock, wal};
 
 /// What became of an input.
@@ -77,6 +79,8 @@ targets! {
     metadata_record: 100_000;
     metadata_log: 20_000;
     config: 100_000;
+    peer: 50_000;
+    raft_message: 50_000;
     wal: 3000;
     manifest: 3000;
     superblock: 3000;

@@ -83,7 +83,16 @@ const CRATES: &[Crate] = &[
     krate(
         8,
         "quipu-fuzz",
-        &["quipu-base", "quipu-env", "quipu-metadata", "quipu-protocol", "quipu-records", "quipu-storage"],
+        &[
+            "quipu-base",
+            "quipu-env",
+            "quipu-metadata",
+            "quipu-peer",
+            "quipu-protocol",
+            "quipu-raft",
+            "quipu-records",
+            "quipu-storage",
+        ],
         &[],
     ),
     krate(

@@ -6,6 +6,7 @@
 mod batches;
 mod messages;
 mod metadata;
+mod peer;
 mod storage;
 
 use std::{collections::BTreeMap, fs, io, path::Path};
@@ -37,6 +38,7 @@ fn main() -> io::Result<()> {
     messages::add(&mut seeds);
     batches::add(&mut seeds);
     metadata::add(&mut seeds);
+    peer::add(&mut seeds);
     storage::add(&mut seeds);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for ((target, name), input) in &seeds.0 {
