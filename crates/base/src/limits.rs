@@ -67,6 +67,11 @@ pub const WAL_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const WAL_ALIGN_BYTES: usize = 4096;
 /// Payload of one WAL group at most, but for a single larger batch.
 pub const WAL_GROUP_BYTES_MAX: usize = 4 * MIB;
+/// Frames of one step, which have to lie in one group, at most: far more than the batches that one message between brokers brings
+/// for one partition, and few enough that any group has room for them.
+pub const WAL_STEP_FRAMES_MAX: usize = 1024;
+/// Payload of one step at most, but for a single larger batch.
+pub const WAL_STEP_BYTES_MAX: usize = WAL_GROUP_BYTES_MAX;
 /// WAL groups being written at once.
 pub const WAL_GROUPS_INFLIGHT_MAX: usize = 2;
 /// Quiet time after which an empty group proves the last one durable.
@@ -102,4 +107,5 @@ const _: () = {
     assert!(WAL_START_BYTES <= WAL_FILE_BYTES && WAL_FILE_BYTES <= WAL_TOTAL_BYTES);
     assert!(WAL_RESERVE_BYTES <= WAL_FILE_BYTES, "the reserve lies in one file");
     assert!(WAL_GROUP_BYTES_MAX.is_multiple_of(WAL_ALIGN_BYTES));
+    assert!(WAL_STEP_BYTES_MAX <= WAL_GROUP_BYTES_MAX, "a step is one group");
 };

@@ -93,9 +93,11 @@ pub(crate) fn read(error: &ReadError) -> Refusal {
     let code = match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Deleted => ErrorCode::UnknownTopicOrPartition,
-        ReadError::Damaged { .. } | ReadError::Faulty(_) | ReadError::Io { .. } | ReadError::BadBatch { .. } => {
-            ErrorCode::KafkaStorageError
-        }
+        ReadError::Damaged { .. }
+        | ReadError::Missing { .. }
+        | ReadError::Faulty(_)
+        | ReadError::Io { .. }
+        | ReadError::BadBatch { .. } => ErrorCode::KafkaStorageError,
     };
     Refusal::new(code, error.to_string())
 }
@@ -113,6 +115,8 @@ pub(crate) fn log_start(error: &ChangeError) -> Refusal {
         ChangeError::Deleted => ErrorCode::UnknownTopicOrPartition,
         ChangeError::Faulty(_) => ErrorCode::KafkaStorageError,
         ChangeError::Read(error) => read(error).code,
+        ChangeError::Write(_) => ErrorCode::KafkaStorageError,
+        ChangeError::BadStep(_) => ErrorCode::UnknownServerError,
     };
     Refusal::new(code, error.to_string())
 }

@@ -58,6 +58,19 @@ impl EpochTable {
         self.entries.push(EpochStart { epoch, start: offset });
     }
 
+    /// Takes note of a batch of `epoch` at `offset` that was missing so far: the epoch begins there, or earlier.
+    pub(crate) fn insert(&mut self, epoch: LeaderEpoch, offset: Offset) {
+        let mut first = self.entries.partition_point(|entry| entry.start <= offset);
+        if first.checked_sub(1).is_some_and(|before| self.entries[before].epoch >= epoch) {
+            return;
+        }
+        if first.checked_sub(1).is_some_and(|before| self.entries[before].start == offset) {
+            first -= 1;
+        }
+        let behind = self.entries.partition_point(|entry| entry.epoch <= epoch).max(first);
+        self.entries.splice(first..behind, [EpochStart { epoch, start: offset }]);
+    }
+
     /// Forgets what begins at or above the log's new end.
     pub(crate) fn truncate(&mut self, end: Offset) {
         self.entries.retain(|entry| entry.start < end);

@@ -11,6 +11,8 @@ use std::{
 use quipu_base::{Offset, ProducerEpoch, ProducerId, Sequence, TopicIdPartition};
 use quipu_env::SyncError;
 
+use crate::BadStep;
+
 /// What to say of a file that was written in another data directory.
 pub(crate) struct Mixed<'a>(pub(crate) &'a Path);
 
@@ -139,6 +141,11 @@ pub enum ReadError {
         /// Which check failed.
         why: String,
     },
+    /// The records at the offset were lost, and are still to be fetched from another replica.
+    Missing {
+        /// The first of them that was asked for.
+        offset: Offset,
+    },
     /// The whole partition is offline.
     Faulty(Fault),
     /// The partition was deleted.
@@ -169,6 +176,12 @@ impl fmt::Display for ReadError {
                  the file from a copy or skip the range",
                 file.display()
             ),
+            Self::Missing { offset } => {
+                write!(
+                    f,
+                    "the records from offset {offset} on were lost, and are still to be fetched from another replica"
+                )
+            }
             Self::Faulty(fault) => fault.fmt(f),
             Self::Deleted => f.write_str("the partition was deleted"),
             Self::Io { file, kind } => write!(f, "cannot read {}: {kind}", file.display()),
@@ -187,7 +200,7 @@ impl ReadError {
     }
 }
 
-/// Why a log start, a truncation or a state was refused.
+/// Why a log start, a truncation, a state or a step was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ChangeError {
     /// The offset lies outside what the change allows.
@@ -203,6 +216,10 @@ pub enum ChangeError {
     Deleted,
     /// What has to be read for the change can't be.
     Read(ReadError),
+    /// What has to be written for the change can't be: why, for people.
+    Write(String),
+    /// It is not a step that the log can make. The caller's fault.
+    BadStep(BadStep),
 }
 
 impl fmt::Display for ChangeError {
@@ -212,6 +229,8 @@ impl fmt::Display for ChangeError {
             Self::Faulty(fault) => fault.fmt(f),
             Self::Deleted => f.write_str("the partition was deleted"),
             Self::Read(error) => error.fmt(f),
+            Self::Write(why) => f.write_str(why),
+            Self::BadStep(bad) => bad.fmt(f),
         }
     }
 }
@@ -220,6 +239,7 @@ impl core::error::Error for ChangeError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Read(error) => Some(error),
+            Self::BadStep(bad) => Some(bad),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod concurrent;
+mod damage;
 mod epochs;
 mod error;
 mod footer;
@@ -30,7 +31,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use epochs::EpochStart;
 pub use error::{AppendError, ChangeError, Fault, ReadError, StoreFull};
-pub use log::{Appended, Log, LogOffsets, LogOptions, ReadResult, Reservation, StateKind, TailRead};
+pub use log::{
+    Appended, BadStep, Check, Log, LogOffsets, LogOptions, ReadResult, Reservation, StateKind, Step, TailRead,
+};
 pub use manifest::ManifestError;
 pub use producers::{ProducerBatch, ProducerState};
 pub use store::{Identity, IdentityError, OpenError, OpenReport, Store, StoreOptions, StoreStats};

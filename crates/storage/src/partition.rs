@@ -19,6 +19,7 @@ use quipu_base::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    damage::{Damaged, OPEN_END},
     epochs::{EpochStart, EpochTable},
     error::Fault,
     index::covered_bytes,
@@ -132,11 +133,23 @@ pub(crate) struct PartitionState {
     /// What promise, label and hard state frames said last, by the frame kind's number.
     pub(crate) states: BTreeMap<u8, Vec<u8>>,
     pub(crate) fault: Option<Fault>,
+    /// What is known to be damaged. Not empty if there is a fault.
+    pub(crate) damaged: Damaged,
+    /// As the owner of the log noted it last before the flush.
+    pub(crate) high_watermark: Offset,
 }
 
 /// What turns one state of a partition into a later one; from the default state: the whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct PartitionUpdate {
+    first: UpdateV1,
+    damaged: Damaged,
+    high_watermark: Offset,
+}
+
+/// The same in manifest records of version 1, which had no damaged ranges and no high watermark.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct UpdateV1 {
     log_start: Offset,
     end: Offset,
     applied: u64,
@@ -148,6 +161,17 @@ pub(crate) struct PartitionUpdate {
     base_producers: Option<Vec<ProducerState>>,
     states: Option<BTreeMap<u8, Vec<u8>>>,
     fault: Option<Fault>,
+}
+
+impl From<UpdateV1> for PartitionUpdate {
+    fn from(first: UpdateV1) -> Self {
+        let mut damaged = Damaged::default();
+        if let Some(fault) = &first.fault {
+            // Where it ends was not said.
+            damaged.add(fault.offset..OPEN_END);
+        }
+        Self { first, damaged, high_watermark: Offset::ZERO }
+    }
 }
 
 impl PartitionState {
@@ -166,7 +190,7 @@ impl PartitionState {
         let old: BTreeMap<_, _> = self.segments.iter().map(|segment| (segment.id, segment)).collect();
         let kept: BTreeMap<_, _> = newer.segments.iter().map(|segment| (segment.id, ())).collect();
         let is_new = |segment: &&SegmentMeta| old.get(&segment.id) != Some(segment);
-        PartitionUpdate {
+        let first = UpdateV1 {
             log_start: newer.log_start,
             end: newer.end,
             applied: newer.applied,
@@ -179,10 +203,14 @@ impl PartitionState {
                 .then(|| newer.base_producers.states().cloned().collect()),
             states: (self.states != newer.states).then(|| newer.states.clone()),
             fault: newer.fault.clone(),
-        }
+        };
+        PartitionUpdate { first, damaged: newer.damaged.clone(), high_watermark: newer.high_watermark }
     }
 
     pub(crate) fn apply(&mut self, update: PartitionUpdate) {
+        self.damaged = update.damaged;
+        self.high_watermark = update.high_watermark;
+        let update = update.first;
         self.log_start = update.log_start;
         self.end = update.end;
         self.applied = update.applied;
@@ -273,6 +301,8 @@ mod tests {
             state.log_start = Offset(log_start);
             state.end = Offset(end);
             state.epochs.assign(quipu_base::LeaderEpoch(epoch), Offset(end));
+            state.damaged.add(Offset(log_start)..Offset(end));
+            state.high_watermark = Offset(log_start / 2);
             state
         })
     }

@@ -7,6 +7,7 @@
 //!
 //! Not here: how the tail is emptied (`checkpoint`).
 
+use core::ops::Range;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -228,6 +229,23 @@ impl Tail {
     pub(crate) fn push(&mut self, entry: TailEntry) {
         assert!(self.entries.back().is_none_or(|last| last.last < entry.base), "batches come in order");
         self.entries.push_back(entry);
+    }
+
+    /// Puts a batch in the place of those that hold any of its offsets, which are moved to `dropped`. Answers what they held besides.
+    pub(crate) fn replace(&mut self, entry: TailEntry, dropped: &mut VecDeque<TailEntry>) -> [Range<Offset>; 2] {
+        let first = self.entries.partition_point(|known| known.last < entry.base);
+        let behind = self.entries.partition_point(|known| known.base <= entry.last);
+        let next = entry.last.next();
+        let start =
+            self.entries.get(first).filter(|_| first < behind).map_or(entry.base, |known| known.base.min(entry.base));
+        let end = behind
+            .checked_sub(1)
+            .filter(|last| *last >= first)
+            .map_or(next, |last| self.entries[last].last.next().max(next));
+        let lost = [start..entry.base, next..end];
+        dropped.extend(self.entries.drain(first..behind));
+        self.entries.insert(first, entry);
+        lost
     }
 
     pub(crate) fn bytes(&self) -> u64 {

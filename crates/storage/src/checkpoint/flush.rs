@@ -8,6 +8,7 @@
 //! - The segments that the manifest counts are not changed but behind their committed length, and none of their files is removed
 //!   here.
 //! - The new state is exact at its end: producers and epochs are recorded batch by batch, written or not.
+//! - Offsets have no gap inside a segment: behind what is missing a new one begins.
 //!
 //! Not here: the commit, directories above the partition's, and what a failure means for the others (`round`).
 
@@ -75,6 +76,8 @@ pub(super) async fn flush<E: Env>(
     state.applied = snapshot.target.applied;
     state.states.clone_from(&snapshot.target.states);
     state.fault.clone_from(&snapshot.target.fault);
+    state.damaged.clone_from(&snapshot.target.damaged);
+    state.high_watermark = snapshot.target.high_watermark;
     state.producers.expire(now, store.options.producer_expiration_ms);
     if store.env.probe().planted("checkpoint.producers-ahead") {
         state.producers.clone_from(&lock(&snapshot.log.state).producers);
@@ -177,7 +180,8 @@ impl<E: Env> Flusher<'_, E> {
 
     /// Sees to it that an open segment takes the batch: the last one, or a new one.
     async fn make_room(&mut self, header: &BatchHeader) -> Result<(), CheckpointError> {
-        if self.state.segments.last().is_some_and(|last| !last.sealed && self.must_roll(last, header)) {
+        let must_roll = |last: &SegmentMeta| last.end != header.base_offset || self.must_roll(last, header);
+        if self.state.segments.last().is_some_and(|last| !last.sealed && must_roll(last)) {
             self.seal().await?;
         }
         if self.state.segments.last().is_none_or(|last| last.sealed) {

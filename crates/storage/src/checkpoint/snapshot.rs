@@ -8,6 +8,7 @@ use quipu_base::Offset;
 
 use crate::{
     Fault,
+    damage::Damaged,
     error::CheckpointError,
     lock,
     log::{LogOptions, LogShared},
@@ -36,11 +37,13 @@ pub(super) struct Target {
     pub(super) applied: u64,
     pub(super) states: BTreeMap<u8, Vec<u8>>,
     pub(super) fault: Option<Fault>,
+    pub(super) damaged: Damaged,
+    pub(super) high_watermark: Offset,
 }
 
 pub(super) enum Taken {
     Snapshot(Box<Snapshot>),
-    /// A truncation is under way, or its directory is still to be removed.
+    /// A truncation or the like is under way, or its directory is still to be removed.
     Busy,
     Deleted,
 }
@@ -87,7 +90,7 @@ pub(super) fn take_snapshot(log: &Arc<LogShared>, is_name_taken: bool) -> Taken 
     if state.gone {
         return Taken::Deleted;
     }
-    if is_name_taken || state.cutting || !state.cuts.is_empty() {
+    if is_name_taken || state.cutting || !state.changes.is_empty() {
         return Taken::Busy;
     }
     state.flushing = true;
@@ -102,6 +105,8 @@ pub(super) fn take_snapshot(log: &Arc<LogShared>, is_name_taken: bool) -> Taken 
             applied: state.applied.0,
             states: state.states.clone(),
             fault: state.fault.clone(),
+            damaged: state.damaged.clone(),
+            high_watermark: state.high_watermark.min(state.durable_end),
         },
         options: state.options,
         abandoned: state.abandoned,

@@ -11,7 +11,7 @@ use quipu_base::{LeaderEpoch, Offset, Timestamp};
 use quipu_env::{Env, Probe};
 use quipu_records::{BatchHeader, HEADER_BYTES};
 
-use super::{Appended, Log, LogState, Reservation, check_appendable};
+use super::{Appended, Log, LogState, Reservation, check_appendable, state::Unsynced};
 use crate::{
     AppendError,
     producers::{ProducerBatch, Verdict},
@@ -55,27 +55,20 @@ impl<E: Env> Log<E> {
         let Some(end) = end else { return Err(AppendError::OffsetOverflow) };
         let placed = BatchHeader { base_offset, leader_epoch, ..*header };
         state.record_batch(&placed, now);
+        let encoded = placed.encode();
         let frame = Frame {
             partition: self.log.partition,
             kind: FrameKind::Append,
             leader_epoch,
             base_offset,
-            head: Bytes::copy_from_slice(&placed.encode()),
+            head: Bytes::copy_from_slice(&encoded),
             body: batch.slice(HEADER_BYTES..),
         };
+        state.unsynced.push_back(Unsynced::patched(&placed, encoded, &frame.body));
         reservation.tail.into_frame(frame_cost(batch.len()));
         let ticket = self.store.wal().submit(frame);
         state.last_ticket = ticket;
-        self.store.env.probe().event(
-            "log.appended",
-            &[
-                ("topic", self.log.partition.topic_id.low()),
-                ("partition", i64::from(self.log.partition.partition.0)),
-                ("base", base_offset.0),
-                ("end", end),
-                ("ticket", ticket.0.cast_signed()),
-            ],
-        );
+        self.tell_appended(base_offset, Offset(end), ticket);
         drop(state);
         // Promised space is given back only now that the frame itself counts.
         drop(reservation.wal);
@@ -86,6 +79,20 @@ impl<E: Env> Log<E> {
             duplicate: false,
             ticket,
         })
+    }
+
+    /// For whoever watches: a batch was given its place.
+    pub(super) fn tell_appended(&self, base: Offset, end: Offset, ticket: Ticket) {
+        self.store.env.probe().event(
+            "log.appended",
+            &[
+                ("topic", self.log.partition.topic_id.low()),
+                ("partition", i64::from(self.log.partition.partition.0)),
+                ("base", base.0),
+                ("end", end.0),
+                ("ticket", ticket.0.cast_signed()),
+            ],
+        );
     }
 }
 

@@ -5,12 +5,15 @@
 //! Not here: retention and replication. Read `state` next, then `append` and `read`.
 
 mod append;
+mod change;
 mod lookup;
 mod read;
+mod repair;
 pub(crate) mod state;
+mod step;
 mod truncate;
 
-use core::fmt;
+use core::{fmt, ops::Range};
 use std::sync::{Arc, MutexGuard};
 
 use quipu_base::{
@@ -19,8 +22,12 @@ use quipu_base::{
 };
 use quipu_env::{Env, Probe, Segment};
 
-pub(crate) use state::{Cut, LogShared, LogState};
-pub(crate) use truncate::{cut_state, producers_at};
+pub(crate) use change::{fresh_state, repairs_of_segments};
+pub(crate) use repair::repair_state;
+pub(crate) use state::{Cut, LogShared, LogState, Repair, RepairedSegments};
+pub(crate) use step::Placed;
+pub use step::{BadStep, Check, Step};
+pub(crate) use truncate::{CutState, cut_state, producers_at};
 
 use crate::{
     AppendError, ChangeError, EpochStart, Fault, ProducerState, ReadError, lock,
@@ -133,6 +140,13 @@ pub struct Reservation<E: Env> {
     pub(crate) wal: SpacePermit<E>,
 }
 
+impl<E: Env> Reservation<E> {
+    /// Whether it is for that much payload.
+    fn covers(&self, payload_bytes: usize) -> bool {
+        self.wal.covers(payload_bytes)
+    }
+}
+
 impl<E: Env> fmt::Debug for Reservation<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation").finish_non_exhaustive()
@@ -148,6 +162,8 @@ pub enum StateKind {
     Label,
     /// Term, vote and commit of a consensus log.
     RaftHardState,
+    /// What a replica remembers besides its log.
+    Replica,
 }
 
 impl StateKind {
@@ -156,6 +172,7 @@ impl StateKind {
             Self::Promise => FrameKind::Promise,
             Self::Label => FrameKind::Label,
             Self::RaftHardState => FrameKind::RaftHardState,
+            Self::Replica => FrameKind::Replica,
         }
     }
 }
@@ -249,16 +266,62 @@ impl<E: Env> Log<E> {
             return Ok(state.last_ticket);
         }
         state.move_log_start(offset);
+        self.tell_log_start(&state);
+        Ok(self.submit(&mut state, reservation, FrameKind::LogStart, offset, bytes::Bytes::new()))
+    }
+
+    /// For whoever watches: the log start has moved.
+    fn tell_log_start(&self, state: &LogState) {
         self.store.env.probe().event(
             "log.start",
             &[
                 ("topic", self.log.partition.topic_id.low()),
                 ("partition", i64::from(self.log.partition.partition.0)),
-                ("start", offset.0),
+                ("start", state.log_start.0),
                 ("end", state.log_end.0),
             ],
         );
-        Ok(self.submit(&mut state, reservation, FrameKind::LogStart, offset, bytes::Bytes::new()))
+    }
+
+    /// Cuts the log back to end at `to`, or, if `to` lies inside a batch, at the beginning of that batch (but not below the log
+    /// start). At or above the present end nothing changes. Durable when the ticket is.
+    ///
+    /// The owner of the log must not append while this is under way; what it appends afterwards follows the cut.
+    ///
+    /// Errors: `OutOfRange` below the log start, `Faulty`, `Deleted`, `Read` if segments that have to be read can't be.
+    pub async fn truncate(&self, reservation: Reservation<E>, to: Offset) -> Result<Ticket, ChangeError> {
+        check_changeable(&self.state())?;
+        self.step(reservation, Step { truncate: Some(to), ..Step::default() }).await
+    }
+
+    /// Takes note of the high watermark, which is within the log. It goes to the disk with the partition's next flush.
+    pub fn note_high_watermark(&self, high_watermark: Offset) {
+        self.state().high_watermark = high_watermark;
+    }
+
+    /// The high watermark as far as it is durable: what was noted before the partition's last flush. Zero if there was none.
+    #[must_use]
+    pub fn stored_high_watermark(&self) -> Offset {
+        self.state().committed.high_watermark
+    }
+
+    /// What of the log is known to be damaged, in order: ranges of segments that fail their checksums, and what was lost with the
+    /// WAL. A range that ends at `i64::MAX` says that records are missing behind the log's end, nobody knows how many.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Range<Offset>> {
+        self.state().damaged.ranges().to_vec()
+    }
+
+    /// The owner knows that nothing is missing behind the log's end: damage with an open end goes, what lies inside the log stays.
+    /// With the last of the damage the partition is not faulty any more. To be called before the step that says that a replica is
+    /// sound again. (What is appended ends such damage, too.)
+    ///
+    /// Errors: `Deleted`.
+    pub fn clear_damage(&self, reservation: Reservation<E>) -> Result<Ticket, ChangeError> {
+        let mut state = self.state();
+        step::check_not_deleted(&state)?;
+        let end = state.log_end;
+        Ok(self.submit(&mut state, reservation, FrameKind::Complete, end, bytes::Bytes::new()))
     }
 
     /// Replaces the partition's state of `kind`; durable when the ticket is, and to be seen by [`Self::durable_state`] then.
@@ -304,6 +367,21 @@ impl<E: Env> Log<E> {
         reservation.tail.into_frame(crate::tail::frame_cost(frame.payload_bytes()));
         state.last_ticket = self.store.wal().submit(frame);
         state.last_ticket
+    }
+
+    /// Tells the WAL of damage. It is small, and it must be known: it goes through whatever is full.
+    fn submit_damage(&self, state: &mut LogState, range: &Range<Offset>) {
+        let frame = crate::wal::Frame {
+            partition: self.log.partition,
+            kind: FrameKind::Damaged,
+            leader_epoch: state.latest_epoch(),
+            base_offset: range.start,
+            head: bytes::Bytes::new(),
+            body: bytes::Bytes::copy_from_slice(&range.end.0.to_le_bytes()),
+        };
+        let cost = crate::tail::frame_cost(frame.payload_bytes());
+        self.store.catalog.tail.take(cost).into_frame(cost);
+        state.last_ticket = self.store.wal().submit(frame);
     }
 
     /// Room for one frame of `bytes`, see [`crate::Store::reserve`].

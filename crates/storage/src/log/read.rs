@@ -8,8 +8,9 @@
 
 use std::{io, sync::Arc};
 
+use bytes::Bytes;
 use quipu_base::Offset;
-use quipu_env::{Env, Segment};
+use quipu_env::{Env, Probe, Segment};
 
 use super::{Log, LogState, ReadResult, TailRead, check_readable};
 use crate::{
@@ -40,18 +41,37 @@ impl<E: Env> ReadResult<E> {
         }
     }
 
-    /// Adds what the tail has. Answers whether everything fitted.
+    /// Adds what the tail has.
     fn add_tail(&mut self, state: &LogState, bounds: &Bounds) {
         for entry in state.tail.from(self.next_offset) {
-            let bytes = entry.bytes().len();
-            let fits = self.bytes + bytes <= bounds.max_bytes || (self.segments.is_empty() && bounds.at_least_one);
-            if entry.last >= bounds.upper || !fits {
+            if entry.base > self.next_offset || !self.takes(entry.last, entry.bytes().len(), bounds) {
                 break;
             }
             self.segments.push(Segment::Bytes(entry.share()));
-            self.bytes += bytes;
+            self.bytes += entry.bytes().len();
             self.next_offset = entry.last.next();
         }
+    }
+
+    /// Adds what is submitted and not yet durable.
+    fn add_unsynced(&mut self, state: &LogState, bounds: &Bounds) {
+        let first = state.unsynced.partition_point(|batch| batch.last < self.next_offset);
+        for batch in state.unsynced.range(first..) {
+            if batch.base > self.next_offset || !self.takes(batch.last, batch.len(), bounds) {
+                break;
+            }
+            if let Some(header) = &batch.header {
+                self.segments.push(Segment::Bytes(Bytes::copy_from_slice(header)));
+            }
+            self.segments.push(Segment::Bytes(batch.rest.clone()));
+            self.bytes += batch.len();
+            self.next_offset = batch.last.next();
+        }
+    }
+
+    fn takes(&self, last: Offset, bytes: usize, bounds: &Bounds) -> bool {
+        let fits = self.bytes + bytes <= bounds.max_bytes || (self.segments.is_empty() && bounds.at_least_one);
+        last < bounds.upper && fits
     }
 }
 
@@ -69,11 +89,34 @@ impl<E: Env> Log<E> {
                 result.add_tail(&state, &bounds);
                 TailRead::Hit(result)
             }
-            Ok(Place::Segment(..)) => TailRead::Cold,
-            Err(ReadError::Faulty(fault)) => TailRead::Faulty(fault),
-            Err(ReadError::Deleted) => TailRead::Deleted,
-            Err(_) => TailRead::OutOfRange { log_start: state.log_start, log_end: state.log_end },
+            other => tail_read(&state, other.err()),
         }
+    }
+
+    /// Like [`Self::read_tail`], but with what is submitted and not yet durable: for sends to followers, which run beside the leader's
+    /// own sync. Not for consumers. A batch may come in two segments, its header and the rest.
+    #[must_use]
+    pub fn read_tail_unsynced(
+        &self,
+        offset: Offset,
+        upper: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> TailRead<E> {
+        let state = self.state();
+        let bounds = Bounds { offset, upper, max_bytes, at_least_one };
+        let mut durable = bounds;
+        let mut result = ReadResult::empty(offset);
+        match place(&state, &mut durable) {
+            Ok(Place::End) => {}
+            Ok(Place::Tail) => result.add_tail(&state, &durable),
+            other => return tail_read(&state, other.err()),
+        }
+        // While something is being cut, nothing behind it counts.
+        if state.changes.is_empty() && result.next_offset >= state.durable_end {
+            result.add_unsynced(&state, &bounds);
+        }
+        TailRead::Hit(result)
     }
 
     /// Like [`Self::read_tail`], from wherever the batches are. File ranges have been checked when this returns, and stay readable
@@ -115,7 +158,10 @@ impl<E: Env> Log<E> {
                 }
                 Ok(None) => return Ok(result),
                 Err(error) if is_gone(&error) && self.has_moved_on(&base) => {}
-                Err(error) => return or_what_there_is(result, error),
+                Err(error) => {
+                    self.note_damage(&base, &base.segments[index], &error);
+                    return or_what_there_is(result, error);
+                }
             }
         }
     }
@@ -132,6 +178,32 @@ impl<E: Env> Log<E> {
             let file = segment.file.clone();
             (Segment::File { file, position: part.position.into(), length }, part)
         }))
+    }
+
+    /// Takes note of what a read has found damaged, durably, so that the next start knows of it, too.
+    fn note_damage(&self, base: &Arc<PartitionState>, meta: &SegmentMeta, error: &ReadError) {
+        let found = match error {
+            ReadError::Damaged { .. } => self
+                .store
+                .segments
+                .find(self.log.partition, meta.id)
+                .map_or_else(Vec::new, |open| open.bad_offsets(meta)),
+            error if is_gone(error) => vec![meta.id.base..meta.end],
+            _ => return,
+        };
+        let mut state = self.state();
+        // What was read may be gone, or changed: then the damage is as well.
+        if state.deleted || !Arc::ptr_eq(&state.base, base) || !state.changes.is_empty() {
+            return;
+        }
+        for range in found {
+            if state.damaged.holds(&range) {
+                continue;
+            }
+            self.store.env.probe().sometimes("log.damage-noted");
+            state.damaged.add(range.clone());
+            self.submit_damage(&mut state, &range);
+        }
     }
 
     /// Whether the segments have changed since `base`: a file that is missing may have been removed with reason.
@@ -151,13 +223,29 @@ fn place(state: &LogState, bounds: &mut Bounds) -> Result<Place, ReadError> {
     if bounds.offset >= bounds.upper {
         return Ok(Place::End);
     }
-    if bounds.offset >= state.base.end {
-        return Ok(Place::Tail);
+    let index = (bounds.offset < state.base.end).then(|| state.base.segment_from(bounds.offset)).flatten();
+    // Only a log of which something is damaged has holes.
+    if !state.damaged.is_empty() {
+        let found = match index {
+            Some(index) => Some(state.base.segments[index].id.base),
+            None => state.tail.from(bounds.offset).next().map(|entry| entry.base),
+        };
+        if found.is_none_or(|base| base > bounds.offset) {
+            return Err(ReadError::Missing { offset: bounds.offset });
+        }
     }
-    Ok(match state.base.segment_from(bounds.offset) {
-        Some(index) => Place::Segment(Arc::clone(&state.base), index),
-        None => Place::Tail,
-    })
+    Ok(index.map_or(Place::Tail, |index| Place::Segment(Arc::clone(&state.base), index)))
+}
+
+/// What a read from memory answers that finds nothing there.
+fn tail_read<E: Env>(state: &LogState, error: Option<ReadError>) -> TailRead<E> {
+    match error {
+        // That it is missing only a full read tells.
+        None | Some(ReadError::Missing { .. }) => TailRead::Cold,
+        Some(ReadError::Faulty(fault)) => TailRead::Faulty(fault),
+        Some(ReadError::Deleted) => TailRead::Deleted,
+        Some(_) => TailRead::OutOfRange { log_start: state.log_start, log_end: state.log_end },
+    }
 }
 
 fn or_what_there_is<E: Env>(result: ReadResult<E>, error: ReadError) -> Result<ReadResult<E>, ReadError> {

@@ -8,21 +8,27 @@
 //!
 //! Invariants
 //! - `log_end`, `epochs` and `producers` include every frame submitted; `durable_end`, `tail` and `states` every durable one.
-//! - `base` is what the segments hold; it differs from `committed`, which the manifest says, only after a truncation.
-//! - While a truncation is under way (`cuts`) no checkpoint takes this log, and what is to be cut is not shown to readers.
+//! - `base` is what the segments hold; it differs from `committed`, which the manifest says, only after such a change.
+//! - While a truncation, a repair or a new beginning is under way (`changes`) no checkpoint takes this log, and what is to be cut is
+//!   not shown to readers.
+//! - `unsynced` holds every batch submitted and not yet durable.
+//! - A log is faulty, and offline, only while something of it is damaged; single damaged ranges of segments do not make it faulty.
 //!
-//! Not here: the operations themselves (`append`, `read`, `truncate`); who owns a log.
+//! Not here: the operations themselves (`append`, `step`, `change`, `read`); who owns a log.
 
+use core::ops::Range;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, Timestamp, TopicIdPartition};
-use quipu_records::BatchHeader;
+use quipu_records::{BatchHeader, HEADER_BYTES};
 
 use super::LogOptions;
 use crate::{
+    damage::Damaged,
     epochs::EpochTable,
     error::Fault,
     partition::PartitionState,
@@ -37,11 +43,70 @@ pub(crate) struct LogShared {
     pub(crate) state: Mutex<LogState>,
 }
 
-/// A truncation that is submitted and not yet durable.
+/// A change below the log's end that is submitted and not yet durable.
+pub(crate) enum Change {
+    /// Everything goes.
+    BeginAnew {
+        at: Offset,
+        /// What the segments hold afterwards: nothing.
+        base: Arc<PartitionState>,
+    },
+    Cut(Cut),
+    Repair(Repair),
+}
+
+/// A truncation.
 pub(crate) struct Cut {
     pub(crate) to: Offset,
     /// What the segments hold afterwards, if it reaches into them.
     pub(crate) base: Option<Arc<PartitionState>>,
+    /// What can't be read any more of what was to be kept, and why.
+    pub(crate) lost: Option<(Range<Offset>, Fault)>,
+}
+
+/// One batch in the place of damaged ones.
+pub(crate) struct Repair {
+    pub(crate) range: Range<Offset>,
+    /// Whether it goes to the tail; else it is in a segment.
+    pub(crate) to_tail: bool,
+    /// What the step's repairs make of the segments; with its last one.
+    pub(crate) segments: Option<RepairedSegments>,
+}
+
+/// Segments with batches in the place of damaged ones.
+pub(crate) struct RepairedSegments {
+    /// What they hold.
+    pub(crate) base: Arc<PartitionState>,
+    /// What is sound now.
+    pub(crate) repaired: Range<Offset>,
+    /// What is in them no more.
+    pub(crate) lost: Vec<Range<Offset>>,
+}
+
+/// A batch that is submitted and not yet durable.
+pub(crate) struct Unsynced {
+    pub(crate) base: Offset,
+    /// Offset of its last record.
+    pub(crate) last: Offset,
+    /// Its header, if that is not in `rest`.
+    pub(crate) header: Option<[u8; HEADER_BYTES]>,
+    pub(crate) rest: Bytes,
+}
+
+impl Unsynced {
+    /// A batch whose header has been settled, `rest` being what is behind it.
+    pub(crate) fn patched(header: &BatchHeader, encoded: [u8; HEADER_BYTES], rest: &Bytes) -> Self {
+        Self { base: header.base_offset, last: header.last_offset(), header: Some(encoded), rest: rest.clone() }
+    }
+
+    /// A batch as it is.
+    pub(crate) fn whole(header: &BatchHeader, bytes: &Bytes) -> Self {
+        Self { base: header.base_offset, last: header.last_offset(), header: None, rest: bytes.clone() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.header.map_or(0, |header| header.len()) + self.rest.len()
+    }
 }
 
 pub(crate) struct LogState {
@@ -51,6 +116,10 @@ pub(crate) struct LogState {
     /// The delete is durable: nothing of the log counts any more.
     pub(crate) gone: bool,
     pub(crate) fault: Option<Fault>,
+    /// What is known to be damaged, as of what is durable.
+    pub(crate) damaged: Damaged,
+    /// As the owner noted it last.
+    pub(crate) high_watermark: Offset,
     pub(crate) log_start: Offset,
     pub(crate) durable_log_start: Offset,
     pub(crate) log_end: Offset,
@@ -62,8 +131,9 @@ pub(crate) struct LogState {
     pub(crate) base: Arc<PartitionState>,
     pub(crate) committed: Arc<PartitionState>,
     pub(crate) tail: Tail,
-    pub(crate) cuts: VecDeque<Cut>,
-    /// A truncation is being prepared.
+    pub(crate) unsynced: VecDeque<Unsynced>,
+    pub(crate) changes: VecDeque<Change>,
+    /// A change is being prepared.
     pub(crate) cutting: bool,
     /// What promise, label and hard state frames said last.
     pub(crate) states: BTreeMap<u8, Vec<u8>>,
@@ -86,6 +156,8 @@ impl LogShared {
             deleted: false,
             gone: false,
             fault: committed.fault.clone(),
+            damaged: committed.damaged.clone(),
+            high_watermark: committed.high_watermark,
             log_start: committed.log_start,
             durable_log_start: committed.log_start,
             log_end: committed.end,
@@ -95,7 +167,8 @@ impl LogShared {
             last_ticket: Ticket::NONE,
             base: Arc::clone(&committed),
             tail: Tail::default(),
-            cuts: VecDeque::new(),
+            unsynced: VecDeque::new(),
+            changes: VecDeque::new(),
             cutting: false,
             states: committed.states.clone(),
             applied: GroupSequence(committed.applied),
@@ -111,7 +184,12 @@ impl LogShared {
 impl LogState {
     /// Everything below is durable and will not be cut by what has been submitted.
     pub(crate) fn readable_end(&self) -> Offset {
-        self.cuts.iter().map(|cut| cut.to).fold(self.durable_end, Offset::min)
+        let end_of = |change: &Change| match change {
+            Change::BeginAnew { at, .. } => Some(*at),
+            Change::Cut(cut) => Some(cut.to),
+            Change::Repair(_) => None,
+        };
+        self.changes.iter().filter_map(end_of).fold(self.durable_end, Offset::min)
     }
 
     /// Whether anything was ever written to it.
@@ -125,13 +203,23 @@ impl LogState {
         self.applied = frame.group;
         match frame.kind {
             FrameKind::Append => self.push_durable(frame, group),
-            FrameKind::Truncate => self.finish_cut(frame.base_offset),
-            FrameKind::LogStart => self.durable_log_start = self.durable_log_start.max(frame.base_offset),
+            FrameKind::Truncate | FrameKind::BeginAnew | FrameKind::Repair => return self.finish_change(frame, group),
+            FrameKind::LogStart => {
+                self.durable_log_start = self.durable_log_start.max(frame.base_offset);
+                self.damaged.trim(self.durable_log_start);
+                self.clear_fault();
+            }
+            FrameKind::Complete => {
+                self.damaged.close(frame.base_offset);
+                self.clear_fault();
+            }
+            // It is known since it was found.
+            FrameKind::Damaged => {}
             FrameKind::PartitionDelete => {
                 self.gone = true;
                 return self.tail.clear();
             }
-            FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState => {
+            FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState | FrameKind::Replica => {
                 self.states.insert(frame.kind as u8, frame.payload.to_vec());
             }
             FrameKind::ProducerSnapshot => unreachable!("this version submits no such frame"),
@@ -142,14 +230,45 @@ impl LogState {
     fn push_durable(&mut self, frame: DurableFrame, group: &Arc<TailPermit>) {
         let header = BatchHeader::parse(&frame.payload).expect("the header that append has put there");
         assert_eq!(header.base_offset, self.durable_end, "batches become durable in order");
+        let sent = self.unsynced.pop_front();
+        debug_assert!(
+            sent.is_some_and(|sent| sent.base == header.base_offset),
+            "what is submitted is kept until it is durable"
+        );
+        if !self.damaged.is_empty() {
+            self.damaged.close(header.base_offset);
+            self.clear_fault();
+        }
         self.durable_end = header.next_offset();
         self.tail.push(TailEntry::new(&header, frame.payload, Arc::clone(group)));
     }
 
-    fn finish_cut(&mut self, to: Offset) {
-        let cut = self.cuts.pop_front().expect("a truncation is noted before its frame is submitted");
-        assert_eq!(cut.to, to, "truncations become durable in order");
-        self.cut_durable(&cut);
+    fn finish_change(&mut self, frame: DurableFrame, group: &Arc<TailPermit>) -> VecDeque<TailEntry> {
+        match self.changes.pop_front().expect("a change is noted before its frame is submitted") {
+            Change::BeginAnew { at, base } => {
+                assert_eq!(at, frame.base_offset, "changes become durable in order");
+                self.begin_durable(at, base)
+            }
+            Change::Cut(cut) => {
+                assert_eq!(cut.to, frame.base_offset, "changes become durable in order");
+                self.cut_durable(&cut);
+                VecDeque::new()
+            }
+            Change::Repair(repair) => {
+                assert_eq!(repair.range.start, frame.base_offset, "changes become durable in order");
+                self.repair_durable(repair, frame.payload, group)
+            }
+        }
+    }
+
+    /// Carries out a new beginning on what is durable. Answers what is to be dropped outside the lock.
+    pub(crate) fn begin_durable(&mut self, at: Offset, base: Arc<PartitionState>) -> VecDeque<TailEntry> {
+        self.base = base;
+        self.durable_end = at;
+        self.durable_log_start = at;
+        self.damaged = Damaged::default();
+        self.clear_fault();
+        self.tail.clear()
     }
 
     /// Carries out a truncation on what is durable.
@@ -159,6 +278,47 @@ impl LogState {
             self.base = Arc::clone(base);
         }
         self.durable_end = self.durable_end.min(cut.to);
+        self.damaged.truncate(cut.to);
+        if let Some((lost, fault)) = &cut.lost {
+            self.damaged.add(lost.clone());
+            self.fault.get_or_insert_with(|| fault.clone());
+        }
+        self.clear_fault();
+    }
+
+    /// Carries out a repair on what is durable. Answers what is to be dropped outside the lock.
+    pub(crate) fn repair_durable(
+        &mut self,
+        repair: Repair,
+        payload: Bytes,
+        group: &Arc<TailPermit>,
+    ) -> VecDeque<TailEntry> {
+        let Repair { range, to_tail, segments } = repair;
+        let mut dropped = VecDeque::new();
+        if to_tail {
+            let header = BatchHeader::parse(&payload).expect("the header that was looked at before");
+            let entry = TailEntry::new(&header, payload, Arc::clone(group));
+            for lost in self.tail.replace(entry, &mut dropped) {
+                self.damaged.add(lost);
+            }
+            self.damaged.remove(&range);
+        }
+        if let Some(RepairedSegments { base, repaired, lost }) = segments {
+            for lost in lost {
+                self.damaged.add(lost);
+            }
+            self.damaged.remove(&repaired);
+            self.base = base;
+        }
+        self.clear_fault();
+        dropped
+    }
+
+    /// Takes the partition back online if nothing of it is damaged.
+    pub(crate) fn clear_fault(&mut self) {
+        if self.damaged.is_empty() {
+            self.fault = None;
+        }
     }
 
     /// Takes note of a batch whose place in the log is settled.

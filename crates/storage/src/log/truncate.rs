@@ -1,130 +1,32 @@
-//! Truncation: cutting a log's end back, with everything that depends on it.
+//! What a truncation makes of segments, with everything that depends on it.
 //!
 //! Only whole batches go: those that reach the target. Producer state and epochs are then those of the batches that are left,
-//! by replay from the newest state that is exact at or below the target.
+//! by replay from the newest state that is exact at or below the target. What is damaged just below the target goes, too, and is
+//! told as lost: a log must be cut wherever its owner wants.
 //!
-//! ```text
-//! prepare: wait until all frames of the log are durable and no checkpoint writes it; read what has to be read
-//! submit:  the log ends at the target for appends and readers; a Truncate frame is in the WAL's queue
-//! durable: tail and segments end there, too; the next checkpoint says so in the manifest
-//! ```
-//!
-//! Invariant: no byte of a segment that the manifest counts is overwritten or removed before the manifest says otherwise: what is
-//! appended after a truncation goes to a new file, under a new name.
-//!
-//! Not here: who decides to truncate (`quipu-replication`).
+//! Not here: when segments may be cut (`change`).
 
-use std::sync::Arc;
+use core::ops::Range;
 
 use quipu_base::{Offset, Timestamp, TopicIdPartition, checksum::Crc32c};
-use quipu_env::{Clock, Env, Probe};
+use quipu_env::{Env, Probe};
 
-use super::{Cut, Log, LogShared, LogState, Reservation, check_changeable};
+use super::read::is_gone;
 use crate::{
-    ChangeError, ReadError, lock,
+    Fault, ReadError,
     partition::{Flush, PartitionState, SegmentMeta},
     producers::Producers,
+    segment::Scanned,
     store::Shared,
-    wal::{FrameKind, Ticket},
 };
 
-/// What a truncation will have made of a log.
-struct Plan {
-    to: Offset,
+/// A partition that was cut.
+pub(crate) struct CutState {
+    pub(crate) state: PartitionState,
     /// Where the first batch begins that goes.
-    boundary: Offset,
-    base: Option<Arc<PartitionState>>,
-    producers: Producers,
-}
-
-impl<E: Env> Log<E> {
-    /// Cuts the log back to end at `to`, or, if `to` lies inside a batch, at the beginning of that batch (but not below the log
-    /// start). At or above the present end nothing changes. Durable when the ticket is.
-    ///
-    /// The owner of the log must not append while this is under way; what it appends afterwards follows the cut.
-    ///
-    /// Errors: `OutOfRange` below the log start, `Faulty`, `Deleted`, `Read` if segments that have to be read can't be.
-    pub async fn truncate(&self, reservation: Reservation<E>, to: Offset) -> Result<Ticket, ChangeError> {
-        let _cutting = Cutting(&self.log);
-        self.prepare_and_submit(reservation, to).await
-    }
-
-    async fn prepare_and_submit(&self, reservation: Reservation<E>, to: Offset) -> Result<Ticket, ChangeError> {
-        loop {
-            self.settle(to).await?;
-            let (base, log_start, seen_end) = {
-                let state = self.state();
-                if to >= state.log_end {
-                    self.store.env.probe().sometimes("truncate.nothing");
-                    return Ok(state.last_ticket);
-                }
-                (Arc::clone(&state.base), state.log_start, state.log_end)
-            };
-            let now = self.store.env.clock().wall();
-            let plan = if to < base.end {
-                self.store.env.probe().sometimes("truncate.segments");
-                let cut =
-                    cut_state(&self.store, self.log.partition, &base, to, now).await.map_err(ChangeError::Read)?;
-                let (boundary, producers) = (cut.end, cut.producers.clone());
-                Plan { to: boundary.max(log_start), boundary, producers, base: Some(Arc::new(cut)) }
-            } else {
-                self.store.env.probe().sometimes("truncate.tail");
-                let state = self.state();
-                let boundary = state.tail_boundary(to);
-                let producers = state.producers_at(boundary, now);
-                Plan { to: boundary.max(log_start), boundary, producers, base: None }
-            };
-            let mut state = self.state();
-            check_changeable(&state)?;
-            // Somebody has appended or cut meanwhile: what was prepared does not fit any more.
-            let is_same = state.log_end == seen_end && state.log_start == log_start;
-            if is_same && state.cuts.is_empty() && Arc::ptr_eq(&state.base, &base) {
-                return Ok(self.submit_cut(&mut state, reservation, plan));
-            }
-            self.store.env.probe().sometimes("truncate.prepared-again");
-        }
-    }
-
-    /// Waits until every frame of the log is durable and no checkpoint is writing it, and keeps checkpoints off.
-    async fn settle(&self, to: Offset) -> Result<(), ChangeError> {
-        let mut rounds = self.store.rounds.subscribe();
-        let mut durable = self.store.wal().durable();
-        loop {
-            rounds.borrow_and_update();
-            let (ticket, flushing, cuts) = {
-                let mut state = self.state();
-                check_changeable(&state)?;
-                if to < state.log_start {
-                    self.store.env.probe().sometimes("truncate.out-of-range");
-                    let (log_start, log_end) = (state.log_start, state.log_end);
-                    return Err(ChangeError::OutOfRange { log_start, log_end });
-                }
-                state.cutting = !state.flushing;
-                (state.last_ticket, state.flushing, !state.cuts.is_empty())
-            };
-            let is_durable = *durable.borrow_and_update() >= ticket;
-            if !flushing && !cuts && is_durable {
-                return Ok(());
-            }
-            self.store.env.probe().sometimes("truncate.waits");
-            let ended = if flushing {
-                rounds.changed().await.is_err()
-            } else {
-                durable.wait_for(|done| *done >= ticket).await.is_err()
-            };
-            if ended {
-                return Err(ChangeError::Deleted);
-            }
-        }
-    }
-
-    fn submit_cut(&self, state: &mut LogState, reservation: Reservation<E>, plan: Plan) -> Ticket {
-        state.log_end = plan.to;
-        state.epochs.truncate(plan.boundary);
-        state.producers = plan.producers;
-        state.cuts.push_back(Cut { to: plan.to, base: plan.base });
-        self.submit(state, reservation, FrameKind::Truncate, plan.to, bytes::Bytes::new())
-    }
+    pub(crate) boundary: Offset,
+    /// What can't be read any more of what was to be kept, and why.
+    pub(crate) lost: Option<(Range<Offset>, Fault)>,
 }
 
 /// The partition without the batches that reach `to`, which lies below `state.end`. It ends where the first of them began.
@@ -134,8 +36,9 @@ pub(crate) async fn cut_state<E: Env>(
     state: &PartitionState,
     to: Offset,
     now: Timestamp,
-) -> Result<PartitionState, ReadError> {
+) -> Result<CutState, ReadError> {
     let mut cut = state.clone();
+    let mut lost = None;
     cut.generation += 1;
     cut.segments.retain(|segment| segment.id.base < to);
     cut.end = to;
@@ -143,8 +46,19 @@ pub(crate) async fn cut_state<E: Env>(
         && last.end > to
     {
         store.segments.forget(partition, last.id);
-        let kept = cut_segment(store, partition, last, to).await?;
-        cut.end = kept.end;
+        let kept = match cut_segment(store, partition, last, to).await {
+            Err(error) if is_damage(&error) || is_gone(&error) => {
+                store.env.probe().sometimes("truncate.segment-damaged");
+                let kept = sound_prefix(store, partition, last, to).await?;
+                lost = Some((kept.end..to, fault_of(kept.end, error)));
+                kept
+            }
+            kept => {
+                let kept = kept?;
+                cut.end = kept.end;
+                kept
+            }
+        };
         if kept.flushes.is_empty() {
             store.env.probe().sometimes("truncate.segment-dropped");
             cut.segments.pop();
@@ -156,12 +70,66 @@ pub(crate) async fn cut_state<E: Env>(
     if let Some(last) = cut.segments.last_mut() {
         last.sealed = true;
     }
-    cut.epochs.truncate(cut.end);
-    cut.producers = producers_at(store, partition, state, cut.end, now).await?;
+    // Batches that are lost may have begun epochs that are known from elsewhere: the epochs of what is to be kept stay.
+    let boundary = cut.end;
+    cut.epochs.truncate(boundary);
+    cut.producers = match lost {
+        None => producers_at(store, partition, state, cut.end, now).await?,
+        Some(_) => replay(store, partition, &cut, cut.end, Damage::PassedOver, now).await?,
+    };
     if cut.segments.is_empty() {
         cut.base_producers = cut.producers.clone();
     }
-    Ok(cut)
+    Ok(CutState { state: cut, boundary, lost })
+}
+
+/// The segment up to `to`, or up to where it can't be read; without any flush if nothing is left.
+pub(crate) async fn sound_prefix<E: Env>(
+    store: &Shared<E>,
+    partition: TopicIdPartition,
+    meta: &SegmentMeta,
+    to: Offset,
+) -> Result<SegmentMeta, ReadError> {
+    let mut kept = without_batches(meta);
+    let segment = match store.segments.get(partition, meta.id).await {
+        Err(error) if is_gone(&error) => return Ok(kept),
+        segment => segment?,
+    };
+    let good = segment.good_bytes(&store.env, meta, store.options.index_interval_bytes).await?;
+    let mut flush = Flush { end_position: 0, batches: 0, headers_crc: 0 };
+    let mut headers = Crc32c::new();
+    let mut scan = segment.scan(0..good);
+    while let Some(batch) = segment.next(&mut scan).await? {
+        if batch.header.last_offset() >= to {
+            break;
+        }
+        headers.update(&batch.bytes);
+        keep(&mut kept, &mut flush, &batch);
+    }
+    flush.headers_crc = headers.finish();
+    if flush.batches > 0 {
+        kept.flushes.push(flush);
+    }
+    Ok(kept)
+}
+
+/// The segment with nothing in it yet, and nothing to be added by appends.
+fn without_batches(meta: &SegmentMeta) -> SegmentMeta {
+    SegmentMeta {
+        flushes: Vec::new(),
+        footer_bytes: 0,
+        sealed: true,
+        end: meta.id.base,
+        max_timestamp: Timestamp::NONE,
+        ..meta.clone()
+    }
+}
+
+fn keep(kept: &mut SegmentMeta, flush: &mut Flush, batch: &Scanned) {
+    kept.end = batch.header.next_offset();
+    kept.max_timestamp = kept.max_timestamp.max(batch.header.max_timestamp);
+    flush.batches += 1;
+    flush.end_position = batch.position + u32::try_from(batch.header.total_bytes()).expect("scanned: it fits");
 }
 
 /// The segment without the batches that reach `to`; without any flush if none is left.
@@ -172,12 +140,10 @@ async fn cut_segment<E: Env>(
     to: Offset,
 ) -> Result<SegmentMeta, ReadError> {
     let segment = store.segments.get(partition, meta.id).await?;
-    let mut kept =
-        SegmentMeta { flushes: Vec::new(), footer_bytes: 0, sealed: true, end: meta.id.base, ..meta.clone() };
+    let mut kept = without_batches(meta);
     let mut flush = Flush { end_position: 0, batches: 0, headers_crc: 0 };
     let (mut all, mut all_count) = (Crc32c::new(), 0);
     let mut is_cut = false;
-    kept.max_timestamp = Timestamp::NONE;
     let mut scan = segment.scan(0..meta.data_bytes());
     while let Some(batch) = segment.next(&mut scan).await? {
         all.update(&batch.bytes);
@@ -189,14 +155,10 @@ async fn cut_segment<E: Env>(
             is_cut = true;
             continue;
         }
-        kept.end = batch.header.next_offset();
-        kept.max_timestamp = kept.max_timestamp.max(batch.header.max_timestamp);
-        flush.batches += 1;
-        flush.end_position = batch.position + u32::try_from(batch.header.total_bytes()).expect("scanned: it fits");
+        keep(&mut kept, &mut flush, &batch);
         flush.headers_crc = all.finish();
     }
     if (all_count, all.finish()) != meta.headers() {
-        store.env.probe().sometimes("truncate.segment-damaged");
         return Err(segment.damage(0, "the checksum over all its batch headers is wrong"));
     }
     if flush.batches > 0 {
@@ -217,6 +179,27 @@ pub(crate) async fn producers_at<E: Env>(
     if target >= state.end {
         return Ok(state.producers.clone());
     }
+    replay(store, partition, state, target, Damage::Refused, now).await
+}
+
+/// What a replay does with bytes that can't be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Damage {
+    /// It fails.
+    Refused,
+    /// It goes on with the next segment: the answer is good enough for a log that is not whole.
+    PassedOver,
+}
+
+/// The same without regard to what is exact at the partition's end.
+pub(crate) async fn replay<E: Env>(
+    store: &Shared<E>,
+    partition: TopicIdPartition,
+    state: &PartitionState,
+    target: Offset,
+    damage: Damage,
+    now: Timestamp,
+) -> Result<Producers, ReadError> {
     let needed = state.segments.partition_point(|segment| segment.id.base < target);
     let mut first = needed;
     let mut producers = state.base_producers.clone();
@@ -231,23 +214,44 @@ pub(crate) async fn producers_at<E: Env>(
         first = before;
     }
     for meta in &state.segments[first..needed] {
-        let segment = store.segments.get(partition, meta.id).await?;
-        let mut scan = segment.scan(0..meta.data_bytes());
-        while let Some(batch) = segment.next(&mut scan).await? {
-            if batch.header.last_offset() >= target {
-                return Ok(producers);
+        match replay_segment(store, partition, meta, target, &mut producers, now).await {
+            Err(error) if damage == Damage::PassedOver && (is_damage(&error) || is_gone(&error)) => {
+                store.env.probe().sometimes("truncate.damage-passed-over");
             }
-            producers.record(&batch.header, now);
+            replayed => replayed?,
         }
     }
     Ok(producers)
 }
 
-/// Lets checkpoints take the log again.
-struct Cutting<'a>(&'a LogShared);
+async fn replay_segment<E: Env>(
+    store: &Shared<E>,
+    partition: TopicIdPartition,
+    meta: &SegmentMeta,
+    target: Offset,
+    producers: &mut Producers,
+    now: Timestamp,
+) -> Result<(), ReadError> {
+    let segment = store.segments.get(partition, meta.id).await?;
+    let mut scan = segment.scan(0..meta.data_bytes());
+    while let Some(batch) = segment.next(&mut scan).await? {
+        if batch.header.last_offset() >= target {
+            break;
+        }
+        producers.record(&batch.header, now);
+    }
+    Ok(())
+}
 
-impl Drop for Cutting<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.state).cutting = false;
+const fn is_damage(error: &ReadError) -> bool {
+    matches!(error, ReadError::Damaged { .. })
+}
+
+/// Why the partition is not whole from `offset` on.
+fn fault_of(offset: Offset, error: ReadError) -> Fault {
+    match error {
+        ReadError::Damaged { file, position, why, .. } => Fault { file, position, length: 0, offset, why },
+        ReadError::Io { file, kind } => Fault { file, position: 0, length: 0, offset, why: kind.to_string() },
+        error => Fault { file: Default::default(), position: 0, length: 0, offset, why: error.to_string() },
     }
 }

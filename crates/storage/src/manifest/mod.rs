@@ -23,7 +23,7 @@
 //!      8  8  sequence: 1 for the file's first record, then without gaps
 //!     16  4  bytes of payload
 //!     20  4  CRC-32C over file id, bytes 0..20, payload
-//!     24  .  payload: version byte 1, then postcard of `Edit`; a part of the snapshot is an edit of the empty manifest
+//!     24  .  payload: version byte 2, then postcard of `Edit`; a part of the snapshot is an edit of the empty manifest
 //! ```
 //!
 //! Invariants
@@ -36,7 +36,8 @@
 //! record reads: then it is damaged, and the store does not open. (If the last edit is lost, the WAL it covered may be gone as
 //! well; recovery sees that gap and refuses, too.)
 //!
-//! Version history: 1, the first.
+//! Version history of the file: 1, the first. Of payloads: 1, the first; 2, each update ends with the partition's damaged ranges and
+//! high watermark. A file may hold both; what is written is of version 2.
 //!
 //! Not here: what an edit means for a partition (`partition`); when edits are made (`checkpoint`). Read `record` next.
 
@@ -63,12 +64,15 @@ pub(crate) const FILE_NAME: &str = "manifest";
 pub(crate) const NEW_FILE_NAME: &str = "manifest.new";
 
 /// One change of the manifest.
+pub(crate) type Edit = EditOf<PartitionUpdate>;
+
+/// The same, with updates as in some version.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Edit {
+pub(crate) struct EditOf<U> {
     /// All WAL groups up to this one are in the manifest, whatever partition they concern.
     pub(crate) covered: u64,
     /// Partitions that are new or changed.
-    pub(crate) updates: Vec<(TopicIdPartition, PartitionUpdate)>,
+    pub(crate) updates: Vec<(TopicIdPartition, U)>,
     /// Partitions that are gone, each with the WAL group that deleted it.
     pub(crate) deleted: Vec<(TopicIdPartition, u64)>,
 }

@@ -3,7 +3,8 @@
 use bytes::{Buf, BufMut, BytesMut};
 use quipu_base::{DirectoryId, checksum::Crc32c};
 
-use super::Edit;
+use super::{Edit, EditOf};
+use crate::partition::UpdateV1;
 
 pub(super) const VERSION: u16 = 1;
 pub(super) const HEAD_BYTES: usize = 512;
@@ -13,7 +14,8 @@ pub(super) const RECORDS_AT: usize = 2 * HEAD_BYTES;
 pub(super) const RECORD_HEAD_BYTES: usize = 24;
 pub(super) const RECORD_MAGIC: [u8; 4] = *b"QMrc";
 const HEAD_MAGIC: [u8; 8] = *b"QuipuMan";
-const PAYLOAD_VERSION: u8 = 1;
+const PAYLOAD_VERSION: u8 = 2;
+const PAYLOAD_VERSION_1: u8 = 1;
 
 /// What a record is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,7 +147,15 @@ impl<'a> RecordView<'a> {
 
     /// The edit; none if the payload is none.
     pub(super) fn edit(&self) -> Option<Edit> {
-        let encoded = self.payload.strip_prefix(&[PAYLOAD_VERSION])?;
-        postcard::from_bytes(encoded).ok()
+        let (version, encoded) = self.payload.split_first()?;
+        match *version {
+            PAYLOAD_VERSION => postcard::from_bytes(encoded).ok(),
+            PAYLOAD_VERSION_1 => {
+                let EditOf { covered, updates, deleted } = postcard::from_bytes::<EditOf<UpdateV1>>(encoded).ok()?;
+                let updates = updates.into_iter().map(|(partition, update)| (partition, update.into())).collect();
+                Some(Edit { covered, updates, deleted })
+            }
+            _ => None,
+        }
     }
 }

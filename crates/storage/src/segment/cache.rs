@@ -68,6 +68,11 @@ impl<E: Env> SegmentFiles<E> {
         Ok(self.insert(partition, id, file))
     }
 
+    /// A segment, if it is open.
+    pub(crate) fn find(&self, partition: TopicIdPartition, id: SegmentId) -> Option<Arc<OpenSegment<FileOf<E>>>> {
+        lock(&self.slots).touch((partition, id))
+    }
+
     /// Makes an empty file for a new segment. Its name becomes durable with the directory's sync, which is the caller's.
     pub(crate) async fn create(
         &self,

@@ -235,6 +235,64 @@ impl<F: File> OpenSegment<F> {
         Some(Run { first, from: start, to: end, blocks })
     }
 
+    /// The next run of whole blocks from the boundary `from` on, about a mebibyte, all of whose checksums are right; none if there is
+    /// none before the end. What is bad is passed over, and remembered.
+    pub(crate) async fn next_run<E: Env>(
+        &self,
+        env: &E,
+        meta: &SegmentMeta,
+        from: u32,
+        interval: u32,
+    ) -> Result<Option<GoodRun>, ReadError>
+    where
+        E::Disk: quipu_env::Disk<File = F>,
+    {
+        self.load::<E>(meta, interval).await?;
+        let mut at = from;
+        while at < meta.data_bytes() {
+            let blocks = self.blocks_from(at, meta.data_bytes());
+            let Some(end) = blocks.last().map(|(_, end)| *end) else { return Ok(None) };
+            let length = usize::try_from(end - at).expect("a segment fits memory");
+            let bytes = self.file.read_at(at.into(), length).await.map_err(|error| self.io_error(&error))?;
+            let checked = bytes.clone();
+            let ends: Vec<u32> = blocks.iter().map(|(_, end)| *end).collect();
+            let verdicts = env.offload(CHECK_COST, move || check_blocks(&checked, at, &blocks)).await;
+            let good = verdicts.iter().take_while(|verdict| verdict.is_none()).count();
+            if let Some(last) = good.checked_sub(1) {
+                let end = ends[last];
+                let length = usize::try_from(end - at).expect("a segment fits memory");
+                return Ok(Some(GoodRun { bytes: bytes.slice(..length), end }));
+            }
+            if let Some(Some(bad)) = verdicts.into_iter().next() {
+                self.note_bad(bad);
+            }
+            at = ends[0];
+        }
+        Ok(None)
+    }
+
+    fn blocks_from(&self, from: u32, limit: u32) -> Vec<(Block, u32)> {
+        let contents = lock(&self.contents);
+        let first = contents.index.block_at_position(from).unwrap_or(0);
+        let mut blocks = Vec::new();
+        for number in first..contents.index.blocks().len() {
+            let range = contents.index.range_of(number);
+            if range.start >= limit || (!blocks.is_empty() && range.end - from > CHECK_BYTES) {
+                break;
+            }
+            blocks.push((contents.index.blocks()[number], range.end.min(limit)));
+        }
+        blocks
+    }
+
+    fn note_bad(&self, bad: BadRange) {
+        self.report(&bad);
+        let mut contents = lock(&self.contents);
+        let offset =
+            contents.index.block_at_position(bad.from).map_or(self.id.base, |number| contents.index.offset_of(number));
+        contents.add_bad(BadRange { offset, ..bad });
+    }
+
     fn report(&self, bad: &BadRange) {
         tracing::error!(
             partition = %self.partition, file = %self.file.path().display(), position = bad.from,
@@ -242,6 +300,13 @@ impl<F: File> OpenSegment<F> {
             "a segment is damaged; the range is not served"
         );
     }
+}
+
+/// Whole batches, checked.
+pub(crate) struct GoodRun {
+    pub(crate) bytes: Bytes,
+    /// Where in the segment they end.
+    pub(crate) end: u32,
 }
 
 struct ScannedRange {

@@ -34,6 +34,7 @@ use crate::{ReadError, index::SparseIndex, partition::SegmentId};
 
 pub(crate) use cache::SegmentFiles;
 pub(crate) use read::{Bounds, Part};
+pub(crate) use scan::Scanned;
 
 /// How long a check of a block is believed: what is read again later may come from the device again.
 pub(crate) const CHECKED_FOR: Duration = Duration::from_secs(300);

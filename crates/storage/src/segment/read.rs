@@ -5,6 +5,8 @@
 //!
 //! Not here: reading across segments and the tail (`log`).
 
+use core::ops::Range;
+
 use bytes::Bytes;
 use quipu_base::{Offset, Timestamp};
 use quipu_env::{Env, File, Probe};
@@ -79,13 +81,27 @@ impl<F: File> OpenSegment<F> {
         Ok(Some(Part { position: start, length: good - start, next_offset }))
     }
 
+    /// Where the first damage begins, or all of it ends.
+    pub(crate) async fn good_bytes<E: Env>(&self, env: &E, meta: &SegmentMeta, interval: u32) -> Result<u32, ReadError>
+    where
+        E::Disk: quipu_env::Disk<File = F>,
+    {
+        self.load::<E>(meta, interval).await?;
+        self.check(env, 0, meta.data_bytes()).await
+    }
+
+    /// What of it is known to be bad: offsets.
+    pub(crate) fn bad_offsets(&self, meta: &SegmentMeta) -> Vec<Range<Offset>> {
+        let bad: Vec<BadRange> = lock(&self.contents).bad.clone();
+        bad.iter().map(|range| range.offset..self.offset_at(meta, range.to)).collect()
+    }
+
     /// Checks all of it. Error: the first damage.
     pub(crate) async fn check_all<E: Env>(&self, env: &E, meta: &SegmentMeta, interval: u32) -> Result<(), ReadError>
     where
         E::Disk: quipu_env::Disk<File = F>,
     {
-        self.load::<E>(meta, interval).await?;
-        let good = self.check(env, 0, meta.data_bytes()).await?;
+        let good = self.good_bytes(env, meta, interval).await?;
         if good < meta.data_bytes() { Err(self.damage_at(good)) } else { Ok(()) }
     }
 

@@ -3,10 +3,11 @@
 //! ```text
 //! frame of a group at or below the partition's applied group, or its tombstone    skipped: the manifest has it
 //! append at the log's end                                                         taken in
-//! append beyond it                                                                the partition is faulty from the log's end on
-//! append below it, or a bad frame                                                 the partition is faulty
-//! log start beyond the log's end                                                  the partition is faulty, its log start stays
-//! truncate, log start, delete, states                                             carried out
+//! append beyond it, or a complete log's end                                       the partition is faulty: damaged is what lies between
+//! append below it                                                                 the partition is faulty: damaged is all from there on
+//! bad frame                                                                       the partition is faulty: damaged is all behind its end
+//! log start beyond the log's end                                                  the same, and its log start stays
+//! truncate, begin anew, repair, log start, delete, states, damaged                carried out
 //! ```
 //!
 //! What follows a fault is taken in as well, behind a hole: nothing that can be read is thrown away.
@@ -19,6 +20,7 @@
 //!
 //! Not here: what of the WAL is torn or damaged (`wal::scan`).
 
+use core::ops::Range;
 use std::{path::Path, sync::Arc};
 
 use quipu_base::{Offset, TopicIdPartition};
@@ -29,8 +31,12 @@ use super::{Shared, catalog::Catalog, open::OpenError};
 use crate::{
     Fault,
     checkpoint::{Checkpointer, Covering},
+    damage::OPEN_END,
     lock,
-    log::{Cut, LogShared, LogState, cut_state},
+    log::{
+        Cut, CutState, LogShared, LogState, Placed, Repair, RepairedSegments, cut_state, fresh_state, repair_state,
+        repairs_of_segments,
+    },
     superblock::Superblock,
     tail::{FRAME_OVERHEAD_BYTES, TailEntry, TailPermit},
     wal::{Damage, FrameKind, GroupSequence, ScanEnd, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner},
@@ -87,10 +93,10 @@ async fn take_in<E: Env>(checkpointer: &Checkpointer<E>, group: ScannedGroup) {
             catalog.finish_delete(&mut lock(&catalog.apply), &log, group.sequence);
             continue;
         }
-        if frame.kind == FrameKind::Truncate && !frame.bad {
-            truncate(store, &log, frame.base_offset, &place).await;
-        } else {
-            carry_out(store, &log, frame, &place, &buffer);
+        match frame.kind {
+            FrameKind::Truncate if !frame.bad => truncate(store, &log, frame.base_offset, &place).await,
+            FrameKind::Repair if !frame.bad => repair(store, &log, frame.payload, &place, &buffer).await,
+            _ => carry_out(store, &log, frame, &place, &buffer),
         }
         lock(&log.state).applied = group.sequence;
         Catalog::mark_dirty(&mut lock(&catalog.apply), &log);
@@ -126,7 +132,9 @@ fn carry_out<E: Env>(
         probe.sometimes("recovery.bad-frame");
         let why = format!("a frame of write-ahead log group {} does not match its checksum", place.group);
         let fault = place.fault(state.log_end, 0, why);
-        return add_fault(&mut state, log.partition, fault);
+        // What a frame about the middle of the log was to say of it is as bad as not known.
+        let concerned = if frame.kind == FrameKind::Damaged { frame.base_offset } else { state.log_end };
+        return add_fault(&mut state, log.partition, fault, concerned..OPEN_END);
     }
     match frame.kind {
         FrameKind::LogStart if probe.planted("recovery.log-start-lost") => {}
@@ -135,23 +143,105 @@ fn carry_out<E: Env>(
             probe.sometimes("recovery.log-start-beyond-end");
             let why = format!("the log start moves to {}, behind the log's end {}", frame.base_offset, state.log_end);
             let fault = place.fault(state.log_end, 0, why);
-            add_fault(&mut state, log.partition, fault);
+            let missing = state.log_end..OPEN_END;
+            add_fault(&mut state, log.partition, fault, missing);
         }
         FrameKind::LogStart => {
             probe.sometimes("recovery.log-start");
             let to = state.log_start.max(frame.base_offset);
             state.move_log_start(to);
             state.durable_log_start = to;
+            state.damaged.trim(to);
+            state.clear_fault();
         }
-        FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState => {
+        FrameKind::BeginAnew => begin_anew(&mut state, frame.base_offset),
+        FrameKind::Damaged => {
+            probe.sometimes("recovery.damaged-range");
+            let end = frame.payload.first_chunk().map_or(OPEN_END, |bytes| Offset(i64::from_le_bytes(*bytes)));
+            // What has been cut since it was found is not damaged any more.
+            state.damaged.add(frame.base_offset..end);
+        }
+        FrameKind::Complete => complete(&mut state, log.partition, frame.base_offset, place),
+        FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState | FrameKind::Replica => {
             probe.sometimes("recovery.state");
             state.states.insert(frame.kind as u8, frame.payload.to_vec());
         }
-        FrameKind::ProducerSnapshot | FrameKind::Truncate | FrameKind::PartitionDelete => {
+        FrameKind::ProducerSnapshot | FrameKind::Truncate | FrameKind::PartitionDelete | FrameKind::Repair => {
             probe.sometimes("recovery.misplaced-frame");
             let why = format!("group {} has a frame ({:?}) that has no place there", place.group, frame.kind);
             let fault = place.fault(state.log_end, frame.payload.len(), why);
-            add_fault(&mut state, log.partition, fault);
+            let missing = state.log_end..OPEN_END;
+            add_fault(&mut state, log.partition, fault, missing);
+        }
+    }
+}
+
+fn begin_anew(state: &mut LogState, at: Offset) {
+    let base = Arc::new(fresh_state(&state.base, at));
+    drop(state.begin_durable(at, base));
+    state.log_start = at;
+    state.log_end = at;
+    state.epochs = Default::default();
+    state.producers = Default::default();
+    state.high_watermark = at;
+}
+
+/// The log ended at `end`, and nothing was missing behind it.
+fn complete(state: &mut LogState, partition: TopicIdPartition, end: Offset, place: &FramePlace<'_>) {
+    state.damaged.close(end);
+    if end > state.log_end {
+        let why = format!("the log was said to end at offset {end}, not {}", state.log_end);
+        let missing = state.log_end..end;
+        let fault = place.fault(state.log_end, 0, why);
+        add_fault(state, partition, fault, missing);
+        state.log_end = end;
+        state.durable_end = end;
+    }
+    state.clear_fault();
+}
+
+/// Does a repair again.
+async fn repair<E: Env>(
+    store: &Shared<E>,
+    log: &LogShared,
+    payload: bytes::Bytes,
+    place: &FramePlace<'_>,
+    buffer: &Arc<TailPermit>,
+) {
+    let (base, log_end, is_faulty) = {
+        let state = lock(&log.state);
+        (Arc::clone(&state.base), state.log_end, state.fault.is_some())
+    };
+    let Some(batch) = Placed::parse(payload.clone()).filter(|batch| batch.range().end <= log_end) else {
+        store.env.probe().sometimes("recovery.repair-misplaced");
+        let mut state = lock(&log.state);
+        let fault = place.fault(log_end, payload.len(), "a repair of what the log does not have".to_owned());
+        return add_fault(&mut state, log.partition, fault, log_end..OPEN_END);
+    };
+    store.env.probe().sometimes("recovery.repair");
+    let (range, epoch) = (batch.range(), batch.header.leader_epoch);
+    let batches = [batch];
+    let segments = if repairs_of_segments(&base, &batches) == 0 {
+        Ok(None)
+    } else {
+        let made = repair_state(store, log.partition, &base, &batches, 0, is_faulty).await;
+        made.map(|made| {
+            let (base, lost) = (Arc::new(made.state), made.lost);
+            Some(RepairedSegments { base, repaired: range.clone(), lost })
+        })
+    };
+    let mut state = lock(&log.state);
+    match segments {
+        Ok(segments) => {
+            state.epochs.insert(epoch, range.start);
+            let to_tail = segments.is_none();
+            drop(state.repair_durable(Repair { range, to_tail, segments }, payload, buffer));
+        }
+        Err(error) => {
+            store.env.probe().sometimes("recovery.repair-failed");
+            let why = format!("a repair at offset {} cannot be repeated: {error}", range.start);
+            let fault = place.fault(range.start, payload.len(), why);
+            add_fault(&mut state, log.partition, fault, range);
         }
     }
 }
@@ -170,18 +260,24 @@ fn append<E: Env>(
         _ => {
             store.env.probe().sometimes("recovery.not-a-batch");
             let fault = place.fault(state.log_end, bytes, "an append that is not one batch".to_owned());
-            return add_fault(state, partition, fault);
+            let missing = state.log_end..OPEN_END;
+            return add_fault(state, partition, fault, missing);
         }
     };
     if header.base_offset != state.log_end {
         let why = format!("the batch at offset {} does not follow offset {}", header.base_offset, state.log_end);
         let fault = place.fault(state.log_end, bytes, why);
-        add_fault(state, partition, fault);
         if header.base_offset < state.log_end {
             store.env.probe().sometimes("recovery.batch-below-end");
-            return;
+            return add_fault(state, partition, fault, header.base_offset..OPEN_END);
         }
+        let missing = state.log_end..header.base_offset;
+        add_fault(state, partition, fault, missing);
         store.env.probe().sometimes("recovery.hole");
+    }
+    if !state.damaged.is_empty() {
+        state.damaged.close(header.base_offset);
+        state.clear_fault();
     }
     let known = store.env.probe().planted("recovery.producers-not-replayed").then(|| state.producers.clone());
     state.record_batch(&header, store.env.clock().wall());
@@ -214,30 +310,31 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
     let cut = if to < base.end { Some(cut_state(store, log.partition, &base, to, now).await) } else { None };
     let mut state = lock(&log.state);
     match cut {
-        Some(Ok(cut)) => {
+        Some(Ok(CutState { state: cut, boundary, lost })) => {
             store.env.probe().sometimes("recovery.truncate-segments");
             state.producers = cut.producers.clone();
-            state.epochs.truncate(cut.end);
-            state.cut_durable(&Cut { to, base: Some(Arc::new(cut)) });
+            state.epochs.truncate(boundary);
+            state.cut_durable(&Cut { to, base: Some(Arc::new(cut)), lost });
         }
         Some(Err(error)) => {
             store.env.probe().sometimes("recovery.truncate-failed");
             let fault = place.fault(to, 0, format!("a truncation to offset {to} cannot be repeated: {error}"));
-            return add_fault(&mut state, log.partition, fault);
+            return add_fault(&mut state, log.partition, fault, to..OPEN_END);
         }
         None => {
             store.env.probe().sometimes("recovery.truncate-tail");
             let boundary = state.tail_boundary(to);
             state.producers = state.producers_at(boundary, now);
             state.epochs.truncate(boundary);
-            state.cut_durable(&Cut { to, base: None });
+            state.cut_durable(&Cut { to, base: None, lost: None });
         }
     }
     state.log_end = to;
 }
 
-/// Takes a partition offline, unless it is.
-fn add_fault(state: &mut LogState, partition: TopicIdPartition, fault: Fault) {
+/// Takes a partition offline, unless it is, and notes what is damaged.
+fn add_fault(state: &mut LogState, partition: TopicIdPartition, fault: Fault, damaged: Range<Offset>) {
+    state.damaged.add(damaged);
     if state.fault.is_none() {
         tracing::error!(%partition, %fault, "a partition is damaged");
         state.fault = Some(fault);
@@ -260,7 +357,9 @@ fn spread(catalog: &Catalog, damage: &Damage, covered: GroupSequence) {
             offset: state.log_end,
             why: damage.why.clone(),
         };
-        add_fault(&mut state, log.partition, fault);
+        // Whatever was lost cut nothing that was committed.
+        let first = state.high_watermark.min(state.log_end).max(state.log_start);
+        add_fault(&mut state, log.partition, fault, first..OPEN_END);
         drop(state);
         Catalog::mark_dirty(&mut lock(&catalog.apply), &log);
     }

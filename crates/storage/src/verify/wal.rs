@@ -204,6 +204,7 @@ fn after(end: Option<Offset>, frame: &FrameView) -> Option<Offset> {
     match frame.entry.kind {
         FrameKind::Append => BatchHeader::parse(payload).ok().map(|header| header.next_offset()),
         FrameKind::Truncate => end.map(|end| end.min(frame.entry.base_offset)),
+        FrameKind::BeginAnew | FrameKind::Complete => Some(frame.entry.base_offset),
         FrameKind::PartitionDelete => Some(Offset::ZERO),
         _ => end,
     }

@@ -59,6 +59,10 @@ impl Changes {
                 let log = self.logs.entry(partition).or_default();
                 log.log_start = log.log_start.max(offset);
             }
+            FrameKind::BeginAnew => {
+                let deleted = Some(place);
+                self.logs.insert(partition, LogChanges { deleted, log_start: offset, ..LogChanges::default() });
+            }
             FrameKind::PartitionDelete => {
                 let deleted = Some(place);
                 self.logs.insert(partition, LogChanges { deleted, ..LogChanges::default() });

@@ -2,17 +2,18 @@
 //!
 //! Read `writer` next.
 
-use core::fmt;
+use core::{fmt, num::NonZeroU64};
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
+use quipu_base::limits::WAL_STEP_FRAMES_MAX;
 use quipu_env::{Disk, Env, File, Probe, SyncError, Task, watch};
 
 use super::{
     fill::{self, FillError},
     format::PAGE_BYTES,
     resume::Resume,
-    shared::{FileOf, Shared, Stage, WalOptions, file_path},
-    space::{Space, frame_cost},
+    shared::{FileOf, Shared, Stage, State, Submitted, WalOptions, file_path},
+    space::{Space, frame_cost, step_cost},
     types::{Class, Frame, GroupSequence, Ticket, WalSink, WalSpace},
     writer::{Continuation, Writer},
 };
@@ -117,6 +118,14 @@ pub struct SpacePermit<E: Env> {
     cost: u64,
 }
 
+impl<E: Env> SpacePermit<E> {
+    /// Whether it is for a frame with that much payload.
+    #[must_use]
+    pub fn covers(&self, payload_bytes: usize) -> bool {
+        self.cost >= frame_cost(payload_bytes)
+    }
+}
+
 impl<E: Env> fmt::Debug for SpacePermit<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpacePermit").field("cost", &self.cost).finish_non_exhaustive()
@@ -165,16 +174,38 @@ impl<E: Env> Wal<E> {
     pub fn submit(&self, frame: Frame) -> Ticket {
         let shared = &self.0.shared;
         let mut state = shared.lock();
-        state.last_ticket.0 += 1;
+        let cost = frame_cost(frame.payload_bytes());
+        push(&mut state, frame, NonZeroU64::new(cost), false);
         let ticket = state.last_ticket;
-        if state.stage == Stage::Running {
-            state.space.promise_anyway(frame_cost(frame.payload_bytes()));
-            state.frames.push_back(frame);
-            let first = state.frames.len() == 1;
-            drop(state);
-            if first {
-                shared.wake_writer.notify_one();
-            }
+        let first = state.frames.len() == 1;
+        drop(state);
+        if first {
+            shared.wake_writer.notify_one();
+        }
+        ticket
+    }
+
+    /// Gives frames to the log that go into one group, so that a crash leaves all of them or none. Otherwise like
+    /// [`Self::submit`]. The ticket is the last one's.
+    ///
+    /// # Panics
+    /// If there are more than [`WAL_STEP_FRAMES_MAX`]: the caller has refused them.
+    pub fn submit_step(&self, frames: Vec<Frame>) -> Ticket {
+        assert!(frames.len() <= WAL_STEP_FRAMES_MAX, "{} frames in one step", frames.len());
+        let shared = &self.0.shared;
+        let payload_bytes = frames.iter().map(Frame::payload_bytes).sum();
+        let mut left = frames.len();
+        let mut cost = NonZeroU64::new(step_cost(left, payload_bytes));
+        let mut state = shared.lock();
+        let first = state.frames.is_empty() && left > 0;
+        for frame in frames {
+            left -= 1;
+            push(&mut state, frame, cost.take(), left > 0);
+        }
+        let ticket = state.last_ticket;
+        drop(state);
+        if first {
+            shared.wake_writer.notify_one();
         }
         ticket
     }
@@ -278,6 +309,17 @@ impl<E: Env> Wal<E> {
             fill.join().await;
         }
         synced
+    }
+}
+
+/// Puts a frame into the queue, if it is still served.
+fn push<F>(state: &mut State<F>, frame: Frame, cost: Option<NonZeroU64>, is_joined: bool) {
+    state.last_ticket.0 += 1;
+    if state.stage == Stage::Running {
+        if let Some(cost) = cost {
+            state.space.promise_anyway(cost.get());
+        }
+        state.frames.push_back(Submitted { frame, cost, is_joined });
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: the tasks (`writer`, `fill`).
 
+use core::num::NonZeroU64;
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
@@ -59,9 +60,18 @@ pub(crate) enum Stage {
     Abandoned,
 }
 
+/// A frame in the queue.
+pub(crate) struct Submitted {
+    pub(crate) frame: Frame,
+    /// WAL space promised to it; the first frame of a step holds what is promised to all of them.
+    pub(crate) cost: Option<NonZeroU64>,
+    /// The next frame goes into the same group: both are of one step.
+    pub(crate) is_joined: bool,
+}
+
 pub(crate) struct State<F> {
-    /// Submitted, not yet taken by the writer.
-    pub(crate) frames: VecDeque<Frame>,
+    /// Submitted, not yet taken by the writer. A step's frames are here all or none.
+    pub(crate) frames: VecDeque<Submitted>,
     /// The last of them.
     pub(crate) last_ticket: Ticket,
     pub(crate) space: Space,

@@ -38,7 +38,12 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// WAL space that a frame with this payload takes at most: a group of its own, a proof after it, and, if it is long, two
 /// announcements before it.
 pub(crate) fn frame_cost(payload_bytes: usize) -> u64 {
-    let group = group_bytes(1, payload_bytes) as u64;
+    step_cost(1, payload_bytes)
+}
+
+/// The same for frames that have to lie in one group.
+pub(crate) fn step_cost(frame_count: usize, payload_bytes: usize) -> u64 {
+    let group = group_bytes(frame_count, payload_bytes) as u64;
     group + PAGE + if group > REACH_BYTES { 2 * PAGE } else { 0 }
 }
 

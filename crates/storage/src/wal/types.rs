@@ -51,7 +51,7 @@ pub enum FrameKind {
     Truncate = 2,
     /// A promise to a leader about to be elected.
     Promise = 3,
-    /// The partition's label: what it is called, its leader epochs.
+    /// The partition's label: the epoch whose leader's log it has.
     Label = 4,
     /// Moves the log start offset to the frame's base offset.
     LogStart = 5,
@@ -61,6 +61,16 @@ pub enum FrameKind {
     PartitionDelete = 7,
     /// Term, vote and commit of a consensus log.
     RaftHardState = 8,
+    /// What a replica remembers besides its log.
+    Replica = 9,
+    /// Everything of the partition but its states is gone; its log begins and ends at the frame's base offset.
+    BeginAnew = 10,
+    /// Puts one record batch (the payload, verbatim) in the place of what was damaged there.
+    Repair = 11,
+    /// What lies from the frame's base offset on, up to the offset in the payload (8 bytes, little-endian), is damaged.
+    Damaged = 12,
+    /// Nothing is missing behind the log's end, which is the frame's base offset.
+    Complete = 13,
 }
 
 impl FrameKind {
@@ -76,6 +86,11 @@ impl FrameKind {
             6 => Self::ProducerSnapshot,
             7 => Self::PartitionDelete,
             8 => Self::RaftHardState,
+            9 => Self::Replica,
+            10 => Self::BeginAnew,
+            11 => Self::Repair,
+            12 => Self::Damaged,
+            13 => Self::Complete,
             _ => return None,
         })
     }

@@ -9,6 +9,7 @@
 //! Invariants
 //! - Group N is formed only when group N-2 is synced, so synced-up-to of group N is at least N-2.
 //! - Groups are released in order, and only the contiguous synced prefix.
+//! - A step's frames lie in one group: recovery takes a group whole or not at all, unless it is damaged.
 //! - Nothing lingers: when nothing is in flight, a frame leaves at once; while groups are in flight, the next one collects.
 //! - No group is longer than the `reach` of the two before it. A longer one is announced by two empty groups. So recovery knows
 //!   how far the two groups that a crash may have torn can stretch.
@@ -36,9 +37,9 @@ use quipu_env::{Clock, Env, Fatal, File, Probe, Sleep, SyncError};
 
 use super::{
     format::{GROUP_FRAMES_MAX, GroupPlan, PAGE_BYTES, encode_group, group_bytes},
-    shared::{FileOf, Shared, Stage, file_path},
-    space::{REACH_BYTES, frame_cost},
-    types::{Class, DurableFrame, Frame, GroupSequence, Ticket, WalSink},
+    shared::{FileOf, Shared, Stage, Submitted, file_path},
+    space::REACH_BYTES,
+    types::{Class, DurableFrame, GroupSequence, Ticket, WalSink},
 };
 
 const PROOF_DELAY: Duration = Duration::from_millis(WAL_PROOF_DELAY_MS);
@@ -106,7 +107,7 @@ pub(crate) struct Writer<E: Env> {
     /// What the last two groups said of those after them.
     reach: [u64; WAL_GROUPS_INFLIGHT_MAX],
     touched: Touched,
-    pending: VecDeque<(Frame, Ticket)>,
+    pending: VecDeque<(Submitted, Ticket)>,
     taken: Ticket,
     inflight: VecDeque<InFlight>,
     synced: GroupSequence,
@@ -196,8 +197,7 @@ impl<E: Env> Writer<E> {
 
     /// Forms a group of what is pending, or one that announces it. False if there is no room for it.
     fn form_group(&mut self) -> bool {
-        let (first, _) = self.pending.front().expect("there is something pending");
-        let least = group_bytes(1, first.payload_bytes()) as u64;
+        let least = self.least_bytes();
         let mut state = self.shared.lock();
         if state.space.room() < least && !state.space.roll(least) {
             drop(state);
@@ -213,19 +213,47 @@ impl<E: Env> Writer<E> {
             return self.form_announcement(least);
         }
         let count = self.frames_that_fit(usize::try_from(room.min(reach)).unwrap_or(usize::MAX));
-        let frames: Vec<(Frame, Ticket)> = self.pending.drain(..count).collect();
+        let frames: Vec<(Submitted, Ticket)> = self.pending.drain(..count).collect();
         self.launch(frames, REACH_BYTES);
         true
     }
 
-    /// How many pending frames make one group of at most `room` bytes; at least 1.
+    /// Bytes of a group of the first frame that is pending, with all that have to be in the same group.
+    fn least_bytes(&self) -> u64 {
+        let (mut count, mut payload) = (0, 0);
+        for (submitted, _) in &self.pending {
+            count += 1;
+            payload += submitted.frame.payload_bytes();
+            if !self.is_joined(submitted) {
+                break;
+            }
+        }
+        assert!(count > 0, "there is something pending");
+        group_bytes(count, payload) as u64
+    }
+
+    /// How many pending frames make one group of at most `room` bytes; at least one step, and only whole ones.
     fn frames_that_fit(&self, room: usize) -> usize {
-        let mut payload = 0;
-        let fitting = self.pending.iter().take(GROUP_FRAMES_MAX).enumerate().take_while(|(index, (frame, _))| {
-            payload += frame.payload_bytes();
-            *index == 0 || (payload <= WAL_GROUP_BYTES_MAX && group_bytes(index + 1, payload) <= room)
-        });
-        fitting.count()
+        let (mut fitting, mut payload) = (0, 0);
+        for (index, (submitted, _)) in self.pending.iter().take(GROUP_FRAMES_MAX).enumerate() {
+            payload += submitted.frame.payload_bytes();
+            let fits = payload <= WAL_GROUP_BYTES_MAX && group_bytes(index + 1, payload) <= room;
+            if fitting > 0 && !fits {
+                break;
+            }
+            if !self.is_joined(submitted) {
+                fitting = index + 1;
+                if submitted.is_joined {
+                    break;
+                }
+            }
+        }
+        fitting
+    }
+
+    /// Whether the frame and the one behind it have to be in one group.
+    fn is_joined(&self, submitted: &Submitted) -> bool {
+        submitted.is_joined && !self.shared.env.probe().planted("wal.step-torn")
     }
 
     /// Writes an empty group that says how long the next two may be. False if there is no room for it.
@@ -255,9 +283,9 @@ impl<E: Env> Writer<E> {
         }
     }
 
-    fn launch(&mut self, frames: Vec<(Frame, Ticket)>, reach: u64) {
+    fn launch(&mut self, frames: Vec<(Submitted, Ticket)>, reach: u64) {
         let sequence = self.next;
-        let payload: usize = frames.iter().map(|(frame, _)| frame.payload_bytes()).sum();
+        let payload: usize = frames.iter().map(|(submitted, _)| submitted.frame.payload_bytes()).sum();
         let length = group_bytes(frames.len(), payload);
         let (file, position, handle) = self.place(sequence, length as u64, &frames);
         let plan = GroupPlan {
@@ -272,7 +300,7 @@ impl<E: Env> Writer<E> {
         };
         let mut tickets = Vec::with_capacity(frames.len());
         let mut linked = Vec::with_capacity(frames.len());
-        for (frame, ticket) in frames {
+        for (Submitted { frame, .. }, ticket) in frames {
             let previous = self.touched.touch(frame.partition, sequence);
             tickets.push(ticket);
             linked.push((frame, previous));
@@ -321,11 +349,13 @@ impl<E: Env> Writer<E> {
         });
     }
 
-    fn place(&self, sequence: GroupSequence, length: u64, frames: &[(Frame, Ticket)]) -> (u32, u64, FileOf<E>) {
+    fn place(&self, sequence: GroupSequence, length: u64, frames: &[(Submitted, Ticket)]) -> (u32, u64, FileOf<E>) {
         let mut state = self.shared.lock();
         let (file, position) = state.space.place(sequence, length);
-        for (frame, _) in frames {
-            state.space.release(frame_cost(frame.payload_bytes()));
+        for (submitted, _) in frames {
+            if let Some(cost) = submitted.cost {
+                state.space.release(cost.get());
+            }
         }
         let handle = state.handles[&file].clone();
         let short = state.space.next_file().is_some();
