@@ -44,7 +44,7 @@ const CRATES: &[Crate] = &[
         &["quipu-base", "quipu-env", "quipu-protocol", "quipu-records"],
         &["quipu-broker", "quipu-env-tokio", "quipu-sim", "quipu-testkit"],
     ),
-    krate(4, "quipu-controller", &["quipu-base", "quipu-metadata"], &[]),
+    krate(4, "quipu-controller", &["quipu-base", "quipu-env", "quipu-metadata"], &[]),
     krate(4, "quipu-peer", &["quipu-base", "quipu-env"], &["quipu-sim"]),
     krate(4, "quipu-replication", &["quipu-base", "quipu-env"], &[]),
     krate(

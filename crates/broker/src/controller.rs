@@ -17,7 +17,7 @@ mod log;
 use core::fmt;
 
 use quipu_base::{BrokerId, TopicId};
-use quipu_controller::{Context, ControllerError, Decision, Request, handle};
+use quipu_controller::{Context, ControllerError, Decision, Doubts, Request, handle};
 use quipu_env::{Env, Probe, Rng, watch};
 use quipu_metadata::{ApplyError, Delta, Image, MetadataRecord, codec::DecodeError, config::StaticConfig};
 use quipu_storage::{AppendError, ReadError, Store, StoreFull};
@@ -282,7 +282,12 @@ impl<E: Env> Controller<E> {
             rng.fill_bytes(&mut id);
             TopicId(id)
         };
-        decide(&mut Context { node: self.node_id, statics: &self.statics, new_topic_id: &mut new_topic_id })
+        decide(&mut Context {
+            node: self.node_id,
+            statics: &self.statics,
+            new_topic_id: &mut new_topic_id,
+            doubts: &mut Doubts::new(),
+        })
     }
 
     /// Applies what was decided to an image that is not published yet.

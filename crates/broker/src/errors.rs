@@ -154,9 +154,11 @@ pub(crate) fn controller(error: &ControllerError) -> Refusal {
             ErrorCode::InvalidTopicException
         }
         ControllerError::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
-        ControllerError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+        ControllerError::UnknownTopic { .. } | ControllerError::UnknownPartition { .. } => {
+            ErrorCode::UnknownTopicOrPartition
+        }
         ControllerError::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
-        ControllerError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ControllerError::InvalidRequest(_) | ControllerError::BrokerServing { .. } => ErrorCode::InvalidRequest,
         ControllerError::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
         ControllerError::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
         ControllerError::InvalidReplicaAssignment(_) => ErrorCode::InvalidReplicaAssignment,
@@ -166,7 +168,15 @@ pub(crate) fn controller(error: &ControllerError) -> Refusal {
         ControllerError::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
         ControllerError::DuplicateBroker { .. } => ErrorCode::DuplicateBrokerRegistration,
         ControllerError::OtherCluster { .. } => ErrorCode::InconsistentClusterId,
-        ControllerError::UnsupportedFeature { .. } => ErrorCode::UnsupportedVersion,
+        ControllerError::UnsupportedFeature { .. } | ControllerError::NeedsMetadataVersion { .. } => {
+            ErrorCode::UnsupportedVersion
+        }
+        ControllerError::InvalidFeatureUpdate(_) => ErrorCode::InvalidUpdateVersion,
+        ControllerError::ElectionNotNeeded => ErrorCode::ElectionNotNeeded,
+        ControllerError::PreferredLeaderNotAvailable { .. } => ErrorCode::PreferredLeaderNotAvailable,
+        ControllerError::NoEligibleLeader(_) => ErrorCode::EligibleLeadersNotAvailable,
+        ControllerError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+        ControllerError::NoReassignment => ErrorCode::NoReassignmentInProgress,
         ControllerError::NotAVoter { .. } | ControllerError::StaleControllerEpoch { .. } => ErrorCode::NotController,
         ControllerError::NoCluster | ControllerError::ClusterExists { .. } | ControllerError::ProducerIdsExhausted => {
             ErrorCode::UnknownServerError

@@ -1,11 +1,13 @@
 //! What 10,000 partitions cost the controller and whoever follows the metadata log: to create, to read back, to raise at a
-//! start, to resolve configs for.
+//! start, to fail over, to resolve configs for.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use quipu_base::{BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId};
-use quipu_controller::{Bootstrap, Context, CreateTopics, NewTopic, RegisterBroker, Request, UnfenceBroker, handle};
+use quipu_base::{BrokerId, ClusterId, ControllerEpoch, DirectoryId, PartitionIndex, TopicId};
+use quipu_controller::{
+    Bootstrap, Context, CreateTopics, Doubts, FenceBroker, NewTopic, RegisterBroker, Request, UnfenceBroker, handle,
+};
 use quipu_metadata::{
     Delta, Image, codec,
     config::{ConfigLayers, StaticConfig},
@@ -30,10 +32,31 @@ impl World {
         let voters = vec![Voter { node: NODE, directory_id }];
         let controller_epoch = ControllerEpoch(1);
         world.decide(&Bootstrap { cluster_id: CLUSTER, node: NODE, directory_id, controller_epoch, voters });
-        world.decide(&start(1));
-        let broker_epoch = world.image.broker(NODE).expect("registered").broker_epoch;
-        world.decide(&UnfenceBroker { broker: NODE, broker_epoch });
+        world.serve(NODE);
         world
+    }
+
+    /// The broker registers, and is unfenced.
+    fn serve(&mut self, broker: BrokerId) {
+        self.decide(&RegisterBroker { broker, ..start(1) });
+        let broker_epoch = self.image.broker(broker).expect("registered").broker_epoch;
+        self.decide(&UnfenceBroker { broker, broker_epoch });
+    }
+
+    /// Three brokers, of which the first leads every partition of one topic.
+    fn led_by_one_of_three() -> Self {
+        let mut world = Self::new();
+        let brokers = [NODE, BrokerId(2), BrokerId(3)];
+        brokers[1..].iter().for_each(|broker| world.serve(*broker));
+        let mut topic = NewTopic::with_defaults("topic");
+        let indexes = (0..).map(PartitionIndex).take(usize::try_from(PARTITION_COUNT).expect("few"));
+        topic.assignments = indexes.map(|index| (index, brokers.to_vec())).collect();
+        world.decide(&CreateTopics { topics: vec![topic], validate_only: false });
+        world
+    }
+
+    fn copy(&self) -> Self {
+        Self { image: self.image.clone(), log: Vec::new(), topic_count: 0 }
     }
 
     /// `topics` topics that have [`PARTITION_COUNT`] partitions together.
@@ -52,7 +75,9 @@ impl World {
             // As spread as random ids are, and the same in every run.
             TopicId(self.topic_count.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes())
         };
-        let mut context = Context { node: NODE, statics: &statics, new_topic_id: &mut new_topic_id };
+        let mut doubts = Doubts::new();
+        let (new_topic_id, doubts) = (&mut new_topic_id, &mut doubts);
+        let mut context = Context { node: NODE, statics: &statics, new_topic_id, doubts };
         let decision = handle(request, &self.image, &mut context).expect("a request that is accepted");
         let mut delta = Delta::default();
         for record in &decision.records {
@@ -108,8 +133,7 @@ fn many_partitions(criterion: &mut Criterion) {
             });
         });
         group.bench_function(name("start: decide and raise"), |bench| {
-            let clone = || World { image: world.image.clone(), log: Vec::new(), topic_count: 0 };
-            bench.iter_batched_ref(clone, |world| world.decide(&start(2)), BatchSize::LargeInput);
+            bench.iter_batched_ref(|| world.copy(), |world| world.decide(&start(2)), BatchSize::LargeInput);
         });
         group.bench_function(name("resolve configs"), |bench| {
             let statics = StaticConfig::new();
@@ -121,6 +145,17 @@ fn many_partitions(criterion: &mut Criterion) {
             });
         });
     }
+    let world = World::led_by_one_of_three();
+    let broker_epoch = world.image.broker(NODE).expect("registered").broker_epoch;
+    let fence = FenceBroker { broker: NODE, broker_epoch };
+    group.bench_function("fail over: decide, encode, apply", |bench| {
+        bench.iter_batched_ref(|| world.copy(), |world| world.decide(&fence), BatchSize::LargeInput);
+    });
+    let mut failed_over = world.copy();
+    failed_over.decide(&fence);
+    let bytes: usize = failed_over.log.iter().map(bytes::Bytes::len).sum();
+    assert_eq!(failed_over.image.partitions_led_by(NODE).count(), 0);
+    assert_eq!(failed_over.log.len(), 10_001, "one batch, of {bytes} bytes");
     group.finish();
 }
 

@@ -12,6 +12,7 @@ use quipu_metadata::{
     ConfigResource, Configs, Image, MetadataRecord,
     config::{ConfigKey, ConfigType, Lookup},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, ControllerError, Decision, Request,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// Some configs of resources are to change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AlterConfigs {
     /// Which, and how.
     pub resources: Vec<(ConfigResource, Vec<ConfigOperation>)>,
@@ -29,7 +30,7 @@ pub struct AlterConfigs {
 }
 
 /// One change of one config.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigOperation {
     /// The config.
     pub name: String,
@@ -40,7 +41,7 @@ pub struct ConfigOperation {
 }
 
 /// What to do with a config.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum OperationKind {
     /// Give it a value.
     Set,
@@ -67,7 +68,7 @@ impl OperationKind {
 }
 
 /// All dynamic configs of resources are to be exactly these.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReplaceConfigs {
     /// Which, and their configs.
     pub resources: Vec<(ConfigResource, NamedValues)>,

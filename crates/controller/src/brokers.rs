@@ -1,25 +1,33 @@
-//! Brokers come: they register, make their broker epoch durable, and are unfenced.
+//! Brokers register, and are forgotten.
 //!
 //! | state | on | becomes |
 //! |---|---|---|
-//! | unknown, fenced or unfenced | `RegisterBroker` of a new process start | fenced, under a new broker epoch; what it leads has a new leader epoch |
-//! | fenced | `UnfenceBroker` under its broker epoch | unfenced; it leads what nobody led and it is a member of |
+//! | unknown, fenced or unfenced | `RegisterBroker` of a new process start | fenced, under a new broker epoch; what it led is led by others, or by itself in a new leader epoch |
+//! | fenced | `UnregisterBroker` | unknown |
 //!
-//! Not here: fencing, which needs sessions and moves leaderships, and comes with the cluster.
+//! Invariant: of two data directories under one broker id only one serves; which one is settled by who was unfenced first.
+//!
+//! Read `fencing` for what happens between the two.
 
-use quipu_base::{BrokerEpoch, BrokerId, ClusterId, TopicIdPartition};
+use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
 use quipu_metadata::{
     Image, MetadataRecord,
-    record::{BrokerState, Election, Registration},
+    record::{BrokerState, Registration},
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{Context, ControllerError, Decision, Request, draft::Draft};
+use crate::{
+    Context, ControllerError, Decision, Request,
+    draft::Draft,
+    election::{IfNobody, move_away},
+    limits::ELECTIONS_PER_DECISION_MAX,
+};
 
 /// A broker process has started and wants to serve.
 ///
 /// Its broker epoch is the offset of its record, so it stands in the image once the decision is applied. The broker makes
 /// it durable, and then asks to be unfenced.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RegisterBroker {
     /// The cluster that it belongs to.
     pub cluster_id: ClusterId,
@@ -36,7 +44,7 @@ impl Request for RegisterBroker {
     ///
     /// Errors: [`ControllerError::NoCluster`], [`ControllerError::OtherCluster`], [`ControllerError::UnsupportedFeature`],
     /// [`ControllerError::DuplicateBroker`], [`ControllerError::InvalidRequest`].
-    fn decide(&self, image: &Image, _: &mut Context<'_>) -> Result<Decision<()>, ControllerError> {
+    fn decide(&self, image: &Image, context: &mut Context<'_>) -> Result<Decision<()>, ControllerError> {
         let known = image.cluster_id().ok_or(ControllerError::NoCluster)?;
         if known != self.cluster_id {
             return Err(ControllerError::OtherCluster { known, found: self.cluster_id });
@@ -45,6 +53,8 @@ impl Request for RegisterBroker {
         let mut draft = Draft::new(image);
         let start_id = |state: &BrokerState| state.registration.start_id;
         if image.broker(self.broker).map(start_id) != Some(self.registration.start_id) {
+            context.doubts.forget(self.broker);
+            move_away(&mut draft, context.doubts, self.broker, IfNobody::Keep, ELECTIONS_PER_DECISION_MAX);
             let registration = self.registration.clone();
             draft.push(MetadataRecord::RegisterBroker { broker: self.broker, registration });
         }
@@ -79,48 +89,27 @@ impl RegisterBroker {
     }
 }
 
-/// A registered broker has caught up, has made its broker epoch durable, and wants to lead and count.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnfenceBroker {
+/// A broker that has stopped for good is to be forgotten. What it holds replicas of still names it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnregisterBroker {
     /// The broker.
     pub broker: BrokerId,
-    /// Its current registration.
-    pub broker_epoch: BrokerEpoch,
 }
 
-impl Request for UnfenceBroker {
+impl Request for UnregisterBroker {
     type Reply = ();
 
-    /// Errors: [`ControllerError::BrokerNotRegistered`], [`ControllerError::StaleBrokerEpoch`].
+    /// Errors: [`ControllerError::BrokerNotRegistered`], [`ControllerError::BrokerServing`].
     fn decide(&self, image: &Image, _: &mut Context<'_>) -> Result<Decision<()>, ControllerError> {
-        let state = check_broker_epoch(image, self.broker, self.broker_epoch)?;
-        let mut draft = Draft::new(image);
-        if state.fenced {
-            draft.push(MetadataRecord::UnfenceBroker { broker: self.broker, broker_epoch: self.broker_epoch });
-            for (partition, election) in elections(image, self.broker, state) {
-                draft.push(MetadataRecord::PartitionChange {
-                    partition,
-                    election: Some(election),
-                    configuration: None,
-                    assignment: None,
-                });
-            }
+        let broker = self.broker;
+        let state = image.broker(broker).ok_or(ControllerError::BrokerNotRegistered { broker })?;
+        if !state.fenced {
+            return Err(ControllerError::BrokerServing { broker });
         }
+        let mut draft = Draft::new(image);
+        draft.push(MetadataRecord::UnregisterBroker { broker, broker_epoch: state.broker_epoch });
         Ok(draft.finish((), false))
     }
-}
-
-/// The partitions without a leader that the broker, with the directory that it has, is a member of.
-fn elections(image: &Image, broker: BrokerId, state: &BrokerState) -> Vec<(TopicIdPartition, Election)> {
-    let directory_id = state.registration.directory_id;
-    let is_member = |member: &quipu_metadata::Member| member.broker == broker && member.directory_id == directory_id;
-    image
-        .partitions()
-        .filter(|(_, partition)| partition.leader.is_none() && partition.configuration.members.iter().any(is_member))
-        .map(|(id, partition)| {
-            (id, Election { leader: Some(broker), leader_epoch: partition.leader_epoch.next(), unclean: false })
-        })
-        .collect()
 }
 
 /// The registered broker, if `found` is its current registration.

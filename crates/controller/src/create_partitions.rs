@@ -2,6 +2,7 @@
 
 use quipu_base::{BrokerId, PartitionIndex, limits::PARTITIONS_PER_REQUEST_MAX};
 use quipu_metadata::{Image, MetadataRecord, Topic};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, ControllerError, Decision, Request, assignment,
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// Topics are to have more partitions.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreatePartitions {
     /// Which.
     pub topics: Vec<MorePartitions>,
@@ -20,7 +21,7 @@ pub struct CreatePartitions {
 }
 
 /// A topic that is to have more partitions.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MorePartitions {
     /// The topic.
     pub name: String,

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use quipu_base::{BrokerId, PartitionIndex, TopicId, limits::PARTITIONS_PER_REQUEST_MAX};
 use quipu_metadata::{
     ConfigResource, Configs, Image, InsyncReplicasMin, MetadataRecord, PartitionState,
-    config::{ConfigEntry, ConfigError, Lookup},
+    config::{ConfigEntry, ConfigError, ConfigSource, Lookup},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, ControllerError, Decision, Request, assignment,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Topics are to be created.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreateTopics {
     /// Which.
     pub topics: Vec<NewTopic>,
@@ -31,7 +32,7 @@ pub struct CreateTopics {
 }
 
 /// A topic to create.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NewTopic {
     /// Its name.
     pub name: String,
@@ -55,7 +56,7 @@ impl NewTopic {
 }
 
 /// A topic as it was created, or would be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreatedTopic {
     /// Its id; [`TopicId::ZERO`] if the request only asked.
     pub topic_id: TopicId,
@@ -64,7 +65,27 @@ pub struct CreatedTopic {
     /// How many replicas each has.
     pub replication_factor: usize,
     /// All its configs, as `DescribeConfigs` would tell them.
-    pub configs: Vec<ConfigEntry>,
+    pub configs: Vec<CreatedConfig>,
+}
+
+/// A config of a topic as it was created: what is told of a [`ConfigEntry`] to another node, which may be of another release.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CreatedConfig {
+    /// Its name.
+    pub name: String,
+    /// The value that holds.
+    pub value: String,
+    /// Where it comes from.
+    pub source: ConfigSource,
+    /// Whether it cannot be changed.
+    pub is_read_only: bool,
+}
+
+impl From<ConfigEntry> for CreatedConfig {
+    fn from(entry: ConfigEntry) -> Self {
+        let ConfigEntry { key, value, source, is_read_only, .. } = entry;
+        Self { name: key.name.to_owned(), value, source, is_read_only }
+    }
 }
 
 impl Request for CreateTopics {
@@ -125,7 +146,7 @@ fn create_topic(
     let topic_id = draw_topic_id(draft.image(), context);
     let layers = context.layers(draft.image());
     let insync_replicas_min = layers.topic_with(&overrides).insync_replicas_min;
-    let configs = layers.describe_topic_with(&overrides);
+    let configs = layers.describe_topic_with(&overrides).into_iter().map(CreatedConfig::from).collect();
     let partitions = if topic.assignments.is_empty() {
         let defaults = layers.broker();
         let count = or_default(topic.partition_count, defaults.partition_count);

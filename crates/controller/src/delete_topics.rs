@@ -2,6 +2,7 @@
 
 use quipu_base::TopicId;
 use quipu_metadata::{Image, MetadataRecord};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, ControllerError, Decision, Request,
@@ -10,14 +11,14 @@ use crate::{
 };
 
 /// Topics are to be deleted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeleteTopics {
     /// Which.
     pub topics: Vec<TopicRef>,
 }
 
 /// How a request names a topic.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum TopicRef {
     /// By its name.
     Name(String),
@@ -26,7 +27,7 @@ pub enum TopicRef {
 }
 
 /// A topic that was deleted.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeletedTopic {
     /// The name it had.
     pub name: String,

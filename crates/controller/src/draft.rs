@@ -39,6 +39,14 @@ impl Draft {
         self.records.push(record);
     }
 
+    /// Pushes the first `count_max`. How many are left.
+    pub(crate) fn push_some(&mut self, mut records: Vec<MetadataRecord>, count_max: usize) -> usize {
+        let left = records.len().saturating_sub(count_max);
+        records.truncate(count_max);
+        records.into_iter().for_each(|record| self.push(record));
+        left
+    }
+
     /// The decision, or only its reply.
     pub(crate) fn finish<R>(self, reply: R, validate_only: bool) -> Decision<R> {
         let records = if validate_only { Vec::new() } else { self.records };

@@ -1,14 +1,18 @@
 //! Why a request, or one item of it, is declined. Each variant names the Kafka error that it stands for.
 
 use core::fmt;
+use std::borrow::Cow;
 
-use quipu_base::{BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, TopicId, limits};
+use quipu_base::{
+    BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, LeaderEpoch, PartitionIndex, TopicId, limits,
+};
 use quipu_metadata::config::ConfigError;
+use serde::{Deserialize, Serialize};
 
 use crate::topic_name::TopicNameError;
 
 /// Why the controller declines. The text goes to the client, where the protocol carries one.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ControllerError {
     /// `INVALID_TOPIC_EXCEPTION`: no topic can have that name.
     InvalidTopicName(TopicNameError),
@@ -106,6 +110,47 @@ pub enum ControllerError {
     },
     /// `UNKNOWN_SERVER_ERROR`: all producer ids are used up.
     ProducerIdsExhausted,
+    /// `UNKNOWN_TOPIC_OR_PARTITION`: the topic is there, the partition is not.
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// `INVALID_REQUEST`: only a broker that is fenced can be unregistered.
+    BrokerServing {
+        /// The broker.
+        broker: BrokerId,
+    },
+    /// `UNSUPPORTED_VERSION`: the cluster is at a level of `metadata.version` that cannot say it.
+    NeedsMetadataVersion {
+        /// What was asked for: a noun.
+        what: Cow<'static, str>,
+        /// The level that it takes.
+        level: i16,
+        /// The level at which the cluster is.
+        current: i16,
+    },
+    /// `INVALID_UPDATE_VERSION`, with the reason.
+    InvalidFeatureUpdate(String),
+    /// `ELECTION_NOT_NEEDED`: the partition has the leader that it should have.
+    ElectionNotNeeded,
+    /// `PREFERRED_LEADER_NOT_AVAILABLE`.
+    PreferredLeaderNotAvailable {
+        /// The preferred leader.
+        broker: Option<BrokerId>,
+    },
+    /// `ELIGIBLE_LEADERS_NOT_AVAILABLE`, with the reason.
+    NoEligibleLeader(String),
+    /// `FENCED_LEADER_EPOCH`: the partition had another election since.
+    StaleLeaderEpoch {
+        /// The latest.
+        current: LeaderEpoch,
+        /// The one in the request.
+        found: LeaderEpoch,
+    },
+    /// `NO_REASSIGNMENT_IN_PROGRESS`.
+    NoReassignment,
 }
 
 impl fmt::Display for ControllerError {
@@ -158,6 +203,27 @@ impl fmt::Display for ControllerError {
                 write!(f, "Controller epoch {found} is not later than controller epoch {current}.")
             }
             Self::ProducerIdsExhausted => f.write_str("All producer ids have been given out."),
+            Self::UnknownPartition { topic, partition } => {
+                write!(f, "The topic {topic:?} has no partition {partition}.")
+            }
+            Self::BrokerServing { broker } => {
+                write!(f, "Broker {broker} is serving: stop it before it is unregistered.")
+            }
+            Self::NeedsMetadataVersion { what, level, current } => write!(
+                f,
+                "The cluster is at level {current} of the feature metadata.version, and {what} needs level {level}: raise it \
+                 once all nodes run a release that knows it."
+            ),
+            Self::InvalidFeatureUpdate(why) | Self::NoEligibleLeader(why) => f.write_str(why),
+            Self::ElectionNotNeeded => f.write_str("The partition has the leader that it should have."),
+            Self::PreferredLeaderNotAvailable { broker: Some(broker) } => {
+                write!(f, "The preferred leader, broker {broker}, does not serve, or does not count.")
+            }
+            Self::PreferredLeaderNotAvailable { broker: None } => f.write_str("The partition has no preferred leader."),
+            Self::StaleLeaderEpoch { current, found } => {
+                write!(f, "The partition is at leader epoch {current}, and the request has leader epoch {found}.")
+            }
+            Self::NoReassignment => f.write_str("No reassignment of the partition is under way."),
         }
     }
 }

@@ -17,29 +17,46 @@
 //! | request | decides |
 //! |---|---|
 //! | [`Bootstrap`], [`StartEpoch`] | that there is a cluster, and who leads its metadata quorum |
-//! | [`RegisterBroker`], [`UnfenceBroker`] | that a broker exists, and that it may serve |
+//! | [`RegisterBroker`], [`UnregisterBroker`] | that a broker exists |
+//! | [`UnfenceBroker`], [`FenceBroker`], [`ControlledShutdown`] | that it serves, or not, and who leads in its place |
+//! | [`AskPartitions`] | what a leader asks for: another configuration, another leader |
+//! | [`ElectPreferred`], [`BalanceLeaders`], [`ElectLeaderless`], [`ElectUnclean`] | who leads |
+//! | [`AlterPartitionReassignments`] | which brokers hold a partition |
 //! | [`CreateTopics`], [`CreatePartitions`], [`DeleteTopics`] | what there is to write to, and who holds it |
-//! | [`AlterConfigs`], [`ReplaceConfigs`] | dynamic configs |
+//! | [`AlterConfigs`], [`ReplaceConfigs`], [`UpdateFeatures`] | dynamic configs, feature levels |
 //! | [`AllocateProducerIds`] | which producer ids a broker may give out |
 //!
-//! Not here: what the records mean (`quipu-metadata`), how they are committed, sessions and heartbeats. Read
-//! `create_topics` next.
+//! Besides decisions: [`Sessions`], who is heard of, and [`AnyRequest`], how a request gets to the active controller.
+//!
+//! Not here: what the records mean (`quipu-metadata`), how they are committed. Read
+//! `create_topics` next, `fencing` for the cluster.
 
 mod alter_configs;
+mod ask_partitions;
 mod assignment;
 mod brokers;
 mod cluster;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod doubts;
 mod draft;
+mod elect_leaders;
+mod election;
 mod error;
+mod fencing;
+mod forward;
+pub mod limits;
 mod mentions;
 mod placement;
 mod producer_ids;
+mod reassign;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod topic_name;
+mod unclean;
+mod update_features;
 
 use quipu_base::{BrokerId, TopicId};
 use quipu_metadata::{
@@ -48,14 +65,23 @@ use quipu_metadata::{
 };
 
 pub use alter_configs::{AlterConfigs, AlteredConfigs, ConfigOperation, NamedValues, OperationKind, ReplaceConfigs};
-pub use brokers::{RegisterBroker, UnfenceBroker};
+pub use ask_partitions::{AskPartitions, GiveUpReason, PartitionAnswer, PartitionAsk, Verdict};
+pub use brokers::{RegisterBroker, UnregisterBroker};
 pub use cluster::{Bootstrap, METADATA_VERSION, StartEpoch, metadata_version};
 pub use create_partitions::{CreatePartitions, MorePartitions};
-pub use create_topics::{CreateTopics, CreatedTopic, NewTopic};
+pub use create_topics::{CreateTopics, CreatedConfig, CreatedTopic, NewTopic};
 pub use delete_topics::{DeleteTopics, DeletedTopic, TopicRef};
+pub use doubts::Doubts;
+pub use elect_leaders::{BalanceLeaders, ElectLeaderless, ElectPreferred, ElectedLeaders, NamedPartitions};
 pub use error::ControllerError;
+pub use fencing::{ControlledShutdown, FenceBroker, ShutdownProgress, UnfenceBroker};
+pub use forward::{Answer, AnyReply, AnyRequest, Forward, ForwardError, decode_answer, encode_answer};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
+pub use reassign::{AlterPartitionReassignments, OngoingReassignment, Reassignment, list_reassignments};
+pub use sessions::{Heard, Heartbeat, HeartbeatDecision, HeartbeatReply, SessionSettings, Sessions, Wants};
 pub use topic_name::{TopicNameError, check_topic_name};
+pub use unclean::{ElectUnclean, LogReport, UncleanElection, find_unclean, unclean_electorate};
+pub use update_features::UpdateFeatures;
 
 /// What decisions need besides the request and the image.
 pub struct Context<'a> {
@@ -65,6 +91,8 @@ pub struct Context<'a> {
     pub statics: &'a StaticConfig,
     /// Draws a topic id at random.
     pub new_topic_id: &'a mut dyn FnMut() -> TopicId,
+    /// Who is better not elected; see [`Sessions::doubts`].
+    pub doubts: &'a mut Doubts,
 }
 
 impl Context<'_> {

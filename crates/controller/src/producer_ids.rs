@@ -2,11 +2,12 @@
 
 use quipu_base::{BrokerEpoch, BrokerId, ProducerId, limits::PRODUCER_ID_BLOCK_COUNT};
 use quipu_metadata::{Image, MetadataRecord};
+use serde::{Deserialize, Serialize};
 
 use crate::{Context, ControllerError, Decision, Request, brokers::check_broker_epoch, draft::Draft};
 
 /// A broker needs producer ids. What it has not given out of an earlier block is lost with its process.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AllocateProducerIds {
     /// The broker.
     pub broker: BrokerId,
@@ -15,7 +16,7 @@ pub struct AllocateProducerIds {
 }
 
 /// Producer ids that nobody else gets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ProducerIdBlock {
     /// The first.
     pub first: ProducerId,

@@ -75,6 +75,374 @@ fn a_cluster_is_made_and_started() {
 }
 
 #[test]
+fn leaders_move_when_brokers_go_and_come() {
+    check(
+        "fencing",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2,3;1:2,3,1 + s assign=0:3
+        fence 1
+        fence 1
+        # Nobody else can lead s-0.
+        fence 3
+        fence 2
+        show topic a
+        show topic s
+        fence 1 epoch=1
+        fence 9
+        # Back again, in the same life: each gets what nobody leads.
+        unfence 3
+        unfence 2
+        unfence 1
+
+        # A new life, while it still counted as serving: others lead at once, what only it holds has a new epoch.
+        register 3 start=2
+        show topic s
+        unfence 3
+        # On another disk, while it serves, and after it was fenced.
+        register 3 start=3 dir=9
+        fence 3
+        register 3 start=3 dir=9
+        # Its old disk is in C: it leads nothing.
+        unfence 3
+        show topic a
+        show topic s
+        unregister 3
+        fence 3
+        unregister 3
+        unregister 3
+        show brokers
+        ",
+    );
+}
+
+#[test]
+fn a_broker_stops_after_its_leaderships_moved() {
+    check(
+        "controlled_shutdown",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2,3;1:1,3,2 + s assign=0:1
+        stop 1
+        stop 1
+        show brokers
+        # It is elected no more, and gets no replicas, but leads what only it holds.
+        preferred a-0
+        create b factor=3
+        leaderless 9
+        show topic s
+        fence 1
+        unfence 1
+        show brokers
+        stop 1 epoch=2
+
+        # An older cluster cannot mark it.
+        old
+        preferred
+        stop 1
+        show brokers
+        ",
+    );
+}
+
+#[test]
+fn leaders_ask_for_other_configurations() {
+    check(
+        "configurations",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2,3
+        change a-0 by=1 members=1,2 quorum=2
+        # The same again, delayed.
+        change a-0 by=1 members=1,2 quorum=2 version=0
+        change a-0 by=1 members=1,2,3 quorum=2 epoch=7
+        change a-0 by=2 members=1,2,3 quorum=2
+        change b-0 by=1 members=1,2,3 quorum=2
+        # Declined: the version rises, so that it can't be accepted later.
+        fence 3
+        change a-0 by=1 members=1,2,3 quorum=2
+        change a-0 by=1 members=1 quorum=1
+        change a-0 by=1 members=1,9 quorum=2
+        change a-0 by=1 members=1,2,2 quorum=2
+        change a-0 by=1 members=2 quorum=1
+        change a-0 by=1 members=1,2 quorum=1
+        change a-0 by=1 members=1,2 quorum=3
+        change a-0 by=1 members= quorum=0
+        # A disk that is not the registered one does not count; a member may stay though it is gone.
+        unfence 3
+        change a-0 by=1 members=1,2,3 quorum=2 dir3=9
+        fence 2
+        change a-0 by=1 members=3,2,1 quorum=3
+        ",
+    );
+}
+
+#[test]
+fn leaders_give_up() {
+    check(
+        "giving_up",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2,3
+        giveup a-0 by=1
+        giveup a-0 by=2
+        giveup a-0 by=3
+        giveup a-0 by=2
+        giveup a-0 by=1 epoch=0
+        # Who cannot lead is not asked again for a while; when nobody can, nobody leads.
+        giveup a-0 by=1 reason=CannotLead
+        giveup a-0 by=2
+        giveup a-0 by=3 reason=WriteFailed
+        giveup a-0 by=2 reason=CannotLead
+        leaderless 9
+        later 6
+        leaderless 9
+        leaderless 9
+        # Somebody has the log already.
+        prefer a-0 by=1 for=3
+        prefer a-0 by=3 for=2 epoch=1
+        prefer a-0 by=3 for=9
+        prefer a-0 by=3 for=2 dir2=9
+        fence 2
+        prefer a-0 by=3 for=2
+        # With nobody else, trouble with the others is no reason.
+        fence 1
+        giveup a-0 by=3
+        giveup a-0 by=3 reason=CannotLead
+        register 3 start=2
+        unfence 3
+        ",
+    );
+}
+
+#[test]
+fn preferred_leaders_are_elected() {
+    check(
+        "preferred",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2;1:1,3;2:2,3;3:3,1
+        fence 1
+        preferred a-0 a-2 a-9 z-0
+        unfence 1
+        preferred a-0
+        preferred a-0
+        fence 1
+        unfence 1
+        balance 1
+        balance 1
+        balance 1
+        # One of whom nothing was heard lately is elected only if there is no other.
+        silent 2
+        fence 1
+        silent 1
+        unfence 1
+        preferred a-0 a-1
+        silent
+        preferred
+        ",
+    );
+}
+
+#[test]
+fn nobody_is_elected_uncleanly_unless_asked_for() {
+    check(
+        "unclean",
+        "
+        ready 1
+        ready 2
+        ready 3
+        create a assign=0:1,2,3 min.insync.replicas=2
+        unclean a-0 reports=1:1:10 forced
+        electorate a-0
+        fence 2
+        electorate a-0
+        fence 1
+        # One of three is there, and cannot seal.
+        electorate a-0
+        unclean a-0 reports=3:1:10
+        unclean a-0 reports=3:1:10 forced epoch=0
+        unclean a-0 forced
+        unclean a-0 reports=3:1:10:faulty forced
+        unclean a-0 reports=3:1:10 dir3=9 forced
+        # C keeps the size that the topic wants: a replica that must be rebuilt stands in.
+        unclean a-0 reports=3:1:10 forced
+        show topic a
+        unfence 1
+        change a-0 by=3 members=1,3 quorum=2
+        unclean a-0 reports=1:2:20,3:3:10 forced
+
+        # The best log is the one with the greatest label, then the longest; the topic may want it by itself.
+        create b assign=0:1,2,3 min.insync.replicas=2 unclean.leader.election.enable=true
+        create c assign=0:3 unclean.leader.election.enable=true
+        fence 1
+        unfence 2
+        change b-0 by=3 members=1,3 quorum=2
+        fence 3
+        electorate b-0
+        unclean b-0 reports=2:1:10
+        unfence 1
+        fence 2
+        fence 1
+        unclean b-0
+        unfence 2
+        unclean b-0 reports=2:1:10
+        show topic b
+        electorate c-0
+        electorate z-0
+        old
+        unclean b-0 reports=2:1:10
+        ",
+    );
+}
+
+#[test]
+fn the_best_log_that_is_left_leads() {
+    check(
+        "best_log",
+        "
+        ready 1
+        ready 2
+        ready 3
+        ready 4
+        ready 5
+        create a assign=0:1,2,3,4,5;1:1,2,3,4,5;2:1,2,3,4,5;3:1,2,3,4,5 min.insync.replicas=2
+        fence 1
+        fence 2
+        fence 3
+        # The greatest label; the longest of these; the preferred one of equals; a faulty one never.
+        unclean a-0 reports=4:2:10,5:1:50 forced
+        unclean a-1 reports=4:2:10,5:2:50 forced
+        unclean a-2 reports=4:2:50,5:2:50,4:2:50 forced
+        unclean a-3 reports=4:3:99:faulty,5:2:50 forced
+        ",
+    );
+}
+
+#[test]
+fn topics_that_opt_in_are_found() {
+    let mut script = Script::new();
+    for command in [
+        "ready 1",
+        "ready 2",
+        "create a assign=0:1,2;1:2,1;2:1,2 unclean.leader.election.enable=true",
+        "create b assign=0:2",
+        "create c assign=0:2 unclean.leader.election.enable=true",
+        "change a-0 by=1 members=1 quorum=1",
+        "fence 2",
+    ] {
+        script.run(command);
+    }
+    assert_eq!(script.find_unclean(9), ["c-0"; 0], "both are members of a, so that one can seal; nobody is left of c");
+    script.run("unfence 2");
+    script.run("fence 1");
+    assert_eq!(script.find_unclean(9), ["a-0: 2"]);
+    script.run("change a-2 by=2 members=2 quorum=1");
+    script.run("unfence 1");
+    script.run("change a-0 by=1 members=1 quorum=1");
+    script.run("change a-1 by=2 members=2 quorum=1");
+    assert_eq!(script.find_unclean(9), ["a"; 0]);
+    script.run("fence 2");
+    assert_eq!(script.find_unclean(9), ["a-1: 1", "a-2: 1"]);
+    assert_eq!(script.find_unclean(1), ["a-1: 1"]);
+}
+
+#[test]
+fn replicas_move() {
+    check(
+        "reassignments",
+        "
+        ready 1
+        ready 2
+        ready 3
+        ready 4
+        create a assign=0:1,2,3
+        reassign a-0 to=4,2,3
+        show reassignments
+        change a-0 by=1 members=1,2,3,4 quorum=3
+        # The one to be removed leads; it lets go, and leaves.
+        giveup a-0 by=1 reason=Removed
+        change a-0 by=2 members=2,3,4 quorum=2
+        show reassignments
+        preferred a-0
+        # Another order is no move; the same is nothing at all.
+        reassign a-0 to=2,3,4
+        reassign a-0 to=2,3,4
+        # Cancelled: one that is not a member yet goes at once, one that is has to leave first.
+        reassign a-0 to=1,2,3
+        reassign a-0
+        reassign a-0
+        reassign a-0 to=1,2,3
+        change a-0 by=4 members=1,2,3,4 quorum=3
+        reassign a-0
+        change a-0 by=4 members=2,3,4 quorum=2
+        # Fewer and more.
+        reassign a-0 to=4
+        reassign a-0 to=4 factor
+        change a-0 by=4 members=4 quorum=1
+        reassign a-0 to=4,1 factor
+        change a-0 by=4 members=1,4 quorum=2
+        show topic a
+        reassign a-0 to=4,9
+        reassign a-0 to=4,4
+        reassign a-1 to=4,1
+        reassign z-0 to=4,1
+        old
+        reassign a-0 to=4,2
+        ",
+    );
+}
+
+#[test]
+fn features_are_raised() {
+    check(
+        "features",
+        "
+        ready 1
+        feature metadata.version 1
+        feature metadata.version 2
+        feature metadata.version 3
+        feature group.version 1
+        feature metadata.version 2 metadata.version 2
+        old
+        register 2 start=1 level=1
+        unfence 2
+        feature metadata.version 2
+        fence 2
+        unregister 2
+        feature metadata.version 2 validate
+        feature metadata.version 2
+        register 2 start=1 level=1
+        ",
+    );
+}
+
+#[test]
+fn a_cluster_of_several_voters_changes_its_leader() {
+    check(
+        "voters",
+        "
+        bootstrap 2 voters=1,3
+        bootstrap 2 voters=1,2,3
+        epoch 3 1 dir=3 voters=1,2,3
+        epoch 3 4 dir=3 voters=1,2,3
+        epoch 1 5 dir=9 voters=1,2,3
+        epoch 1 5 voters=1,2,3,4
+        ",
+    );
+}
+
+#[test]
 fn topics_are_created() {
     check(
         "create_topics",

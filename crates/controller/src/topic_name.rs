@@ -4,12 +4,13 @@ use core::fmt;
 
 use quipu_base::limits::TOPIC_NAME_LENGTH_MAX;
 use quipu_metadata::Image;
+use serde::{Deserialize, Serialize};
 
 /// The metadata log's own name, which no topic can have.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Why no topic can have the name.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TopicNameError {
     /// It is empty.
     Empty,

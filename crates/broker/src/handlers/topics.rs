@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use quipu_base::{BrokerId, PartitionIndex, TopicId};
-use quipu_controller::{ControllerError, CreateTopics, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef};
+use quipu_controller::{
+    ControllerError, CreateTopics, CreatedConfig, CreatedTopic, DeleteTopics, DeletedTopic, NewTopic, TopicRef,
+};
 use quipu_env::Env;
-use quipu_metadata::config::ConfigEntry;
 use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::{
@@ -92,9 +93,9 @@ fn created_topic(name: &str, result: Result<CreatedTopic, ControllerError>) -> C
     }
 }
 
-fn created_config(config: ConfigEntry) -> CreatableTopicConfigs {
+fn created_config(config: CreatedConfig) -> CreatableTopicConfigs {
     CreatableTopicConfigs {
-        name: config.key.name.into(),
+        name: config.name.into(),
         value: Some(config.value.into()),
         read_only: config.is_read_only,
         config_source: config.source.code(),

@@ -4,7 +4,18 @@
 //! |---|---|
 //! | `bootstrap NODE [voters=]`, `epoch NODE EPOCH [dir=] [voters=]` | `Bootstrap`, `StartEpoch` |
 //! | `register BROKER [start=] [dir=] [rack=] [cluster=] [level=] [listeners=]` | `RegisterBroker` |
-//! | `unfence BROKER [epoch=]` | `UnfenceBroker`, under the current broker epoch if none is given |
+//! | `unfence BROKER [epoch=]`, `fence`, `stop` | `UnfenceBroker`, `FenceBroker`, `ControlledShutdown`, under the current broker epoch if none is given |
+//! | `unregister BROKER` | `UnregisterBroker` |
+//! | `change T-P by=B members=1,2 quorum=2 [epoch=] [version=] [dir1=9]` | `AskPartitions`: another configuration; `dir1` is broker 1's directory |
+//! | `giveup T-P by=B [reason=CannotLead] [epoch=]`, `prefer T-P by=B for=B [epoch=]` | `AskPartitions` |
+//! | `preferred [T-P] ..` | `ElectPreferred`; all if none is named |
+//! | `balance N`, `leaderless N` | `BalanceLeaders`, `ElectLeaderless` |
+//! | `unclean T-P [forced] [reports=1:LABEL:END,2:LABEL:END:faulty] [epoch=]` | `ElectUnclean` |
+//! | `electorate T-P` | `unclean_electorate` |
+//! | `reassign T-P [to=1,2] [factor]` | `AlterPartitionReassignments`; cancelled without `to` |
+//! | `feature NAME LEVEL [validate]` | `UpdateFeatures` |
+//! | `silent B,B`, `later SECONDS` | nothing was heard of these; time passes |
+//! | `old` | the cluster is as an older release left it: at metadata.version 1 |
 //! | `ready BROKER [rack=]` | a cluster if there is none, the broker registered and unfenced, silently |
 //! | `create NAME [partitions=] [factor=] [assign=] [CONFIG=VALUE] .. [validate]` | `CreateTopics`; several with ` + ` |
 //! | `grow NAME COUNT [assign=] [validate]` | `CreatePartitions`; several with ` + ` |
@@ -12,14 +23,20 @@
 //! | `alter RESOURCE (set NAME VALUE / delete NAME / append .. / subtract ..) .. [validate]` | `AlterConfigs` |
 //! | `replace RESOURCE [NAME=VALUE] .. [validate]` | `ReplaceConfigs` |
 //! | `ids BROKER [epoch=]` | `AllocateProducerIds` |
-//! | `show topics`, `topic NAME`, `brokers`, `configs` | looks at the image |
+//! | `show topics`, `topic NAME`, `brokers`, `configs`, `reassignments` | looks at the image |
+
+mod cluster;
+
+use std::collections::BTreeSet;
 
 use quipu_base::{
-    BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, Offset, PartitionIndex, ProducerId, TopicId,
+    BrokerEpoch, BrokerId, ClusterId, ControllerEpoch, DirectoryId, LeaderEpoch, Offset, PartitionIndex, ProducerId,
+    TopicId, TopicIdPartition,
 };
+use quipu_env::Instant;
 use quipu_metadata::{
-    ConfigResource, Configs, Delta, PartitionState, codec,
-    record::{FeatureRange, Listener, Registration, StartId, Voter},
+    ConfigResource, Configs, Configuration, ConfigurationVersion, Delta, Member, PartitionState, codec,
+    record::{Assignment, Election, FeatureRange, Listener, Registration, StartId, Voter},
 };
 
 use crate::*;
@@ -29,6 +46,9 @@ pub(super) struct Script {
     statics: StaticConfig,
     written: Vec<(Offset, Vec<u8>)>,
     topic_count: u8,
+    pub(super) doubts: Doubts,
+    now: Instant,
+    silent: BTreeSet<BrokerId>,
 }
 
 /// `key=value` among the words of a command.
@@ -54,7 +74,15 @@ fn default_directory(broker: BrokerId) -> u8 {
 
 impl Script {
     pub(super) fn new() -> Self {
-        Self { image: Image::new(), statics: StaticConfig::new(), written: Vec::new(), topic_count: 0 }
+        Self {
+            image: Image::new(),
+            statics: StaticConfig::new(),
+            written: Vec::new(),
+            topic_count: 0,
+            doubts: Doubts::new(),
+            now: Instant::ZERO,
+            silent: BTreeSet::new(),
+        }
     }
 
     /// Runs one command; what it wrote and answered, a line each.
@@ -78,6 +106,10 @@ impl Script {
             "unfence" => {
                 let (broker, broker_epoch) = self.broker_epoch(rest);
                 self.decide(&UnfenceBroker { broker, broker_epoch }, no_reply)
+            }
+            "fence" => {
+                let (broker, broker_epoch) = self.broker_epoch(rest);
+                self.decide(&FenceBroker { broker, broker_epoch }, no_reply)
             }
             "create" => {
                 let topics = items.iter().map(|item| new_topic(item)).collect();
@@ -109,7 +141,7 @@ impl Script {
                 self.decide(&AllocateProducerIds { broker, broker_epoch }, block)
             }
             "show" => self.show(rest),
-            _ => panic!("no such command: {command}"),
+            _ => cluster::run(self, verb, rest, validate_only),
         }
     }
 
@@ -123,7 +155,13 @@ impl Script {
             self.topic_count += 1;
             TopicId([self.topic_count; 16])
         };
-        let mut context = Context { node: BrokerId(1), statics: &self.statics, new_topic_id: &mut new_topic_id };
+        self.doubts.refresh(self.now, self.silent.clone());
+        let mut context = Context {
+            node: BrokerId(1),
+            statics: &self.statics,
+            new_topic_id: &mut new_topic_id,
+            doubts: &mut self.doubts,
+        };
         let Decision { records, reply } = match handle(request, &self.image, &mut context) {
             Ok(decision) => decision,
             Err(error) => return vec![format!("! {}: {error}", kind(&error))],
@@ -168,6 +206,27 @@ impl Script {
         self.decide(&StartEpoch { node, directory_id, controller_epoch, voters }, no_reply)
     }
 
+    /// What [`find_unclean`] finds: `NAME-INDEX: BROKERS`.
+    pub(super) fn find_unclean(&mut self, count_max: usize) -> Vec<String> {
+        let mut new_topic_id = || TopicId::ZERO;
+        let (statics, doubts) = (&self.statics, &mut self.doubts);
+        let context = Context { node: BrokerId(1), statics, new_topic_id: &mut new_topic_id, doubts };
+        let found = find_unclean(&self.image, &context, count_max);
+        let line = |(id, epoch, electorate): (TopicIdPartition, LeaderEpoch, Vec<BrokerId>)| {
+            assert_eq!(self.image.partition(id).map(|state| state.leader_epoch), Some(epoch));
+            let name = self.image.topic_by_id(id.topic_id).expect("it was found").name();
+            format!("{name}-{}: {}", id.partition, ids(&electorate))
+        };
+        found.into_iter().map(line).collect()
+    }
+
+    /// The partition `NAME-INDEX`.
+    pub(super) fn id(&self, word: &str) -> TopicIdPartition {
+        let (name, index) = word.rsplit_once('-').expect("topic-partition");
+        let topic_id = self.image.topic_id(name).unwrap_or(TopicId([0xee; 16]));
+        TopicIdPartition { topic_id, partition: PartitionIndex(number(index)) }
+    }
+
     fn broker_epoch(&self, words: &[&str]) -> (BrokerId, BrokerEpoch) {
         let broker = BrokerId(number(words[0]));
         let current = self.image.broker(broker).map_or(BrokerEpoch(-1), |state| state.broker_epoch);
@@ -190,7 +249,9 @@ impl Script {
             ["brokers"] => {
                 let line = |(broker, state): (BrokerId, &quipu_metadata::record::BrokerState)| {
                     let unfenced = state.unfenced_epoch.map_or("never".to_owned(), |epoch| epoch.to_string());
-                    format!("{broker} epoch {} fenced {} last unfenced {unfenced}", state.broker_epoch, state.fenced)
+                    let stopping = if state.in_controlled_shutdown { " about to stop" } else { "" };
+                    let (epoch, fenced) = (state.broker_epoch, state.fenced);
+                    format!("{broker} epoch {epoch} fenced {fenced} last unfenced {unfenced}{stopping}")
                 };
                 self.image.brokers().map(line).collect()
             }
@@ -198,6 +259,13 @@ impl Script {
                 .image
                 .configured_resources()
                 .map(|(resource, values)| format!("{resource}:{}", configs(values)))
+                .collect(),
+            ["reassignments"] => list_reassignments(&self.image)
+                .map(|ongoing| {
+                    let OngoingReassignment { topic, partition, replicas, adding, removing } = ongoing;
+                    let (replicas, adding, removing) = (ids(&replicas), ids(&adding), ids(&removing));
+                    format!("{topic}-{partition} replicas {replicas} adding {adding} removing {removing}")
+                })
                 .collect(),
             _ => panic!("nothing to show: {words:?}"),
         }
@@ -317,11 +385,9 @@ fn altered(reply: AlteredConfigs) -> Vec<String> {
 }
 
 fn created(topic: CreatedTopic) -> String {
-    let is_own = |entry: &&quipu_metadata::config::ConfigEntry| {
-        entry.source == quipu_metadata::config::ConfigSource::DynamicTopic
-    };
+    let is_own = |entry: &&CreatedConfig| entry.source == quipu_metadata::config::ConfigSource::DynamicTopic;
     let own: String =
-        topic.configs.iter().filter(is_own).map(|entry| format!(" {}={}", entry.key.name, entry.value)).collect();
+        topic.configs.iter().filter(is_own).map(|entry| format!(" {}={}", entry.name, entry.value)).collect();
     format!("{} {} partition(s) of {}{own}", short(topic.topic_id), topic.partition_count, topic.replication_factor)
 }
 
@@ -347,14 +413,36 @@ fn ids(brokers: &[BrokerId]) -> String {
 fn partition(state: &PartitionState) -> String {
     let members: Vec<BrokerId> = state.configuration.members.iter().map(|member| member.broker).collect();
     let leader = state.leader.map_or("none".to_owned(), |leader| leader.to_string());
-    format!(
+    let changing = |name: &str, brokers: &[BrokerId]| {
+        if brokers.is_empty() { String::new() } else { format!(" {name} {}", ids(brokers)) }
+    };
+    let mut line = format!(
         "replicas {} members {} quorum {} version {} leader {leader} epoch {}",
         ids(&state.replicas),
         ids(&members),
         state.configuration.quorum,
         state.configuration.version.0,
         state.leader_epoch
-    )
+    );
+    line += &changing("adding", &state.adding);
+    line += &changing("removing", &state.removing);
+    if usize::from(state.replication_factor) != state.replicas.len() {
+        line += &format!(" factor {}", state.replication_factor);
+    }
+    if state.unclean_epoch != LeaderEpoch::NONE {
+        line += &format!(" unclean {}", state.unclean_epoch);
+    }
+    line
+}
+
+/// The broker, and its directory if that is not its usual one.
+fn member(member: &Member) -> String {
+    match member.directory_id {
+        DirectoryId([first, ..]) if first != default_directory(member.broker) => {
+            format!("{}(dir {first})", member.broker)
+        }
+        _ => member.broker.to_string(),
+    }
 }
 
 fn line(record: &MetadataRecord) -> String {
@@ -372,6 +460,27 @@ fn line(record: &MetadataRecord) -> String {
         MetadataRecord::Topic { name, topic_id } => format!("Topic {} {}", abbreviated(name), short(*topic_id)),
         MetadataRecord::Partition { topic_id, partition: index, state } => {
             format!("Partition {}-{index} {}", short(*topic_id), partition(state))
+        }
+        MetadataRecord::PartitionChange { partition, election, configuration, assignment } => {
+            let mut line = format!("PartitionChange {}-{}", short(partition.topic_id), partition.partition);
+            if let Some(Election { leader, leader_epoch, unclean }) = election {
+                let leader = leader.map_or("none".to_owned(), |leader| leader.to_string());
+                line += &format!(" leader {leader} epoch {leader_epoch}{}", if *unclean { " unclean" } else { "" });
+            }
+            if let Some(Configuration { members, quorum, version }) = configuration {
+                let members: Vec<String> = members.iter().map(member).collect();
+                line += &format!(" members {} quorum {quorum} version {}", members.join(","), version.0);
+            }
+            if let Some(Assignment { replicas, adding, removing, replication_factor }) = assignment {
+                let (replicas, adding, removing) = (ids(replicas), ids(adding), ids(removing));
+                line +=
+                    &format!(" replicas {replicas} adding {adding} removing {removing} factor {replication_factor}");
+            }
+            line
+        }
+        MetadataRecord::FenceBroker { broker, broker_epoch } => format!("FenceBroker {broker} epoch {broker_epoch}"),
+        MetadataRecord::BrokerShutdown { broker, broker_epoch } => {
+            format!("BrokerShutdown {broker} epoch {broker_epoch}")
         }
         MetadataRecord::RemoveTopic { topic_id } => format!("RemoveTopic {}", short(*topic_id)),
         MetadataRecord::Config { resource, key, value } => match value {

@@ -3,6 +3,9 @@
 //! Read `tables` for the configs there are.
 
 use core::fmt;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// The type of a config's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,7 +111,7 @@ impl fmt::Display for Value {
 }
 
 /// Why a config is not taken. Kafka's `INVALID_CONFIG`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConfigError {
     /// Kafka has no config of that name.
     Unknown {
@@ -120,23 +123,23 @@ pub enum ConfigError {
         /// The name.
         name: String,
         /// What it needs, or what to use instead. A sentence without a full stop.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// Only one value says what happens, and this is not it.
     Fixed {
         /// The name.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// The value given.
         value: String,
         /// The only value.
-        only: &'static str,
+        only: Cow<'static, str>,
         /// What happens. A sentence without a full stop.
-        why: &'static str,
+        why: Cow<'static, str>,
     },
     /// Not of the type, or out of range.
     Invalid {
         /// The name.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// The value given.
         value: String,
         /// What it should be.
@@ -168,14 +171,17 @@ impl ConfigKey {
     /// what happens.
     pub fn accept(&self, text: &str) -> Result<Value, ConfigError> {
         let value = self.parse(text).filter(|value| self.is_in_range(value)).ok_or_else(|| ConfigError::Invalid {
-            name: self.name,
+            name: self.name.into(),
             value: text.to_owned(),
             expected: self.expected(),
         })?;
         match self.status {
-            Status::Fixed { why } if value != self.default_value() => {
-                Err(ConfigError::Fixed { name: self.name, value: text.to_owned(), only: self.default, why })
-            }
+            Status::Fixed { why } if value != self.default_value() => Err(ConfigError::Fixed {
+                name: self.name.into(),
+                value: text.to_owned(),
+                only: self.default.into(),
+                why: why.into(),
+            }),
             _ => Ok(value),
         }
     }

@@ -7,6 +7,7 @@
 //! [`Delta`](crate::Delta) names the topic, this broker or all brokers).
 
 use quipu_base::BrokerId;
+use serde::{Deserialize, Serialize};
 
 use super::{
     key::{ConfigKey, ConfigType, Status, Value},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Where a value comes from, the strongest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum ConfigSource {
     /// Set on the topic.
     DynamicTopic,
@@ -125,6 +126,7 @@ impl<'a> ConfigLayers<'a> {
             insync_replicas_min: InsyncReplicasMin(as_size(number("min.insync.replicas"))),
             segment_bytes: as_size(number("segment.bytes")),
             segment_ms: number("segment.ms"),
+            unclean_election: self.topic_value("unclean.leader.election.enable", overrides) == Value::Boolean(true),
         }
     }
 
@@ -134,6 +136,11 @@ impl<'a> ConfigLayers<'a> {
         let number = |name| as_number(&self.broker_value(name));
         BrokerConfig {
             auto_create_topics: self.broker_value("auto.create.topics.enable") == Value::Boolean(true),
+            balance_leaders: self.broker_value("auto.leader.rebalance.enable") == Value::Boolean(true),
+            balance_interval_seconds: as_size(number("leader.imbalance.check.interval.seconds")),
+            heartbeat_interval_ms: as_size(number("broker.heartbeat.interval.ms")),
+            session_timeout_ms: as_size(number("broker.session.timeout.ms")),
+            replica_lag_max_ms: as_size(number("replica.lag.time.max.ms")),
             connection_idle_ms: as_size(number("connections.max.idle.ms")),
             replication_factor: as_size(number("default.replication.factor")),
             connections_max: as_size(number("max.connections")),

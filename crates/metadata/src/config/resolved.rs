@@ -57,6 +57,8 @@ pub struct TopicConfig {
     pub segment_bytes: u32,
     /// `segment.ms`.
     pub segment_ms: i64,
+    /// `unclean.leader.election.enable`.
+    pub unclean_election: bool,
 }
 
 /// The configs that hold for one broker itself. What topics inherit is in [`TopicConfig`].
@@ -64,6 +66,16 @@ pub struct TopicConfig {
 pub struct BrokerConfig {
     /// `auto.create.topics.enable`.
     pub auto_create_topics: bool,
+    /// `auto.leader.rebalance.enable`.
+    pub balance_leaders: bool,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub balance_interval_seconds: u64,
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval_ms: u64,
+    /// `broker.session.timeout.ms`.
+    pub session_timeout_ms: u64,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_max_ms: u64,
     /// `connections.max.idle.ms`.
     pub connection_idle_ms: u64,
     /// `default.replication.factor`.

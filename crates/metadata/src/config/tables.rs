@@ -52,7 +52,7 @@ impl Lookup {
     pub fn known(self, name: &str) -> Result<&'static ConfigKey, ConfigError> {
         match self {
             Self::Known(key) => Ok(key),
-            Self::NotYet(key) => Err(ConfigError::NotYet { name: key.name.to_owned(), why: key.why }),
+            Self::NotYet(key) => Err(ConfigError::NotYet { name: key.name.to_owned(), why: key.why.into() }),
             Self::Unknown => Err(ConfigError::Unknown { name: name.to_owned() }),
         }
     }
@@ -300,8 +300,7 @@ pub const TOPIC_KEYS: &[ConfigKey] = &[
         Check::Any,
         "unclean.leader.election.enable",
         "Whether a replica that may lack acknowledged records may lead.",
-    )
-    .fixed("no replica that may lack acknowledged records is ever elected"),
+    ),
 ];
 
 /// The configs of a broker, by name.
@@ -312,6 +311,29 @@ pub const BROKER_KEYS: &[ConfigKey] = &[
         "true",
         Check::Any,
         "Whether a topic that a client asks for is created, if the client allows it.",
+    ),
+    broker(
+        "auto.leader.rebalance.enable",
+        ConfigType::Boolean,
+        "true",
+        Check::Any,
+        "Whether preferred leaders are elected every leader.imbalance.check.interval.seconds.",
+    ),
+    broker(
+        "broker.heartbeat.interval.ms",
+        ConfigType::Int,
+        // Kafka's default is 2000.
+        "150",
+        Check::AtLeast(1),
+        "How often a broker tells the controller that it lives.",
+    ),
+    broker(
+        "broker.session.timeout.ms",
+        ConfigType::Int,
+        // Kafka's default is 9000.
+        "700",
+        Check::AtLeast(1),
+        "After what time without a heartbeat a broker is fenced, and others lead what it led.",
     ),
     broker(
         "compression.gzip.level",
@@ -353,6 +375,13 @@ pub const BROKER_KEYS: &[ConfigKey] = &[
     ),
     broker("delete.topic.enable", ConfigType::Boolean, "true", Check::Any, "Whether topics can be deleted.")
         .fixed("topics can always be deleted"),
+    broker(
+        "leader.imbalance.check.interval.seconds",
+        ConfigType::Long,
+        "300",
+        Check::AtLeast(1),
+        "How often preferred leaders are elected.",
+    ),
     broker("log.cleanup.policy", ConfigType::List, "delete", CLEANUP_POLICIES, "cleanup.policy of topics.")
         .fixed("compaction does not exist yet"),
     broker(
@@ -482,6 +511,13 @@ pub const BROKER_KEYS: &[ConfigKey] = &[
         Check::AtLeast(1),
         "After what time without a batch a producer is forgotten.",
     ),
+    broker(
+        "replica.lag.time.max.ms",
+        ConfigType::Long,
+        "30000",
+        Check::AtLeast(1),
+        "After what time a replica that has not caught up no longer counts.",
+    ),
     broker("socket.request.max.bytes", ConfigType::Int, "104857600", Check::AtLeast(1), "The largest request taken."),
     broker(
         "unclean.leader.election.enable",
@@ -490,5 +526,5 @@ pub const BROKER_KEYS: &[ConfigKey] = &[
         Check::Any,
         "unclean.leader.election.enable of topics.",
     )
-    .fixed("no replica that may lack acknowledged records is ever elected"),
+    .dynamic(),
 ];

@@ -63,12 +63,18 @@ fn the_defaults_are_the_limits_of_the_product() {
             insync_replicas_min: InsyncReplicasMin(1),
             segment_bytes: limits::SEGMENT_BYTES,
             segment_ms: limits::SEGMENT_MS,
+            unclean_election: false,
         }
     );
     assert_eq!(
         layers.broker(),
         BrokerConfig {
             auto_create_topics: true,
+            balance_leaders: true,
+            balance_interval_seconds: 300,
+            heartbeat_interval_ms: 150,
+            session_timeout_ms: 700,
+            replica_lag_max_ms: 30_000,
             connection_idle_ms: limits::CONNECTION_IDLE_MS,
             replication_factor: 1,
             connections_max: limits::CONNECTIONS_MAX,
@@ -142,11 +148,7 @@ const ANSWERS: &[(&str, &str, &str)] = &[
     ),
     ("preallocate", "FALSE", "ok false"),
     ("preallocate", "no", r#"Invalid value "no" for preallocate: it must be true or false."#),
-    (
-        "unclean.leader.election.enable",
-        "true",
-        r#"unclean.leader.election.enable=true is not supported by Quipu: no replica that may lack acknowledged records is ever elected, so the only value taken is "false"."#,
-    ),
+    ("unclean.leader.election.enable", "true", "ok true"),
     (
         "min.compaction.lag.ms",
         "0",

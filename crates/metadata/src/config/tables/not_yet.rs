@@ -7,7 +7,8 @@ const TIERED: &str = "it needs tiered storage, which does not exist";
 const THROTTLE: &str = "it needs replication throttling, which does not exist yet";
 const GROUPS: &str = "it needs consumer groups, which do not exist yet";
 const TRANSACTIONS: &str = "it needs transactions, which do not exist yet";
-const CLUSTER: &str = "it needs a cluster of several brokers, which does not exist yet";
+const CLUSTER: &str = "Quipu's metadata quorum and replication have nothing of the kind to set (see its keys roles, peer_listen and voters)";
+const RACK: &str = "use Quipu's key rack";
 const SECURITY: &str = "it needs TLS or authentication, which do not exist yet";
 const QUOTAS: &str = "it needs quotas, which do not exist yet";
 const METRICS: &str = "it needs metrics, which do not exist yet";
@@ -59,12 +60,9 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("alter.log.dirs.replication.quota.window.num", QUOTAS),
     not_yet("alter.log.dirs.replication.quota.window.size.seconds", QUOTAS),
     not_yet("authorizer.class.name", SECURITY),
-    not_yet("auto.leader.rebalance.enable", CLUSTER),
     not_yet("background.threads", THREADS),
-    not_yet("broker.heartbeat.interval.ms", CLUSTER),
     not_yet("broker.id", OWN_KEY),
-    not_yet("broker.rack", CLUSTER),
-    not_yet("broker.session.timeout.ms", CLUSTER),
+    not_yet("broker.rack", RACK),
     not_yet("client.quota.callback.class", QUOTAS),
     not_yet("compression.lz4.level", LZ4),
     not_yet("config.providers", PLUGIN),
@@ -178,7 +176,6 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("internal.metadata.max.batch.size.in.bytes", CLUSTER),
     not_yet("kafka.metrics.polling.interval.secs", METRICS),
     not_yet("kafka.metrics.reporters", METRICS),
-    not_yet("leader.imbalance.check.interval.seconds", CLUSTER),
     not_yet("listener.security.protocol.map", SECURITY),
     not_yet("listeners", OWN_KEY),
     not_yet("log.cleaner.backoff.ms", COMPACTION),
@@ -283,7 +280,6 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("replica.fetch.response.max.bytes", CLUSTER),
     not_yet("replica.fetch.wait.max.ms", CLUSTER),
     not_yet("replica.high.watermark.checkpoint.interval.ms", CLUSTER),
-    not_yet("replica.lag.time.max.ms", CLUSTER),
     not_yet("replica.selector.class", PLUGIN),
     not_yet("replica.socket.receive.buffer.bytes", CLUSTER),
     not_yet("replica.socket.timeout.ms", CLUSTER),
