@@ -123,6 +123,12 @@ impl Image {
         self.next_offset
     }
 
+    /// Goes on at `offset`, if that is further on: what lies before it are the quorum's own entries, which have offsets like any
+    /// record. Who decides on an image calls this, so that a broker epoch is the offset that the registration gets.
+    pub fn skip_to(&mut self, offset: Offset) {
+        self.next_offset = self.next_offset.max(offset);
+    }
+
     /// The cluster's identity; none before the cluster is made.
     #[must_use]
     pub fn cluster_id(&self) -> Option<ClusterId> {

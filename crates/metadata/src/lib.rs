@@ -23,3 +23,4 @@ pub use delta::{DeletedTopic, Delta};
 pub use image::{Configs, ControllerState, Image, ProducerIdsState, Topic};
 pub use partition::{Configuration, ConfigurationVersion, InsyncReplicasMin, Member, PartitionState, REPLICAS_MAX};
 pub use record::{ConfigResource, MetadataRecord};
+pub use snapshot::bytes::{SnapshotError, SnapshotReader};

@@ -7,6 +7,7 @@ use quipu_base::{BrokerId, LeaderEpoch, TopicIdPartition};
 use quipu_broker::{Broker, Config, HostPort, StartError};
 use quipu_env::{Clock, Env};
 use quipu_env_tokio::{Options, TokioEnv};
+use quipu_metadata::codec::FORMAT_VERSION;
 use quipu_protocol::{ErrorCode, Response, messages::api_versions::ApiVersionsRequest};
 use quipu_records::{BatchBuilder, NewRecord};
 use quipu_storage::{Class, Store, StoreOptions};
@@ -95,7 +96,7 @@ fn a_directory_serves_one_broker_and_one_node() {
 
 #[test]
 fn a_metadata_log_of_a_later_release_is_refused() {
-    for (version, status) in [(2, 78), (0, 65)] {
+    for (version, status) in [(FORMAT_VERSION + 1, 78), (0, 65)] {
         let directory = Directory::new();
         let runtime = TokioEnv::start(Options { shards: 1 }).unwrap();
         let config = directory.config(&[]);

@@ -161,6 +161,11 @@ fn offsets_may_skip_but_not_return() {
     assert_eq!(image.next_offset(), Offset(11));
     let error = image.apply(Offset(10), &topic("c", 3), &mut Delta::default()).unwrap_err();
     assert_eq!(error, ApplyError::OffsetBehind { offset: Offset(10), next_offset: Offset(11) });
+    image.skip_to(Offset(20));
+    image.skip_to(Offset(15));
+    assert_eq!(image.next_offset(), Offset(20));
+    let error = image.apply(Offset(19), &topic("c", 3), &mut Delta::default()).unwrap_err();
+    assert_eq!(error, ApplyError::OffsetBehind { offset: Offset(19), next_offset: Offset(20) });
 }
 
 #[test]

@@ -225,7 +225,8 @@ fn every_working_config_of_a_topic_takes_effect() {
     };
     let default = with(&[]);
     for key in TOPIC_KEYS.iter().filter(|key| key.status == Status::Works && !key.name.ends_with(".level")) {
-        let other = ["gzip", "LogAppendTime", "1048577"].into_iter().find(|value| key.accept(value).is_ok()).unwrap();
+        let other = ["true", "gzip", "LogAppendTime", "1048577"];
+        let other = other.into_iter().find(|value| key.accept(value).is_ok()).unwrap();
         assert_ne!(with(&[(key.name, other)]), default, "{}={other}", key.name);
     }
     for (name, level, expected) in [
@@ -253,8 +254,9 @@ fn every_working_config_of_a_broker_can_be_set_in_the_file() {
     let default = resolved(&StaticConfig::new());
     for key in BROKER_KEYS.iter().filter(|key| key.status == Status::Works && !key.name.ends_with(".level")) {
         let mut statics = StaticConfig::new();
-        let other = ["false", "gzip", "LogAppendTime", "1048577", "7"];
-        let other = other.into_iter().find(|value| key.accept(value).is_ok()).unwrap();
+        let other = ["false", "true", "gzip", "LogAppendTime", "1048577", "7"];
+        let is_other = |value: &&str| *value != key.default && key.accept(value).is_ok();
+        let other = other.into_iter().find(is_other).unwrap();
         statics.set(key.name, other).unwrap();
         assert_eq!(statics.get(key.name), Some(other));
         assert_ne!(resolved(&statics), default, "{}={other}", key.name);
