@@ -16,16 +16,20 @@ mod log;
 
 use core::fmt;
 
-use quipu_base::{BrokerId, TopicId};
+use quipu_base::{BrokerId, TopicId, TopicIdPartition};
 use quipu_controller::{Context, ControllerError, Decision, Doubts, Request, handle};
 use quipu_env::{Env, Probe, Rng, watch};
 use quipu_metadata::{ApplyError, Delta, Image, MetadataRecord, codec::DecodeError, config::StaticConfig};
+use quipu_peer::Peers;
 use quipu_storage::{AppendError, ReadError, Store, StoreFull};
 use rand::Rng as _;
 use tokio::sync::{mpsc, oneshot};
 
 use self::log::MetadataLog;
-use crate::view::View;
+use crate::{
+    shard::{Begun, Command},
+    view::View,
+};
 
 /// Requests that may wait for the controller.
 const REQUESTS_MAX: usize = 1024;
@@ -157,6 +161,53 @@ impl ControllerHandle {
         self.0.send(Box::new(Ask { request, reply })).await.map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
+
+    /// The image with everything that was committed when this was called.
+    ///
+    /// Errors: `Stopping`.
+    pub(crate) async fn read(&self) -> Result<Image, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || AskError::Commit(CommitError::Stopping);
+        self.0.send(Box::new(Read(reply))).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+/// Ends when each of these partitions that this broker alone is to lead is active at its shard, or can't become so.
+pub(crate) async fn when_active<E: Env>(
+    view: &View<E>,
+    shards: &[mpsc::Sender<Command<E>>],
+    partitions: Vec<TopicIdPartition>,
+) {
+    let mut wanted = vec![Vec::new(); shards.len()];
+    for partition in partitions.into_iter().filter_map(|id| view.to_be_led_alone(id)) {
+        wanted[usize::from(partition.shard.0)].push(partition.id);
+    }
+    for (shard, partitions) in shards.iter().zip(wanted).filter(|(_, partitions)| !partitions.is_empty()) {
+        let (reply, answer) = oneshot::channel();
+        if shard.send(Command::WhenActive { partitions, reply }).await.is_ok() {
+            // A shard that is gone makes nothing active.
+            drop(answer.await);
+        }
+    }
+}
+
+/// Reads the newest image, and changes nothing.
+struct Read(oneshot::Sender<Image>);
+
+impl Job for Read {
+    fn decide(self: Box<Self>, image: &Image, _: &mut Context<'_>) -> Decided {
+        let image = image.clone();
+        Decided {
+            records: Vec::new(),
+            release: Box::new(move |committed| {
+                if committed.is_ok() {
+                    // Who asked may be gone.
+                    drop(self.0.send(image));
+                }
+            }),
+        }
+    }
 }
 
 /// The controller's task.
@@ -171,6 +222,8 @@ pub(crate) struct Controller<E: Env> {
     view: View<E>,
     published: watch::Sender<View<E>>,
     requests: mpsc::Receiver<Box<dyn Job>>,
+    /// The shards' queues, once the node is registered: before, they have nothing to do.
+    shards: Vec<mpsc::Sender<Command<E>>>,
 }
 
 impl<E: Env> Controller<E> {
@@ -196,6 +249,7 @@ impl<E: Env> Controller<E> {
             view,
             published,
             requests,
+            shards: Vec::new(),
         };
         Ok((controller, ControllerHandle(sender), views))
     }
@@ -215,16 +269,36 @@ impl<E: Env> Controller<E> {
         Ok(decision.reply)
     }
 
-    /// Serves everything that the image says this broker leads: the image was read, not changed, so nothing told the view.
-    pub(crate) fn serve_all(&mut self) {
-        let image = self.view.image.clone();
-        let delta = Delta {
-            topics_created: image.topics().map(quipu_metadata::Topic::topic_id).collect(),
-            partitions_changed: image.partitions().map(|(id, _)| id).collect(),
-            ..Delta::default()
-        };
-        self.view.advance(image, &delta, &self.statics, &self.store, self.shard_count);
+    /// The node is registered: the shards open everything that the image says this broker holds. Ends when its broker epoch may
+    /// be made durable.
+    ///
+    /// Errors: a shard's task has ended.
+    pub(crate) async fn begin(
+        &mut self,
+        begun: Begun,
+        peers: Option<&Peers<E>>,
+        shards: &[mpsc::Sender<Command<E>>],
+    ) -> Result<(), CommitError> {
+        self.shards = shards.to_vec();
+        let updates = self.view.begin(&self.statics, &self.store, self.shard_count);
+        let mut marked = Vec::new();
+        for (shard, update) in self.shards.iter().zip(updates.0) {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Begin { begun, peers: peers.cloned(), update, marked: reply };
+            shard.send(command).await.map_err(|_| CommitError::Stopping)?;
+            marked.push(answer);
+        }
+        for answer in marked {
+            answer.await.map_err(|_| CommitError::Stopping)?;
+        }
         self.published.send_replace(self.view.clone());
+        Ok(())
+    }
+
+    /// Ends when every partition that only this broker can lead is led by it, or can't be.
+    pub(crate) async fn settle(&self) {
+        let all = self.view.image.partitions().map(|(id, _)| id).collect();
+        when_active(&self.view, &self.shards, all).await;
     }
 
     /// Runs until nobody can ask any more.
@@ -307,7 +381,14 @@ impl<E: Env> Controller<E> {
         let first = self.view.image.next_offset();
         self.log.append(&self.store, first, &records).await?;
         self.env.probe().crash_point("controller.committed");
-        self.view.advance(image, &delta, &self.statics, &self.store, self.shard_count);
+        if self.shards.is_empty() {
+            self.view.image = image;
+        } else {
+            let updates = self.view.advance(image, &delta, &self.statics, &self.store, self.shard_count);
+            for (shard, update) in self.shards.iter().zip(updates.0).filter(|(_, update)| !update.is_empty()) {
+                shard.send(Command::Update(update)).await.map_err(|_| CommitError::Stopping)?;
+            }
+        }
         self.published.send_replace(self.view.clone());
         Ok(())
     }

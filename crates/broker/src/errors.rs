@@ -9,9 +9,14 @@ use quipu_controller::ControllerError;
 use quipu_env::Env;
 use quipu_protocol::{ErrorCode, Str};
 use quipu_records::{BatchError, CompressError, Fault, rewrite::RecompressError};
-use quipu_storage::{AppendError, ChangeError, Log, ReadError, StoreFull};
+use quipu_replication::RequestError;
+use quipu_storage::{AppendError, Log, ReadError, StoreFull};
 
-use crate::controller::{AskError, CommitError};
+use crate::{
+    controller::{AskError, CommitError},
+    partition::Partition,
+    shard::ProduceError,
+};
 
 /// What a client is told when something is refused.
 #[derive(Clone, Debug)]
@@ -88,6 +93,29 @@ pub(crate) fn append(error: &AppendError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
+/// A batch that was not kept, or not in time.
+pub(crate) fn produce(error: &ProduceError) -> Refusal {
+    match error {
+        ProduceError::Log(error) => append(error),
+        ProduceError::Replica(error) => replica(*error),
+    }
+}
+
+/// A request that a replica did not carry out.
+pub(crate) fn replica(error: RequestError) -> Refusal {
+    let code = match error {
+        RequestError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        RequestError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
+        RequestError::TimedOut => ErrorCode::RequestTimedOut,
+        RequestError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
+        RequestError::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
+        RequestError::Invalid => ErrorCode::InvalidRequest,
+        RequestError::Storage => ErrorCode::KafkaStorageError,
+        RequestError::Overloaded => ErrorCode::ThrottlingQuotaExceeded,
+    };
+    Refusal::new(code, error.to_string())
+}
+
 /// Records that can't be read.
 pub(crate) fn read(error: &ReadError) -> Refusal {
     let code = match error {
@@ -108,23 +136,12 @@ pub(crate) fn check_sound<E: Env>(log: &Log<E>) -> Result<(), Refusal> {
     log.fault().map_or(Ok(()), |fault| Err(read(&ReadError::Faulty(fault))))
 }
 
-/// A log start that can't be moved.
-pub(crate) fn log_start(error: &ChangeError) -> Refusal {
-    let code = match error {
-        ChangeError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        ChangeError::Deleted => ErrorCode::UnknownTopicOrPartition,
-        ChangeError::Faulty(_) => ErrorCode::KafkaStorageError,
-        ChangeError::Read(error) => read(error).code,
-        ChangeError::Write(_) => ErrorCode::KafkaStorageError,
-        ChangeError::BadStep(_) => ErrorCode::UnknownServerError,
-    };
-    Refusal::new(code, error.to_string())
-}
-
-/// The client's idea of the leader epoch against ours (KIP-320); -1 is no idea.
-pub(crate) fn check_leader_epoch(current: i32, ours: LeaderEpoch) -> Result<(), Refusal> {
+/// The epoch in which this broker leads a partition. Errors: it does not, or not yet; the client's idea of the epoch (KIP-320; -1
+/// is no idea) is another.
+pub(crate) fn check_leader_epoch<E: Env>(current: i32, partition: &Partition<E>) -> Result<LeaderEpoch, Refusal> {
+    let Some(ours) = partition.active_epoch() else { return Err(Refusal::plain(ErrorCode::NotLeaderOrFollower)) };
     if current < 0 || current == ours.get() {
-        Ok(())
+        Ok(ours)
     } else if current < ours.get() {
         Err(Refusal::plain(ErrorCode::FencedLeaderEpoch))
     } else {

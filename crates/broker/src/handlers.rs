@@ -15,6 +15,7 @@ mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
+mod leaders;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;

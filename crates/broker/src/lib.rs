@@ -11,6 +11,7 @@
 //! Not here: bytes on disk (`quipu-storage`), bytes on the wire (`quipu-protocol`), decisions about the cluster
 //! (`quipu-controller`). Read `start`, then `connection`, then `handlers`.
 
+mod asks;
 mod config;
 mod connection;
 mod controller;

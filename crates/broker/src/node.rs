@@ -3,16 +3,17 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
+use quipu_base::{BrokerEpoch, BrokerId, ClusterId, TopicIdPartition};
 use quipu_env::{Env, Segment, ShardId, watch};
 use quipu_metadata::config::{BrokerConfig, StaticConfig};
+use quipu_protocol::Str;
 use quipu_storage::Store;
 use tokio::sync::mpsc;
 
 pub(crate) use crate::view::View;
 use crate::{
     connection::{Close, FileOf},
-    controller::ControllerHandle,
+    controller::{self, ControllerHandle},
     memory::{self, Budget},
     producer_ids::ProducerIds,
     shard::Command,
@@ -74,6 +75,18 @@ impl<E: Env> Node<E> {
     pub(crate) async fn send(&self, shard: ShardId, command: Command<E>) -> Result<(), Close> {
         let sent = self.shards[usize::from(shard.0)].send(command).await;
         sent.map_err(|_| Close("the broker is stopping".into()))
+    }
+
+    /// Waits until the partitions of these topics that only this broker can lead are led: who has created a topic can use it.
+    pub(crate) async fn when_active(&self, names: &[Str]) {
+        let view = self.view();
+        let topics = names.iter().filter_map(|name| view.image.topic(name));
+        let mut partitions = Vec::new();
+        for topic in topics {
+            let topic_id = topic.topic_id();
+            partitions.extend(topic.partitions().map(|(partition, _)| TopicIdPartition { topic_id, partition }));
+        }
+        controller::when_active(&view, &self.shards, partitions).await;
     }
 
     /// Takes the memory of a reply's records from the replies budget. All of it at once, so that no two replies hold a part

@@ -1,46 +1,52 @@
-//! One partition that this broker serves, as its shard and the handlers see it.
+//! One partition of which this broker holds a replica, as handlers see it.
 //!
 //! Invariants
-//! - The high watermark never goes back and never passes what is durable: the shard moves it, after the sync.
+//! - The high watermark never goes back, but for what a rebuilt replica shows of itself.
 //! - Everything below the high watermark may be served; nothing above it ever is.
+//! - Only its shard changes it, and never shows more than the replica has.
 //!
-//! Not here: the bytes (`quipu-storage`'s `Log`), appending ([`crate::shard`]).
+//! Not here: the replica and everything that changes it ([`crate::shard`]), the bytes (`quipu-storage`'s `Log`).
 
-use core::sync::atomic::{AtomicI64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 use std::sync::Arc;
 
-use quipu_base::{LeaderEpoch, Offset, TopicIdPartition};
+use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use quipu_env::{Env, ShardId};
 use quipu_storage::Log;
 
 use crate::waiters::Waiters;
 
-/// A served partition.
+/// A partition of which this broker holds a replica.
 pub(crate) struct Partition<E: Env> {
     /// Which one.
     pub(crate) id: TopicIdPartition,
+    /// This broker.
+    pub(crate) node_id: BrokerId,
     /// The shard that owns it.
     pub(crate) shard: ShardId,
-    /// The epoch under which this broker leads it. Fixed for the life of this value.
-    pub(crate) leader_epoch: LeaderEpoch,
     /// Its records.
     pub(crate) log: Log<E>,
-    /// Who waits for it to grow.
+    /// Who waits for it to grow, or to be led by somebody else.
     pub(crate) waiters: Arc<Waiters>,
-    high_watermark: Arc<AtomicI64>,
+    high_watermark: AtomicI64,
+    /// The epoch in which this broker leads it, active; [`LeaderEpoch::NONE`] if it doesn't.
+    active: AtomicI32,
+    /// Where that epoch begins.
+    epoch_start: AtomicI64,
 }
 
 impl<E: Env> Partition<E> {
-    /// A partition whose durable records are all committed: with one replica, durable is committed.
-    pub(crate) fn new(id: TopicIdPartition, leader_epoch: LeaderEpoch, log: Log<E>, shard_count: u16) -> Self {
-        let durable_end = log.offsets().durable_end;
+    /// A replica that its shard has not opened yet.
+    pub(crate) fn new(id: TopicIdPartition, node_id: BrokerId, log: Log<E>, shard_count: u16) -> Self {
         Self {
             shard: shard_of(id, shard_count),
             id,
-            leader_epoch,
+            node_id,
             log,
             waiters: Arc::default(),
-            high_watermark: Arc::new(AtomicI64::new(durable_end.get())),
+            high_watermark: AtomicI64::new(0),
+            active: AtomicI32::new(LeaderEpoch::NONE.get()),
+            epoch_start: AtomicI64::new(0),
         }
     }
 
@@ -49,17 +55,51 @@ impl<E: Env> Partition<E> {
         Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
-    /// Takes what is durable as committed and wakes those who wait for it. Called by the owning shard only.
-    pub(crate) fn advance_high_watermark(&self, durable_end: Offset) {
-        let before = self.high_watermark.fetch_max(durable_end.get(), Ordering::AcqRel);
-        if before < durable_end.get() {
+    /// The epoch in which this broker leads the partition, if it does, and is active.
+    pub(crate) fn active_epoch(&self) -> Option<LeaderEpoch> {
+        let epoch = LeaderEpoch(self.active.load(Ordering::Acquire));
+        (epoch != LeaderEpoch::NONE).then_some(epoch)
+    }
+
+    /// Whether this broker leads the partition, and is active.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active_epoch().is_some()
+    }
+
+    /// Whether everything that was committed under earlier leaders is known to be: the latest offset can be told.
+    pub(crate) fn knows_high_watermark(&self) -> bool {
+        self.high_watermark() >= Offset(self.epoch_start.load(Ordering::Acquire))
+    }
+
+    /// Shows how far records are committed, and wakes those who wait for more.
+    pub(crate) fn advance_high_watermark(&self, to: Offset) {
+        let before = self.high_watermark.fetch_max(to.get(), Ordering::AcqRel);
+        if before < to.get() {
             self.waiters.wake();
         }
+    }
+
+    /// Shows what the disk knows of the high watermark, at the start of a replica.
+    pub(crate) fn show_high_watermark(&self, to: Offset) {
+        self.high_watermark.store(to.get(), Ordering::Release);
+    }
+
+    /// This broker leads it from here on.
+    pub(crate) fn activate(&self, epoch: LeaderEpoch, epoch_start: Offset) {
+        self.epoch_start.store(epoch_start.get(), Ordering::Release);
+        self.active.store(epoch.get(), Ordering::Release);
+        self.waiters.wake();
+    }
+
+    /// This broker leads it no more.
+    pub(crate) fn deactivate(&self) {
+        self.active.store(LeaderEpoch::NONE.get(), Ordering::Release);
+        self.waiters.wake();
     }
 }
 
 /// The shard that owns a partition: partitions of one topic are spread over neighbouring shards.
-fn shard_of(id: TopicIdPartition, shard_count: u16) -> ShardId {
+pub(crate) fn shard_of(id: TopicIdPartition, shard_count: u16) -> ShardId {
     let topic = u128::from_be_bytes(id.topic_id.0) % u128::from(shard_count);
     let place = topic + u128::from(id.partition.get().unsigned_abs());
     ShardId(u16::try_from(place % u128::from(shard_count)).expect("it is below the shard count"))

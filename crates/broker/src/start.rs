@@ -22,18 +22,20 @@ use quipu_metadata::{
     config::ConfigLayers,
     record::{Listener, Registration, StartId, Voter},
 };
+use quipu_replication::Member;
 use quipu_storage::{OpenError, OpenReport, Store, StoreOptions};
 use rand::Rng as _;
 use tokio::sync::mpsc;
 
 use crate::{
+    asks,
     config::{Config, ConfigError, HostPort},
     controller::{AskError, Controller, LoadError},
     listener,
     memory::Budget,
     node::{Bounds, Identity, Node, Stopping},
     producer_ids::ProducerIds,
-    shard::{self, Shard},
+    shard::{self, Begun, Command, Shard},
 };
 
 /// Connections that are still busy are given up after this time when stopping.
@@ -173,14 +175,31 @@ impl<E: Env> Broker<E> {
             LoadError::Record(DecodeError::NewerVersion { .. }) => StartError::NewerMetadata(error.to_string()),
             _ => StartError::Metadata(error.to_string()),
         })?;
-        let (cluster_id, broker_epoch) = join_cluster(&config, &env, &store, &mut controller, bound).await?;
+        let (shards, commands): (Vec<_>, Vec<_>) =
+            (0..env.shard_count()).map(|_| mpsc::channel(shard::COMMANDS_MAX)).unzip();
+        let (siblings, frames): (Vec<_>, Vec<_>) =
+            (0..env.shard_count()).map(|_| mpsc::channel(shard::FRAMES_MAX)).unzip();
+        let (asks, asked) = mpsc::channel(asks::ASKS_MAX);
+        let mut tasks = Vec::new();
+        for ((number, commands), frames) in (0..).map(ShardId).zip(commands).zip(frames) {
+            let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, (siblings.clone(), frames));
+            tasks.push(env.spawn(number, "shard", shard.run()));
+        }
+        let joined = join_cluster(&config, &env, &store, &mut controller, &shards, bound).await;
+        let (cluster_id, broker_epoch) = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                end(tasks).await;
+                return Err(error);
+            }
+        };
         if !env.probe().planted("start.deleted-topic-kept") {
             delete_orphans(&store, &controller);
         }
         let (stop, stopping) = Stopping::new();
-        let (shards, commands): (Vec<_>, Vec<_>) =
-            (0..env.shard_count()).map(|_| mpsc::channel(shard::COMMANDS_MAX)).unzip();
         let identity = Identity { node_id: config.node_id, cluster_id, broker_epoch };
+        let own = (config.node_id, broker_epoch);
+        tasks.push(env.spawn(ShardId(0), "asks", asks::run(env.clone(), handle.clone(), own, asked)));
         let node = Arc::new(Node {
             bounds: bounds(&config),
             producer_ids: ProducerIds::new(identity, handle.clone()),
@@ -200,11 +219,6 @@ impl<E: Env> Broker<E> {
             shards,
             view,
         });
-        let mut tasks = Vec::new();
-        for (number, commands) in (0..).map(ShardId).zip(commands) {
-            let shard = Shard::new(env.clone(), &store, commands);
-            tasks.push(env.spawn(number, "shard", shard.run()));
-        }
         tasks.push(env.spawn(ShardId(0), "controller", controller.run()));
         let (done, connections_done) = mpsc::channel(1);
         tasks.push(env.spawn(ShardId(0), "listener", listener::run(node, listener, done)));
@@ -242,13 +256,15 @@ impl<E: Env> Broker<E> {
             _ = self.connections_done.recv() => {}
             () = deadline => tracing::warn!("some connections were still busy after {STOP_TIME:?}: giving them up"),
         }
-        for task in &self.tasks {
-            task.abort();
-        }
-        for task in self.tasks {
-            task.join().await;
-        }
+        end(self.tasks).await;
         self.store.close().await
+    }
+}
+
+async fn end<T: Task>(tasks: Vec<T>) {
+    tasks.iter().for_each(Task::abort);
+    for task in tasks {
+        task.join().await;
     }
 }
 
@@ -322,6 +338,7 @@ async fn join_cluster<E: Env>(
     env: &E,
     store: &Store<E>,
     controller: &mut Controller<E>,
+    shards: &[mpsc::Sender<Command<E>>],
     bound: SocketAddr,
 ) -> Result<(ClusterId, BrokerEpoch), StartError> {
     let register_error = |error: AskError| StartError::Register(error.to_string());
@@ -372,11 +389,16 @@ async fn join_cluster<E: Env>(
         features: Bootstrap::supported_features(),
     };
     controller.decide(&RegisterBroker { cluster_id, broker: node, registration }).await.map_err(register_error)?;
-    let broker_epoch = controller.image().broker(node).expect("it has just registered").broker_epoch;
+    let state = controller.image().broker(node).expect("it has just registered");
+    let (broker_epoch, last_unfenced) = (state.broker_epoch, state.unfenced_epoch);
+    let member = Member { node, directory_id };
+    let identity = quipu_replication::Identity { member, stored_incarnation: identity.broker_epoch };
+    let begun = Begun { identity, broker_epoch, last_unfenced };
+    controller.begin(begun, None, shards).await.map_err(|error| StartError::Register(error.to_string()))?;
     // Durable before it counts: a directory that knows only an older epoch is not the one that served.
     store.set_broker_epoch(broker_epoch).await.map_err(|error| StartError::Register(error.to_string()))?;
     controller.decide(&UnfenceBroker { broker: node, broker_epoch }).await.map_err(register_error)?;
-    controller.serve_all();
+    controller.settle().await;
     Ok((cluster_id, broker_epoch))
 }
 

@@ -1,17 +1,17 @@
-//! What this broker serves right now: the cluster's image, and for each partition that it leads the open log.
+//! What this broker knows and holds right now: the cluster's image, and each partition of which it holds a replica.
 //!
 //! Invariants
-//! - Image and partitions belong together: a partition is in the map if and only if the image says that this broker leads
-//!   it. One task changes the view (the controller's), everybody else holds clones, which cost nothing.
-//! - A partition whose leader epoch changed is another value: nobody appends under an epoch that is over.
+//! - Image and partitions belong together: a partition is in the map if and only if the image says that this broker holds a
+//!   replica of it. One task changes the view (the controller's), everybody else holds clones, which cost nothing.
+//! - The shards hear of a change before the view is published: whoever sees a partition here finds it at its shard.
 //!
-//! Not here: how the image changes ([`crate::controller`]).
+//! Not here: how the image changes ([`crate::controller`]), who leads and how far records are committed ([`crate::shard`]).
 
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use quipu_base::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicIdPartition};
-use quipu_env::Env;
+use quipu_base::{BrokerId, PartitionIndex, TopicId, TopicIdPartition};
+use quipu_env::{Env, ShardId};
 use quipu_metadata::{
     ConfigResource, Delta, Image,
     config::{BrokerConfig, ConfigLayers, StaticConfig, TopicConfig},
@@ -21,10 +21,11 @@ use quipu_storage::{LogOptions, Store};
 
 use crate::{
     errors::{self, Refusal},
-    partition::Partition,
+    partition::{Partition, shard_of},
+    shard::{Opened, Update, broker_view, partition_state},
 };
 
-/// What is served, as of one offset of the metadata log.
+/// What is known and held, as of one offset of the metadata log.
 pub(crate) struct View<E: Env> {
     pub(crate) image: Image,
     node_id: BrokerId,
@@ -45,20 +46,47 @@ impl<E: Env> Clone for View<E> {
     }
 }
 
+/// What each shard has to do, in the order of the shards.
+pub(crate) struct Updates<E: Env>(pub(crate) Vec<Update<E>>);
+
+impl<E: Env> Updates<E> {
+    fn new(shard_count: u16) -> Self {
+        Self((0..shard_count).map(|_| Update::default()).collect())
+    }
+
+    fn of(&mut self, shard: ShardId) -> &mut Update<E> {
+        &mut self.0[usize::from(shard.0)]
+    }
+
+    fn shard_count(&self) -> u16 {
+        u16::try_from(self.0.len()).expect("it was made from a u16")
+    }
+}
+
 impl<E: Env> View<E> {
-    /// Nothing is served yet.
+    /// Nothing is held yet.
     pub(crate) fn new(image: Image, node_id: BrokerId, statics: &StaticConfig) -> Self {
         let broker_config = Arc::new(ConfigLayers::new(&image, statics, node_id).broker());
         Self { image, node_id, partitions: OrdMap::new(), topic_configs: OrdMap::new(), broker_config }
     }
 
-    /// The partition, if this broker leads it. Errors: the one that a client must get.
+    /// The partition, if this broker leads it or should. Errors: the one that a client must get.
     pub(crate) fn partition(&self, id: TopicIdPartition) -> Result<Arc<Partition<E>>, Refusal> {
+        let Some(state) = self.image.partition(id) else { return Err(errors::unknown_topic(false)) };
         match self.partitions.get(&id) {
-            Some(partition) => Ok(Arc::clone(partition)),
-            None if self.image.partition(id).is_some() => Err(Refusal::plain(ErrorCode::NotLeaderOrFollower)),
-            None => Err(errors::unknown_topic(false)),
+            Some(partition) if partition.is_active() => Ok(Arc::clone(partition)),
+            // A damaged replica that nobody can replace: the client is told why, not sent around.
+            Some(partition) if state.leader.is_none_or(|leader| leader == self.node_id) => {
+                errors::check_sound(&partition.log)?;
+                Err(Refusal::plain(ErrorCode::NotLeaderOrFollower))
+            }
+            _ => Err(Refusal::plain(ErrorCode::NotLeaderOrFollower)),
         }
+    }
+
+    /// This broker.
+    pub(crate) fn node_id(&self) -> BrokerId {
+        self.node_id
     }
 
     /// The configs that hold for a topic.
@@ -76,12 +104,19 @@ impl<E: Env> View<E> {
         broker != self.node_id || self.partitions.get(&id).is_some_and(|partition| partition.log.fault().is_none())
     }
 
-    /// All partitions that are served.
+    /// All partitions of which this broker holds a replica.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition<E>>> {
         self.partitions.values()
     }
 
-    /// Moves on to `image`, which differs by `delta`: opens, changes and deletes what that means.
+    /// The partition, if this broker and no other can lead it, and it does not do so yet.
+    pub(crate) fn to_be_led_alone(&self, id: TopicIdPartition) -> Option<&Arc<Partition<E>>> {
+        let state = self.image.partition(id)?;
+        let alone = state.leader == Some(self.node_id) && state.configuration.members.len() == 1;
+        self.partitions.get(&id).filter(|partition| alone && !partition.is_active())
+    }
+
+    /// Moves on to `image`, which differs by `delta`. The shards are to be told what comes out before the view is published.
     pub(crate) fn advance(
         &mut self,
         image: Image,
@@ -89,74 +124,98 @@ impl<E: Env> View<E> {
         statics: &StaticConfig,
         store: &Store<E>,
         shard_count: u16,
-    ) {
+    ) -> Updates<E> {
         self.image = image;
+        let mut updates = Updates::new(shard_count);
         let everything = [ConfigResource::BrokerDefault, ConfigResource::Broker(self.node_id)];
         if everything.iter().any(|resource| delta.configs_changed.contains(resource)) {
             self.broker_config = Arc::new(ConfigLayers::new(&self.image, statics, self.node_id).broker());
             let all: Vec<TopicId> = self.image.topics().map(quipu_metadata::Topic::topic_id).collect();
-            all.into_iter().for_each(|topic_id| self.resolve(topic_id, statics));
+            all.into_iter().for_each(|topic_id| self.resolve(topic_id, statics, &mut updates));
         }
         for (topic_id, topic) in &delta.topics_deleted {
             self.topic_configs.remove(topic_id);
             for partition in (0..).map(PartitionIndex).take(topic.partition_count) {
-                self.delete(TopicIdPartition { topic_id: *topic_id, partition }, store);
+                self.close(TopicIdPartition { topic_id: *topic_id, partition }, &mut updates);
             }
         }
         for topic_id in &delta.topics_created {
-            self.resolve(*topic_id, statics);
+            self.resolve(*topic_id, statics, &mut updates);
         }
         for resource in &delta.configs_changed {
             if let ConfigResource::Topic(name) = resource
                 && let Some(topic_id) = self.image.topic_id(name)
             {
-                self.resolve(topic_id, statics);
+                self.resolve(topic_id, statics, &mut updates);
             }
         }
-        for id in &delta.partitions_changed {
-            self.open_or_close(*id, store, shard_count);
+        for broker in &delta.brokers_changed {
+            let view = self.image.broker(*broker).map(broker_view);
+            updates.0.iter_mut().for_each(|update| update.brokers.push((*broker, view)));
         }
+        for id in &delta.partitions_changed {
+            self.follow(*id, store, &mut updates);
+        }
+        updates
+    }
+
+    /// Everything that the image says this broker holds, and all that shards need to know: for a start.
+    pub(crate) fn begin(&mut self, statics: &StaticConfig, store: &Store<E>, shard_count: u16) -> Updates<E> {
+        let image = self.image.clone();
+        let delta = Delta {
+            topics_created: image.topics().map(quipu_metadata::Topic::topic_id).collect(),
+            partitions_changed: image.partitions().map(|(id, _)| id).collect(),
+            brokers_changed: image.brokers().map(|(broker, _)| broker).collect(),
+            ..Delta::default()
+        };
+        self.advance(image, &delta, statics, store, shard_count)
     }
 
     /// Resolves a topic's configs anew and gives them to the logs that are open.
-    fn resolve(&mut self, topic_id: TopicId, statics: &StaticConfig) {
+    fn resolve(&mut self, topic_id: TopicId, statics: &StaticConfig, updates: &mut Updates<E>) {
         let Some(topic) = self.image.topic_by_id(topic_id) else { return };
         let config = ConfigLayers::new(&self.image, statics, self.node_id).topic_with(topic.configs());
         for (partition, _) in topic.partitions() {
             if let Some(partition) = self.partitions.get(&TopicIdPartition { topic_id, partition }) {
                 partition.log.set_options(log_options(&config));
+                let count = insync_replicas_min(&config);
+                updates.of(partition.shard).insync_replicas_min.push((partition.id, count));
             }
         }
         self.topic_configs.insert(topic_id, Arc::new(config));
     }
 
-    fn open_or_close(&mut self, id: TopicIdPartition, store: &Store<E>, shard_count: u16) {
-        let leads = self.image.partition(id).filter(|state| state.leader == Some(self.node_id));
-        let Some(leader_epoch) = leads.map(|state| state.leader_epoch) else {
-            self.partitions.remove(&id);
-            return;
+    /// A partition is new, or its record changed.
+    fn follow(&mut self, id: TopicIdPartition, store: &Store<E>, updates: &mut Updates<E>) {
+        let held = self.image.partition(id).filter(|state| state.replicas.contains(&self.node_id));
+        let Some(record) = held.map(partition_state) else {
+            return self.close(id, updates);
         };
-        self.open(id, leader_epoch, store, shard_count);
-    }
-
-    fn open(&mut self, id: TopicIdPartition, leader_epoch: LeaderEpoch, store: &Store<E>, shard_count: u16) {
-        if self.partitions.get(&id).is_some_and(|open| open.leader_epoch == leader_epoch) {
+        let shard = shard_of(id, updates.shard_count());
+        if self.partitions.contains_key(&id) {
+            updates.of(shard).records.push((id, record));
             return;
         }
         let log = store.log(id);
-        if let Some(config) = self.topic_configs.get(&id.topic_id) {
+        let config = self.topic_configs.get(&id.topic_id);
+        if let Some(config) = config {
             log.set_options(log_options(config));
         }
-        self.partitions.insert(id, Arc::new(Partition::new(id, leader_epoch, log, shard_count)));
+        let insync_replicas_min = config.map_or(1, |config| insync_replicas_min(config));
+        let partition = Arc::new(Partition::new(id, self.node_id, log, updates.shard_count()));
+        self.partitions.insert(id, Arc::clone(&partition));
+        updates.of(shard).opened.push(Opened { partition, record, insync_replicas_min });
     }
 
-    fn delete(&mut self, id: TopicIdPartition, store: &Store<E>) {
+    fn close(&mut self, id: TopicIdPartition, updates: &mut Updates<E>) {
         if let Some(partition) = self.partitions.remove(&id) {
-            partition.waiters.wake();
+            updates.of(partition.shard).closed.push(id);
         }
-        // Whoever deletes waits for nothing: the topic's removal is durable, and a start deletes what is left.
-        let _ticket = store.delete(id);
     }
+}
+
+fn insync_replicas_min(config: &TopicConfig) -> usize {
+    usize::try_from(config.insync_replicas_min.0).unwrap_or(usize::MAX)
 }
 
 fn log_options(config: &TopicConfig) -> LogOptions {

@@ -16,13 +16,14 @@ use quipu_env::{Clock, Env, Probe, Segment, Sleep};
 use quipu_protocol::{
     ErrorCode, Piece, Records, Response,
     messages::fetch::{
-        EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+        EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+        NodeEndpoint, PartitionData,
     },
 };
 use quipu_storage::ReadResult;
 use tokio::sync::Notify;
 
-use super::Call;
+use super::{Call, leaders::Leaders};
 use crate::{
     connection::{Close, FileOf, Finish},
     errors::{self, Refusal},
@@ -54,10 +55,12 @@ pub(super) fn start<E: Env>(call: Call<E>, request: FetchRequest) -> Result<Fini
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         return Err(Close("it asked to fetch as a replica, which only Quipu's own peer protocol may".into()));
     }
-    let fetch = Fetch { node: Arc::clone(&call.node), by_id: call.version() >= 13, request };
+    let version = call.version();
+    let fetch = Fetch { node: Arc::clone(&call.node), by_id: version >= 13, request };
     Ok(Box::pin(async move {
-        let Look { response, files, .. } =
+        let Look { mut response, files, .. } =
             if fetch.names_a_session() { fetch.unknown_session() } else { fetch.run().await };
+        name_leaders(&fetch.node.view(), version, &mut response);
         call.reply_with_files(&Response::Fetch(response), files).await
     }))
 }
@@ -178,7 +181,7 @@ impl<E: Env> Look<E> {
         wanted: &FetchPartition,
         bytes_max: usize,
     ) -> Result<PartitionData, Refusal> {
-        errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
+        errors::check_leader_epoch(wanted.current_leader_epoch, partition)?;
         let high_watermark = partition.high_watermark();
         errors::check_sound(&partition.log)?;
         let offsets = partition.log.offsets();
@@ -232,6 +235,29 @@ impl<E: Env> Look<E> {
             .collect::<Vec<_>>();
         Records::from(pieces)
     }
+}
+
+/// Tells who leads the partitions that this broker does not.
+fn name_leaders<E: Env>(view: &View<E>, version: i16, response: &mut FetchResponse) {
+    if version < 16 {
+        return;
+    }
+    let mut leaders = Leaders::default();
+    for answers in &mut response.responses {
+        let topic = view.image.topic_by_id(answers.topic_id);
+        for answer in &mut answers.partitions {
+            if let Some((leader, epoch)) = leaders.name(view, topic, answer.partition_index, answer.error_code) {
+                answer.current_leader = LeaderIdAndEpoch { leader_id: leader.get(), leader_epoch: epoch.get() };
+            }
+        }
+    }
+    let endpoints = leaders.endpoints(view).map(|(node, listener, rack)| NodeEndpoint {
+        node_id: node.get(),
+        host: listener.host.as_str().into(),
+        port: i32::from(listener.port),
+        rack: rack.map(Into::into),
+    });
+    response.node_endpoints = endpoints.collect();
 }
 
 /// Where the log that the consumer has read parts from ours (KIP-320), if it does. Errors: our log doesn't know its epoch.

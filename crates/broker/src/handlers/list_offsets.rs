@@ -88,19 +88,23 @@ async fn find<E: Env>(
     let topic_id = view.image.topic_id(topic).ok_or_else(|| errors::unknown_topic(false))?;
     let partition = PartitionIndex(wanted.partition_index);
     let partition = view.partition(TopicIdPartition { topic_id, partition })?;
-    errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
+    let leader_epoch = errors::check_leader_epoch(wanted.current_leader_epoch, &partition)?;
     if special::since(wanted.timestamp).is_none_or(|since| version < since) {
         let message = format!("timestamp {} means nothing in version {version}", wanted.timestamp);
         return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
     }
     let log = &partition.log;
     errors::check_sound(log)?;
+    let needs_high_watermark =
+        !matches!(wanted.timestamp, special::EARLIEST | special::EARLIEST_LOCAL | special::LATEST_TIERED);
+    if needs_high_watermark && !partition.knows_high_watermark() {
+        let known = if version >= 5 { ErrorCode::OffsetNotAvailable } else { ErrorCode::LeaderNotAvailable };
+        return Err(Refusal::plain(known));
+    }
     let high_watermark = partition.high_watermark();
     let at = |timestamp, offset| Found { timestamp, offset, leader_epoch: log.epoch_at(offset) };
     match wanted.timestamp {
-        special::LATEST => {
-            Ok(Found { offset: high_watermark, leader_epoch: partition.leader_epoch, timestamp: Timestamp::NONE })
-        }
+        special::LATEST => Ok(Found { offset: high_watermark, leader_epoch, timestamp: Timestamp::NONE }),
         special::EARLIEST | special::EARLIEST_LOCAL => Ok(at(Timestamp::NONE, log.offsets().log_start)),
         special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         special::MAX_TIMESTAMP => {

@@ -47,10 +47,10 @@ pub(super) fn respond<E: Env>(
 fn find<E: Env>(view: &View<E>, topic: &str, wanted: &OffsetForLeaderPartition) -> Result<EpochEndOffset, Refusal> {
     let topic_id = view.image.topic_id(topic).ok_or_else(|| errors::unknown_topic(false))?;
     let partition = view.partition(TopicIdPartition { topic_id, partition: PartitionIndex(wanted.partition) })?;
-    errors::check_leader_epoch(wanted.current_leader_epoch, partition.leader_epoch)?;
+    let current = errors::check_leader_epoch(wanted.current_leader_epoch, &partition)?;
     errors::check_sound(&partition.log)?;
     let asked = LeaderEpoch(wanted.leader_epoch);
-    let (leader_epoch, end_offset) = if asked == partition.leader_epoch {
+    let (leader_epoch, end_offset) = if asked == current {
         // The epoch that goes on ends, for now, where consumers may read to.
         (asked, partition.high_watermark())
     } else {

@@ -21,6 +21,7 @@ pub(super) async fn create<E: Env>(node: Arc<Node<E>>, request: CreatePartitions
     let names: Vec<Str> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let topics = request.topics.iter().map(more_partitions).collect();
     let asked = node.controller.ask(CreatePartitions { topics, validate_only: request.validate_only }).await;
+    node.when_active(&names).await;
     let results = match asked {
         Ok(results) => results
             .into_iter()

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_base::{PartitionIndex, Timestamp, TopicIdPartition, limits};
-use quipu_env::{Clock, Env, Probe, ShardId};
+use quipu_env::{Clock, Env, Instant, Probe, ShardId};
 use quipu_metadata::config::{Compression, TimestampType, TopicConfig};
 use quipu_protocol::{
     ErrorCode, Response,
     messages::produce::{
-        BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-        TopicProduceData, TopicProduceResponse,
+        BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceData, PartitionProduceResponse,
+        ProduceRequest, ProduceResponse, TopicProduceData, TopicProduceResponse,
     },
 };
 use quipu_records::{
@@ -28,10 +28,11 @@ use quipu_records::{
     rewrite::{recompress, with_log_append_time},
     validate,
 };
+use quipu_replication::Acks;
 use quipu_storage::{Class, Reservation, StoreFull};
 use tokio::sync::oneshot;
 
-use super::Call;
+use super::{Call, leaders::Leaders};
 use crate::{
     connection::{Close, Finish, Reply},
     errors::{self, Refusal},
@@ -43,6 +44,9 @@ use crate::{
 
 /// Batches that are compressed, or that must be compressed anew, keep a processor busy: above this size they go to the pool.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Who wants no more than the leader's own sync waits for it as long as it takes; a disk that needs longer is broken.
+const SYNC_TIME_MAX: Duration = Duration::from_hours(1);
 
 /// How much larger most batches are when decompressed.
 const RATIO_GUESS: usize = 8;
@@ -77,16 +81,20 @@ pub(super) async fn start<E: Env>(
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let (mut response, checked) = check(&node, call.version(), request).await;
-    let pending = dispatch(&node, &mut response, checked, turned_away).await?;
+    let deadline = node.env.clock().now() + if acks == -1 { timeout } else { SYNC_TIME_MAX };
+    // Also with acks=0 a failure has to be known: it closes the connection.
+    let wanted = if acks == -1 { Acks::All } else { Acks::Leader };
+    let pending = dispatch(&node, &mut response, checked, turned_away, (wanted, deadline)).await?;
     if acks == 0 {
         return Ok(Box::pin(async move {
             let failed = finish(&node, &mut response, pending, None).await;
             if failed { Err(Close("a produce with acks=0 was refused".into())) } else { Ok(Reply::Nothing) }
         }));
     }
-    let deadline = (acks == -1).then(|| node.env.clock().now() + timeout);
+    let deadline = (acks == -1).then_some(deadline);
     Ok(Box::pin(async move {
         finish(&node, &mut response, pending, deadline).await;
+        name_leaders(&node.view(), call.version(), &mut response);
         call.reply(&Response::Produce(response))
     }))
 }
@@ -319,6 +327,7 @@ async fn dispatch<E: Env>(
     response: &mut ProduceResponse,
     mut checked: Vec<Checked<E>>,
     turned_away: &mut TurnedAway,
+    wanted: Wanted,
 ) -> Result<Vec<Pending>, Close> {
     checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header()) {
         Ok(()) => true,
@@ -351,7 +360,7 @@ async fn dispatch<E: Env>(
     };
     let mut pending = Vec::new();
     for (shard, ours) in by_shard(checked.into_iter().zip(reservations)) {
-        pending.push(send(node, shard, ours).await?);
+        pending.push(send(node, shard, ours, wanted).await?);
     }
     Ok(pending)
 }
@@ -364,6 +373,9 @@ async fn reserve_in_parts<E: Env>(node: &Arc<Node<E>>, sizes: &[usize]) -> Resul
     }
     Ok(reservations)
 }
+
+/// When to answer, and until when to try.
+type Wanted = (Acks, Instant);
 
 /// A batch with the room that is reserved for it.
 type Reserved<E> = (Checked<E>, Reservation<E>);
@@ -380,7 +392,12 @@ fn by_shard<E: Env>(batches: impl Iterator<Item = Reserved<E>>) -> Vec<(ShardId,
     groups
 }
 
-async fn send<E: Env>(node: &Arc<Node<E>>, shard: ShardId, batches: Vec<Reserved<E>>) -> Result<Pending, Close> {
+async fn send<E: Env>(
+    node: &Arc<Node<E>>,
+    shard: ShardId,
+    batches: Vec<Reserved<E>>,
+    (acks, deadline): Wanted,
+) -> Result<Pending, Close> {
     let (reply, receiver) = oneshot::channel();
     let slots = batches.iter().map(|(one, _)| one.slot).collect();
     let log_append_times = batches.iter().map(|(one, _)| log_append_time(&one.batch)).collect();
@@ -388,7 +405,7 @@ async fn send<E: Env>(node: &Arc<Node<E>>, shard: ShardId, batches: Vec<Reserved
         .into_iter()
         .map(|(Checked { partition, batch, .. }, reservation)| Append { partition, batch, reservation })
         .collect();
-    node.send(shard, Command::Append { appends, reply }).await?;
+    node.send(shard, Command::Append { appends, acks, deadline, reply }).await?;
     Ok(Pending { slots, log_append_times, reply: receiver })
 }
 
@@ -405,7 +422,7 @@ async fn finish<E: Env>(
     node: &Arc<Node<E>>,
     response: &mut ProduceResponse,
     pending: Vec<Pending>,
-    deadline: Option<quipu_env::Instant>,
+    deadline: Option<Instant>,
 ) -> bool {
     let mut timer = deadline.map(|deadline| Box::pin(node.env.clock().sleep_until(deadline)));
     for Pending { slots, log_append_times, reply } in pending {
@@ -435,15 +452,39 @@ async fn finish<E: Env>(
     answers.any(|answer| answer.error_code != ErrorCode::None.code())
 }
 
+/// Tells who leads the partitions that this broker does not.
+fn name_leaders<E: Env>(view: &View<E>, version: i16, response: &mut ProduceResponse) {
+    if version < 10 {
+        return;
+    }
+    let mut leaders = Leaders::default();
+    for answers in &mut response.responses {
+        let by_id = || view.image.topic_by_id(answers.topic_id);
+        let topic = if version >= 13 { by_id() } else { view.image.topic(&answers.name) };
+        for answer in &mut answers.partition_responses {
+            if let Some((leader, epoch)) = leaders.name(view, topic, answer.index, answer.error_code) {
+                answer.current_leader = LeaderIdAndEpoch { leader_id: leader.get(), leader_epoch: epoch.get() };
+            }
+        }
+    }
+    let endpoints = leaders.endpoints(view).map(|(node, listener, rack)| NodeEndpoint {
+        node_id: node.get(),
+        host: listener.host.as_str().into(),
+        port: i32::from(listener.port),
+        rack: rack.map(Into::into),
+    });
+    response.node_endpoints = endpoints.collect();
+}
+
 fn fill(response: &mut ProduceResponse, slot: Slot, log_append_time: i64, outcome: AppendOutcome) {
     match outcome.result {
-        Ok(appended) => {
+        Ok(base_offset) => {
             let answer = &mut response.responses[slot.topic_index].partition_responses[slot.partition_index];
-            answer.base_offset = appended.base_offset.get();
+            answer.base_offset = base_offset.get();
             answer.log_append_time_ms = log_append_time;
             answer.log_start_offset = outcome.log_start.get();
         }
-        Err(error) => refuse(response, slot, &errors::append(&error)),
+        Err(error) => refuse(response, slot, &errors::produce(&error)),
     }
 }
 

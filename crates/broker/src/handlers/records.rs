@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use quipu_base::{Offset, PartitionIndex, TopicIdPartition};
-use quipu_env::{Clock, Env};
+use quipu_env::{Clock, Env, Instant};
 use quipu_protocol::{
     ErrorCode, Response,
     messages::delete_records::{
@@ -12,7 +12,7 @@ use quipu_protocol::{
         DeleteRecordsTopicResult,
     },
 };
-use quipu_storage::{ChangeError, Class};
+use quipu_replication::RequestError;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 /// In the request: everything below the high watermark.
 const TO_HIGH_WATERMARK: i64 = -1;
 
-type Answer = oneshot::Receiver<Result<Offset, ChangeError>>;
+type Answer = oneshot::Receiver<Result<Offset, RequestError>>;
 
 pub(super) async fn delete<E: Env>(node: Arc<Node<E>>, request: DeleteRecordsRequest) -> Response {
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
@@ -35,7 +35,7 @@ pub(super) async fn delete<E: Env>(node: Arc<Node<E>>, request: DeleteRecordsReq
     for topic in request.topics {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            answers.push((wanted.partition_index, begin(&node, &view, &topic.name, wanted).await));
+            answers.push((wanted.partition_index, begin(&node, &view, &topic.name, wanted, deadline).await));
         }
         under_way.push((topic.name, answers));
     }
@@ -55,18 +55,13 @@ async fn begin<E: Env>(
     view: &View<E>,
     topic: &str,
     wanted: &DeleteRecordsPartition,
+    deadline: Instant,
 ) -> Result<Answer, Refusal> {
     let topic_id = view.image.topic_id(topic).ok_or_else(|| errors::unknown_topic(false))?;
     let partition = view.partition(TopicIdPartition { topic_id, partition: PartitionIndex(wanted.partition_index) })?;
-    let high_watermark = partition.high_watermark();
-    let to = if wanted.offset == TO_HIGH_WATERMARK { high_watermark } else { Offset(wanted.offset) };
-    if to < Offset::ZERO || to > high_watermark {
-        let message = format!("offset {to} is not within 0..={high_watermark}, the high watermark");
-        return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
-    }
-    let reservation = node.store.reserve(0, Class::Reserve).await.map_err(|error| errors::store_full(&error))?;
+    let before = (wanted.offset != TO_HIGH_WATERMARK).then_some(Offset(wanted.offset));
     let (reply, answer) = oneshot::channel();
-    let command = Command::MoveLogStart { partition: Arc::clone(&partition), to, reservation, reply };
+    let command = Command::DeleteRecords { partition: partition.id, before, deadline, reply };
     let sent = node.send(partition.shard, command).await;
     sent.map_err(|_| Refusal::plain(ErrorCode::NotLeaderOrFollower))?;
     Ok(answer)
@@ -75,11 +70,11 @@ async fn begin<E: Env>(
 async fn finish<E: Env>(
     node: &Arc<Node<E>>,
     answer: Result<Answer, Refusal>,
-    deadline: quipu_env::Instant,
+    deadline: Instant,
 ) -> Result<Offset, Refusal> {
     let timed_out = || Refusal::plain(ErrorCode::RequestTimedOut);
     tokio::select! { biased;
-        moved = answer? => moved.map_err(|_| timed_out())?.map_err(|error| errors::log_start(&error)),
+        moved = answer? => moved.map_err(|_| timed_out())?.map_err(errors::replica),
         () = node.env.clock().sleep_until(deadline) => Err(timed_out()),
     }
 }

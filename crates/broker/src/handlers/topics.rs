@@ -26,6 +26,7 @@ pub(super) async fn create<E: Env>(node: Arc<Node<E>>, request: CreateTopicsRequ
     let names: Vec<Str> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let topics = request.topics.iter().map(new_topic).collect();
     let asked = node.controller.ask(CreateTopics { topics, validate_only: request.validate_only }).await;
+    node.when_active(&names).await;
     let topics = match asked {
         Ok(created) => created.into_iter().map(|(name, result)| created_topic(&name, result)).collect(),
         Err(error) => {
@@ -42,7 +43,9 @@ pub(super) async fn create_by_name<E: Env>(node: &Arc<Node<E>>, mut names: Vec<S
     names.sort_unstable();
     names.dedup();
     let topics = names.iter().map(|name| NewTopic::with_defaults(name)).collect();
-    match node.controller.ask(CreateTopics { topics, validate_only: false }).await {
+    let asked = node.controller.ask(CreateTopics { topics, validate_only: false }).await;
+    node.when_active(&names).await;
+    match asked {
         Ok(created) => created
             .into_iter()
             .filter_map(|(name, result)| match result {

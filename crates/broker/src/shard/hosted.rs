@@ -1,0 +1,400 @@
+//! One replica with its log: every event goes through [`Hosted::feed`], every effect is carried out here.
+//!
+//! Invariants
+//! - Effects are carried out in their order, and all of them before the next event.
+//! - What a shard shows of the replica ([`Partition`]) is never ahead of it: the epoch when it is active, the high watermark when it
+//!   has moved.
+//! - A batch is asked for by sequence before the replica hears of it: what the replica takes, the log takes.
+//!
+//! Not here: how steps reach the disk ([`super::steps`]), frames ([`super::outbox`]).
+
+use std::{collections::VecDeque, sync::Arc};
+
+use quipu_base::{BrokerId, Offset, TopicIdPartition};
+use quipu_env::{Clock, Env, Instant, Probe};
+use quipu_records::Batch;
+use quipu_replication::{
+    Acks, Ask, BatchShape, BrokerView, Effect, Event, Message, Replica, Reply, RequestError, RequestId, Sender,
+    Settings, Write, WriteId,
+};
+use quipu_storage::{Check, Reservation, Ticket};
+use tokio::sync::oneshot;
+
+use super::{
+    Append, AppendOutcome, Begun, Hub, Opened, ProduceError, Report,
+    frames::InItem,
+    outbox,
+    requests::{Place, Waiting},
+    state::{self, ReplicaState},
+    steps::{Source, StepError, Steps},
+};
+use crate::{asks::Asked, partition::Partition};
+
+/// A duplicate whose original is not yet kept as `acks` wants.
+struct Duplicate {
+    place: Place,
+    acks: Acks,
+    base: Offset,
+    end: Offset,
+}
+
+/// What an event brings with it, for the effects to use.
+pub(super) enum Payload<E: Env> {
+    None,
+    /// A client's batch, and the room for it.
+    Request(Box<(Batch, Reservation<E>)>),
+    /// A peer's batches.
+    Message(Vec<Batch>),
+}
+
+/// A replica, its log, and who waits for it.
+pub(super) struct Hosted<E: Env> {
+    pub(super) partition: Arc<Partition<E>>,
+    /// Tells one hosting of a partition from a later one.
+    pub(super) birth: u64,
+    pub(super) replica: Replica<E::Probe>,
+    pub(super) steps: Steps<E>,
+    /// What the last step submitted says.
+    pub(super) written: ReplicaState,
+    duplicates: Vec<Duplicate>,
+    timer_at: Option<Instant>,
+}
+
+impl<E: Env> Hosted<E> {
+    /// A replica as the disk has it, told of this start and of what the metadata says.
+    pub(super) fn open(hub: &mut Hub<E>, opened: Opened<E>, begun: Begun, is_start: bool, birth: u64) -> Self {
+        let Opened { partition, record, insync_replicas_min } = opened;
+        let durable = state::durable_state(&partition.log);
+        let written = ReplicaState::of(&durable);
+        let probe = hub.env.probe().clone();
+        partition.show_high_watermark(durable.high_watermark);
+        let replica = Replica::new(begun.identity, durable, insync_replicas_min, Settings::default(), probe);
+        let mut hosted = Self {
+            partition,
+            birth,
+            replica,
+            steps: Steps::default(),
+            written,
+            duplicates: Vec::new(),
+            timer_at: None,
+        };
+        // The disk of a partition that is created later has nothing to have forgotten.
+        let last_unfenced = if is_start { begun.last_unfenced } else { None };
+        hosted.feed(hub, Event::Registered { broker_epoch: begun.broker_epoch, last_unfenced });
+        let brokers: Vec<(BrokerId, Option<BrokerView>)> =
+            hub.brokers.iter().map(|(node, view)| (*node, Some(*view))).collect();
+        for (node, view) in &brokers {
+            hosted.feed(hub, Event::Broker { node: *node, view: *view });
+        }
+        hosted.feed(hub, Event::Metadata(record));
+        hosted.unfence(hub, &brokers, begun);
+        hosted
+    }
+
+    /// The partition is gone, or this node holds no replica of it any more.
+    pub(super) fn close(mut self, hub: &mut Hub<E>) {
+        let id = self.id();
+        self.partition.deactivate();
+        self.fail_duplicates(hub, RequestError::NotLeader);
+        for waiting in hub.requests.take_of(id) {
+            hub.requests.fail(&hub.env, waiting, RequestError::NotLeader, Offset(-1));
+        }
+        if let Some(at) = self.timer_at {
+            hub.timers.remove(&(at, id));
+        }
+        hub.settle_awaiting(id);
+        // Nobody waits: the removal is durable in the metadata, and a start deletes what is left.
+        let _ticket = hub.store.delete(id);
+    }
+
+    fn id(&self) -> TopicIdPartition {
+        self.partition.id
+    }
+
+    /// Whether its mark is durable, if it has to be: then the node's broker epoch may be.
+    pub(super) fn is_marked(&self) -> bool {
+        self.replica.is_marked()
+    }
+
+    /// Whether it is to lead and does not yet, but may soon.
+    pub(super) fn may_become_active(&self) -> bool {
+        let own = self.replica.record().and_then(|record| record.leader);
+        own == Some(self.partition.node_id) && !self.partition.is_active() && !self.replica.is_faulty()
+    }
+
+    /// Brokers came, went, were fenced or unfenced; this one among them.
+    pub(super) fn see_brokers(&mut self, hub: &mut Hub<E>, brokers: &[(BrokerId, Option<BrokerView>)], begun: Begun) {
+        for (node, view) in brokers {
+            self.feed(hub, Event::Broker { node: *node, view: *view });
+        }
+        self.unfence(hub, brokers, begun);
+    }
+
+    fn unfence(&mut self, hub: &mut Hub<E>, brokers: &[(BrokerId, Option<BrokerView>)], begun: Begun) {
+        let own = |(node, view): &(BrokerId, Option<BrokerView>)| {
+            *node == begun.identity.member.node
+                && view.is_some_and(|view| view.live && view.broker_epoch == begun.broker_epoch)
+        };
+        if !self.replica.is_serving() && brokers.iter().any(own) {
+            self.feed(hub, Event::Unfenced { broker_epoch: begun.broker_epoch });
+        }
+    }
+
+    /// Takes in an event that brings nothing with it.
+    pub(super) fn feed(&mut self, hub: &mut Hub<E>, event: Event) {
+        self.feed_with(hub, event, Payload::None);
+    }
+
+    fn feed_with(&mut self, hub: &mut Hub<E>, event: Event, mut payload: Payload<E>) {
+        let now = hub.env.clock().now();
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.replica.handle(now, event) {
+                self.carry_out(hub, effect, &mut payload);
+            }
+            payload = Payload::None;
+            if self.steps.has_failed() {
+                self.steps.begin_anew();
+                let state = state::durable_state(&self.partition.log);
+                self.written = ReplicaState::of(&state);
+                events.push_back(Event::WriteFailed { state });
+            }
+        }
+        self.schedule(hub);
+    }
+
+    /// Sets the timer, but only to an earlier time than it has: most deadlines are gone before they come.
+    fn schedule(&mut self, hub: &mut Hub<E>) {
+        let Some(next) = self.replica.next_deadline() else { return };
+        if self.timer_at.is_some_and(|at| at <= next) {
+            return;
+        }
+        if let Some(at) = self.timer_at.replace(next) {
+            hub.timers.remove(&(at, self.id()));
+        }
+        hub.timers.insert((next, self.id()));
+    }
+
+    pub(super) fn on_time(&mut self, hub: &mut Hub<E>, at: Instant) {
+        if self.timer_at == Some(at) {
+            self.timer_at = None;
+        }
+        let now = hub.env.clock().now();
+        if self.replica.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.feed(hub, Event::Time);
+        } else {
+            self.schedule(hub);
+        }
+    }
+
+    /// A client's batch.
+    pub(super) fn produce(&mut self, hub: &mut Hub<E>, append: Append<E>, acks: Acks, deadline: Instant, place: Place) {
+        let Append { batch, reservation, .. } = append;
+        let refused = |error| AppendOutcome { result: Err(error), log_start: self.partition.log.offsets().log_start };
+        if !self.partition.is_active() {
+            let outcome = refused(ProduceError::Replica(RequestError::NotLeader));
+            return hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
+        }
+        match self.partition.log.check_append(batch.header(), hub.env.clock().wall()) {
+            Err(error) => {
+                let outcome = refused(ProduceError::Log(error));
+                hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
+            }
+            Ok(Check::Duplicate { base_offset, last_offset, .. }) => {
+                let end = last_offset.next();
+                self.duplicates.push(Duplicate { place, acks, base: base_offset, end });
+                if hub.env.probe().planted("log.duplicate-answered-unsynced") {
+                    self.answer_duplicates(hub, Offset(i64::MAX));
+                }
+                self.answer_duplicates(hub, Offset::ZERO);
+            }
+            Ok(Check::Fresh) => {
+                let header = batch.header();
+                let record_count = u32::try_from(header.last_offset_delta).map_or(0, |delta| delta + 1);
+                let bytes = u32::try_from(header.total_bytes()).unwrap_or(u32::MAX);
+                let shape = BatchShape { record_count, bytes };
+                let waiting = Waiting::Append { partition: self.id(), place, record_count, ticket: Ticket::NONE };
+                let id = hub.requests.wait(waiting);
+                let event = Event::Produce { id, batches: vec![shape], acks, deadline };
+                self.feed_with(hub, event, Payload::Request(Box::new((batch, reservation))));
+            }
+        }
+    }
+
+    pub(super) fn delete_records(
+        &mut self,
+        hub: &mut Hub<E>,
+        before: Option<Offset>,
+        deadline: Instant,
+        reply: oneshot::Sender<Result<Offset, RequestError>>,
+    ) {
+        let id = hub.requests.wait(Waiting::Delete { partition: self.id(), reply });
+        self.feed(hub, Event::DeleteRecords { id: Some(id), before, deadline });
+    }
+
+    /// A message of another replica.
+    pub(super) fn on_peer(&mut self, hub: &mut Hub<E>, sender: Sender, item: InItem) {
+        let InItem { message, batches, .. } = item;
+        self.feed_with(hub, Event::Peer { sender, message }, Payload::Message(batches));
+    }
+
+    /// The step and all before it are durable.
+    pub(super) fn on_durable(&mut self, hub: &mut Hub<E>, write: WriteId) {
+        self.steps.on_durable();
+        self.feed(hub, Event::Synced { id: write });
+        self.answer_duplicates(hub, Offset::ZERO);
+    }
+
+    /// A step that had to wait was submitted, or could not be.
+    pub(super) fn on_submitted(&mut self, hub: &mut Hub<E>, write: WriteId, result: Result<Ticket, StepError>) {
+        self.note_task_ended();
+        self.note_submitted(hub, write, result);
+        self.run_queued(hub);
+        if self.steps.has_failed() {
+            self.steps.begin_anew();
+            let state = state::durable_state(&self.partition.log);
+            self.written = ReplicaState::of(&state);
+            self.feed(hub, Event::WriteFailed { state });
+        }
+    }
+
+    fn carry_out(&mut self, hub: &mut Hub<E>, effect: Effect, payload: &mut Payload<E>) {
+        match effect {
+            Effect::Write(write) => self.write(hub, write, payload),
+            Effect::Send { to, message } => self.send(hub, to, message),
+            Effect::Reply { id, reply } => self.reply(hub, id, reply),
+            Effect::HighWatermark(offset) => self.on_high_watermark(hub, offset),
+            Effect::Activated { epoch, epoch_start } => {
+                hub.env.probe().sometimes("replica.activated");
+                self.partition.activate(epoch, epoch_start);
+                hub.settle_awaiting(self.id());
+            }
+            Effect::SteppedDown { epoch } => {
+                tracing::debug!(partition = %self.id(), %epoch, "this replica leads no more");
+                self.partition.deactivate();
+                self.fail_duplicates(hub, RequestError::NotLeader);
+                hub.settle_awaiting(self.id());
+            }
+            Effect::AskController(ask) => self.ask(hub, ask),
+            Effect::ReadBarrier => self.read_barrier(hub),
+            Effect::BecameFaulty => {
+                tracing::warn!(partition = %self.id(), "this replica does not count until it is repaired from its leader");
+                hub.settle_awaiting(self.id());
+            }
+            Effect::BecameSound => tracing::info!(partition = %self.id(), "this replica is sound again"),
+            Effect::Refused(refusal) => {
+                hub.env.probe().sometimes("replica.refused");
+                tracing::warn!(partition = %self.id(), %refusal, "an event was refused");
+            }
+        }
+    }
+
+    fn write(&mut self, hub: &mut Hub<E>, write: Write, payload: &mut Payload<E>) {
+        let source = match (&write.append, core::mem::replace(payload, Payload::None)) {
+            (Some((quipu_replication::Source::Request, _)), Payload::Request(request)) => {
+                let (batch, reservation) = *request;
+                Source::Request { epoch: self.replica.promised(), batch, reservation }
+            }
+            (_, Payload::Message(batches)) => {
+                let picked = batches.clone();
+                // A message may lead to more than one step.
+                *payload = Payload::Message(batches);
+                Source::Message(picked)
+            }
+            (_, other) => {
+                *payload = other;
+                Source::Nothing
+            }
+        };
+        self.submit(hub, write, source);
+    }
+
+    fn send(&mut self, hub: &mut Hub<E>, to: BrokerId, message: Message) {
+        match outbox::load(&self.partition.log, self.id(), message) {
+            outbox::Loaded::Ready(item) => hub.outbox.push(to, item),
+            outbox::Loaded::Cold(message) => {
+                let (log, id, reports) = (self.partition.log.clone(), self.id(), hub.reports.clone());
+                let _task = hub.env.spawn(hub.number, "replica-read", async move {
+                    if let Some(item) = outbox::load_cold(&log, id, message).await {
+                        // A shard that is gone sends nothing.
+                        drop(reports.send(Report::Read { to, item }).await);
+                    }
+                });
+            }
+            outbox::Loaded::Nothing => {}
+        }
+    }
+
+    fn reply(&mut self, hub: &mut Hub<E>, id: RequestId, reply: Reply) {
+        let log_start = self.partition.log.offsets().log_start;
+        hub.requests.answer(&hub.env, id, reply, log_start, &self.partition);
+    }
+
+    fn on_high_watermark(&mut self, hub: &mut Hub<E>, offset: Offset) {
+        let shown = if hub.env.probe().planted("broker.high-watermark-ahead") {
+            self.partition.log.offsets().log_end
+        } else {
+            offset
+        };
+        self.partition.log.note_high_watermark(offset);
+        self.partition.advance_high_watermark(shown);
+        self.answer_duplicates(hub, Offset::ZERO);
+    }
+
+    /// Answers the duplicates whose originals are kept as their acks want, or that end at or below `told`.
+    fn answer_duplicates(&mut self, hub: &mut Hub<E>, told: Offset) {
+        if self.duplicates.is_empty() {
+            return;
+        }
+        let offsets = self.partition.log.offsets();
+        let committed = self.replica.high_watermark();
+        let is_kept = |duplicate: &mut Duplicate| {
+            let reached = match duplicate.acks {
+                Acks::All => committed,
+                Acks::Leader | Acks::None => offsets.durable_end,
+            };
+            duplicate.end <= reached.max(told)
+        };
+        for duplicate in self.duplicates.extract_if(.., is_kept) {
+            let outcome = AppendOutcome { result: Ok(duplicate.base), log_start: offsets.log_start };
+            super::requests::tell_committed(&hub.env, &self.partition, duplicate.end);
+            hub.requests.fill(&hub.env, duplicate.place, Ticket::NONE, outcome);
+        }
+    }
+
+    fn fail_duplicates(&mut self, hub: &mut Hub<E>, error: RequestError) {
+        let log_start = self.partition.log.offsets().log_start;
+        for duplicate in core::mem::take(&mut self.duplicates) {
+            let outcome = AppendOutcome { result: Err(ProduceError::Replica(error)), log_start };
+            hub.requests.fill(&hub.env, duplicate.place, Ticket::NONE, outcome);
+        }
+    }
+
+    fn ask(&self, hub: &Hub<E>, ask: Ask) {
+        let (reply, answer) = oneshot::channel();
+        let partition = self.id();
+        if hub.asks.try_send(Asked::Ask { partition, ask, reply }).is_err() {
+            hub.env.probe().sometimes("replica.ask-dropped");
+            return;
+        }
+        let reports = hub.reports.clone();
+        let _task = hub.env.spawn(hub.number, "replica-ask", async move {
+            // No answer means that nobody asks any more: the node stops.
+            if let Ok((verdict, record)) = answer.await {
+                drop(reports.send(Report::Answer { partition, verdict, record }).await);
+            }
+        });
+    }
+
+    fn read_barrier(&self, hub: &Hub<E>) {
+        let (asks, reports, partition) = (hub.asks.clone(), hub.reports.clone(), self.id());
+        let _task = hub.env.spawn(hub.number, "replica-barrier", async move {
+            let (reply, answer) = oneshot::channel();
+            if asks.send(Asked::Barrier { partition, reply }).await.is_ok()
+                && let Ok(record) = answer.await
+            {
+                drop(reports.send(Report::Barrier { partition, record }).await);
+            }
+        });
+    }
+}

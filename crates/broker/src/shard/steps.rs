@@ -1,0 +1,256 @@
+//! Durable steps of one replica on their way to the log.
+//!
+//! ```text
+//! Write -> Step -> submitted at once, if there is room and nothing has to be read
+//!               -> in a task of its own otherwise; what comes behind it waits in the queue
+//! ```
+//!
+//! Invariants
+//! - Steps of one replica reach the log in the order of their ids.
+//! - When one can't be submitted, none behind it is; once those before it are durable, the replica is told what the disk holds.
+//!
+//! Not here: durability itself (tickets, [`super::Shard`]).
+
+use core::{
+    fmt,
+    future::Future,
+    ops::Range,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quipu_base::{LeaderEpoch, Offset};
+use quipu_env::{Clock, Env};
+use quipu_records::Batch;
+use quipu_replication::{Write, WriteId};
+use quipu_storage::{AppendError, ChangeError, Class, Reservation, StateKind, Step, StoreFull, Ticket};
+
+use super::{Hub, Report, Submitted, hosted::Hosted};
+
+/// Why a step was not submitted.
+#[derive(Debug)]
+pub(super) enum StepError {
+    /// There is no room.
+    Full(StoreFull),
+    /// The log did not take it.
+    Change(ChangeError),
+    /// The log did not take a batch that it had been asked about.
+    Append(AppendError),
+    /// The batches at hand are not the records that were named.
+    OtherRecords,
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(error) => error.fmt(f),
+            Self::Change(error) => error.fmt(f),
+            Self::Append(error) => error.fmt(f),
+            Self::OtherRecords => f.write_str("the batches at hand are not the records that were to be written"),
+        }
+    }
+}
+
+impl core::error::Error for StepError {}
+
+/// Where a step's records come from.
+pub(super) enum Source<E: Env> {
+    Nothing,
+    /// A client's batch, to be placed at the log's end in this epoch.
+    Request {
+        epoch: LeaderEpoch,
+        batch: Batch,
+        reservation: Reservation<E>,
+    },
+    /// A peer's batches, placed already.
+    Message(Vec<Batch>),
+}
+
+/// What is to be submitted.
+enum Job<E: Env> {
+    Append { epoch: LeaderEpoch, batch: Batch, reservation: Reservation<E>, at: Offset },
+    Step { step: Step, has_to_wait: bool, class: Class },
+}
+
+/// The steps of one replica that are not durable yet.
+pub(super) struct Steps<E: Env> {
+    queue: VecDeque<(WriteId, Job<E>)>,
+    /// A task is busy with one.
+    is_running: bool,
+    /// Submitted, not durable.
+    under_way: usize,
+    has_failed: bool,
+}
+
+impl<E: Env> Default for Steps<E> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), is_running: false, under_way: 0, has_failed: false }
+    }
+}
+
+impl<E: Env> Steps<E> {
+    /// One submitted before is durable.
+    pub(super) fn on_durable(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Whether one failed, and all before it are durable.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed && self.under_way == 0 && !self.is_running
+    }
+
+    /// The replica is told.
+    pub(super) fn begin_anew(&mut self) {
+        self.has_failed = false;
+        self.queue.clear();
+    }
+}
+
+impl<E: Env> Hosted<E> {
+    /// Has a step submitted, now or in its turn.
+    pub(super) fn submit(&mut self, hub: &mut Hub<E>, write: Write, source: Source<E>) {
+        if self.steps.has_failed {
+            return;
+        }
+        let id = write.id;
+        match self.job(write, source) {
+            Ok(job) => {
+                self.steps.queue.push_back((id, job));
+                self.run_queued(hub);
+            }
+            Err(error) => self.note_submitted(hub, id, Err(error)),
+        }
+    }
+
+    fn job(&mut self, write: Write, source: Source<E>) -> Result<Job<E>, StepError> {
+        if let (Some((_, range)), Source::Request { .. }) = (&write.append, &source) {
+            let at = range.start;
+            let Source::Request { epoch, batch, reservation } = source else { unreachable!("it was just seen") };
+            return Ok(Job::Append { epoch, batch, reservation, at });
+        }
+        let batches = match source {
+            Source::Message(batches) => batches,
+            Source::Nothing | Source::Request { .. } => Vec::new(),
+        };
+        let append = write.append.as_ref().map_or(Ok(Vec::new()), |(_, range)| records(&batches, range))?;
+        let repair = write.repair.as_ref().map_or(Ok(Vec::new()), |range| records(&batches, range))?;
+        let mut states = Vec::new();
+        if write.promise.is_some() || write.label.is_some() || write.faulty.is_some() {
+            self.written.promised = write.promise.unwrap_or(self.written.promised);
+            self.written.label = write.label.unwrap_or(self.written.label);
+            self.written.is_faulty = write.faulty.unwrap_or(self.written.is_faulty);
+            states.push((StateKind::Replica, self.written.encode()));
+        }
+        let has_to_wait = write.begin_anew.is_some() || write.truncate.is_some() || write.repair.is_some();
+        let class = if append.is_empty() && repair.is_empty() { Class::Reserve } else { Class::Normal };
+        let Write { begin_anew, truncate, log_start, .. } = write;
+        let step = Step { begin_anew, truncate, append, repair, log_start, states };
+        Ok(Job::Step { step, has_to_wait, class })
+    }
+
+    /// Submits what is queued, as far as nothing has to wait.
+    pub(super) fn run_queued(&mut self, hub: &mut Hub<E>) {
+        while !self.steps.is_running
+            && !self.steps.has_failed
+            && let Some((id, job)) = self.steps.queue.pop_front()
+        {
+            match job {
+                Job::Append { epoch, batch, reservation, at } => {
+                    let result = self.append(hub, epoch, batch, reservation, at);
+                    self.note_submitted(hub, id, result);
+                }
+                Job::Step { step, has_to_wait: false, class } => {
+                    match at_once(hub.store.reserve(step.reservation_bytes(), class)) {
+                        Some(Ok(reservation)) => {
+                            let result = self.partition.log.try_step(reservation, step).map_err(StepError::Change);
+                            self.note_submitted(hub, id, result);
+                        }
+                        Some(Err(error)) => self.note_submitted(hub, id, Err(StepError::Full(error))),
+                        None => self.run_in_task(hub, id, step, class),
+                    }
+                }
+                Job::Step { step, has_to_wait: true, class } => self.run_in_task(hub, id, step, class),
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        hub: &mut Hub<E>,
+        epoch: LeaderEpoch,
+        batch: Batch,
+        reservation: Reservation<E>,
+        at: Offset,
+    ) -> Result<Ticket, StepError> {
+        let header = *batch.header();
+        let now = hub.env.clock().wall();
+        let appended = self.partition.log.append(reservation, epoch, &batch.into_bytes(), &header, now);
+        let appended = appended.map_err(StepError::Append)?;
+        assert_eq!(appended.base_offset, at, "replica and log agree on where the log ends");
+        hub.requests.note_ticket(appended.ticket);
+        Ok(appended.ticket)
+    }
+
+    fn run_in_task(&mut self, hub: &Hub<E>, write: WriteId, step: Step, class: Class) {
+        self.steps.is_running = true;
+        let (log, store, reports) = (self.partition.log.clone(), hub.store.clone(), hub.reports.clone());
+        let (partition, birth) = (self.partition.id, self.birth);
+        let _task = hub.env.spawn(hub.number, "replica-step", async move {
+            let result = match store.reserve(step.reservation_bytes(), class).await {
+                Ok(reservation) => log.step(reservation, step).await.map_err(StepError::Change),
+                Err(error) => Err(StepError::Full(error)),
+            };
+            // A shard that is gone has nobody to tell.
+            drop(reports.send(Report::Submitted { partition, birth, write, result }).await);
+        });
+    }
+
+    /// A step is in the WAL's queue, or isn't.
+    pub(super) fn note_submitted(&mut self, hub: &mut Hub<E>, write: WriteId, result: Result<Ticket, StepError>) {
+        match result {
+            Ok(ticket) => {
+                self.steps.under_way += 1;
+                let submitted = Submitted { partition: self.partition.id, birth: self.birth, write };
+                hub.under_way.entry(ticket).or_default().push(submitted);
+            }
+            Err(error) => {
+                tracing::warn!(partition = %self.partition.id, %error, "a replica's write failed");
+                self.steps.has_failed = true;
+                self.steps.queue.clear();
+            }
+        }
+    }
+
+    /// The task that was busy with a step has ended.
+    pub(super) fn note_task_ended(&mut self) {
+        self.steps.is_running = false;
+    }
+}
+
+/// The bytes of exactly these records.
+fn records(batches: &[Batch], range: &Range<Offset>) -> Result<Vec<Bytes>, StepError> {
+    let mut at = range.start;
+    let mut picked = Vec::new();
+    for batch in batches {
+        let header = batch.header();
+        if header.next_offset() <= range.start || header.base_offset >= range.end {
+            continue;
+        }
+        if header.base_offset != at || header.next_offset() > range.end {
+            return Err(StepError::OtherRecords);
+        }
+        at = header.next_offset();
+        picked.push(batch.bytes().clone());
+    }
+    if at == range.end { Ok(picked) } else { Err(StepError::OtherRecords) }
+}
+
+/// What a future gives without waiting.
+fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
