@@ -170,7 +170,9 @@ impl AskPartitions {
                 if reason.is_unfit() {
                     doubts.note_unfit(partition, self.broker);
                 }
-                match choose_next(image, doubts, partition, state) {
+                // Who cannot commit because too few members live is not helped by another leader.
+                let helps = *reason != GiveUpReason::CannotCommit || has_quorum(image, state);
+                match choose_next(image, doubts, partition, state).filter(|_| helps) {
                     None if !reason.is_unfit() => (Verdict::Declined, None),
                     next => (Verdict::Accepted, Some(elect(partition, state, next))),
                 }
@@ -188,6 +190,13 @@ impl AskPartitions {
             }
         }
     }
+}
+
+/// Whether as many members live as a commit takes; those that are about to stop still do.
+fn has_quorum(image: &Image, state: &PartitionState) -> bool {
+    let lives = |member: &&Member| image.broker(member.broker).is_some_and(|broker| !broker.fenced);
+    let live_count = state.configuration.members.iter().filter(lives).count();
+    live_count >= usize::from(state.configuration.quorum)
 }
 
 /// The record that makes the configuration wanted the one in force, or else raises its version.

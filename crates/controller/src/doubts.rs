@@ -51,12 +51,9 @@ impl Doubts {
     }
 
     pub(crate) fn note_unfit(&mut self, partition: TopicIdPartition, broker: BrokerId) {
-        if self.unfit.len() >= UNFIT_MAX
-            && let Some(oldest) = self.unfit.iter().min_by_key(|(_, until)| **until).map(|(key, _)| *key)
-        {
-            self.unfit.remove(&oldest);
+        if self.unfit.len() < UNFIT_MAX {
+            self.unfit.insert((partition, broker), self.now + UNFIT_TIME);
         }
-        self.unfit.insert((partition, broker), self.now + UNFIT_TIME);
     }
 
     /// The broker's process started anew: what it said before is void.

@@ -12,8 +12,8 @@ pub const ASKS_PER_REQUEST_MAX: usize = 16_384;
 /// A broker that said that it can't lead a partition is not elected for this long, unless it registers anew: as long as a full disk or
 /// a repair may well take, and short enough that nobody waits for an operator.
 pub const UNFIT_TIME: Duration = Duration::from_secs(5);
-/// What brokers said of partitions that they cannot lead, remembered at once. Beyond it the oldest is forgotten and may be elected
-/// in vain.
+/// What brokers said of partitions that they cannot lead, remembered at once. What is said beyond it is not remembered, and they may
+/// be elected in vain.
 pub const UNFIT_MAX: usize = 100_000;
 /// A broker not heard of for this many heartbeat intervals is elected only if nobody else can be.
 pub const SILENT_HEARTBEATS: u32 = 2;

@@ -4,10 +4,11 @@
 //! - Only brokers that serve (neither fenced nor about to stop) get any, and a partition's replicas are on distinct ones.
 //! - Leaders go round all brokers in turn, so that none leads more than one partition more than another.
 //! - A partition's replicas stand in as many racks as there are, a broker without a rack counting as one.
+//! - Racks alternate in the round, so that with racks of one size followers are as even as leaders.
 //!
 //! Deterministic: where the round begins comes from the topic's id, which is random already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_base::{BrokerId, TopicId};
 use quipu_metadata::{Image, REPLICAS_MAX};
@@ -16,7 +17,7 @@ use crate::ControllerError;
 
 /// Places partitions of one topic.
 pub(crate) struct Placement<'a> {
-    /// Those that serve, by id.
+    /// Those that serve: the first of each rack, by rack, then the second of each, ..; those without a rack first, by id.
     brokers: Vec<(BrokerId, Option<&'a str>)>,
     start_index: usize,
     replication_factor: usize,
@@ -26,7 +27,7 @@ impl<'a> Placement<'a> {
     /// Errors: [`ControllerError::InvalidReplicationFactor`] if there are too few brokers.
     pub(crate) fn new(image: &'a Image, topic_id: TopicId, replication_factor: i16) -> Result<Self, ControllerError> {
         let serving = image.brokers().filter(|(_, state)| state.is_serving());
-        let brokers: Vec<_> = serving.map(|(id, state)| (id, state.registration.rack.as_deref())).collect();
+        let brokers = alternating(serving.map(|(id, state)| (id, state.registration.rack.as_deref())));
         let wanted = usize::try_from(replication_factor).unwrap_or(0);
         if wanted > REPLICAS_MAX {
             return Err(ControllerError::InvalidReplicationFactor(format!(
@@ -58,4 +59,18 @@ impl<'a> Placement<'a> {
         let ordered = far.into_iter().chain(near).map(|(broker, _)| broker);
         std::iter::once(leader).chain(ordered).take(self.replication_factor).collect()
     }
+}
+
+fn alternating<'a>(by_id: impl Iterator<Item = (BrokerId, Option<&'a str>)>) -> Vec<(BrokerId, Option<&'a str>)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut rank = |rack: Option<&'a str>| {
+        // Whoever has no rack is the first of his own.
+        let Some(rack) = rack else { return 0 };
+        let count = counts.entry(rack).or_default();
+        *count += 1;
+        *count - 1
+    };
+    let mut ranked: Vec<_> = by_id.map(|(broker, rack)| (rank(rack), rack, broker)).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, rack, broker)| (broker, rack)).collect()
 }

@@ -213,8 +213,11 @@ fn leaders_give_up() {
         prefer a-0 by=3 for=2 dir2=9
         fence 2
         prefer a-0 by=3 for=2
-        # With nobody else, trouble with the others is no reason.
+        giveup a-0 by=3 reason=CannotCommit
+        prefer a-0 by=1 for=3
+        # With nobody else, or too few, trouble with the others is no reason.
         fence 1
+        giveup a-0 by=3 reason=CannotCommit
         giveup a-0 by=3
         giveup a-0 by=3 reason=CannotLead
         register 3 start=2

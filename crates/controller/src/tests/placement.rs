@@ -43,10 +43,30 @@ fn followers_of_one_leader_vary() {
 }
 
 #[test]
-fn fenced_brokers_get_nothing() {
+fn racks_of_one_size_share_the_followers_evenly() {
+    for racks in
+        [["a", "a", "b", "b", "c", "c"], ["c", "a", "b", "a", "b", "c"], ["-"; 6], ["a", "a", "a", "b", "b", "b"]]
+    {
+        let script = cluster(&racks);
+        for factor in 1..=3 {
+            let mut held: BTreeMap<BrokerId, usize> = BTreeMap::new();
+            // Each leader meets each shift of the followers once.
+            for broker in replicas(&script, 7, 6 * 5, factor).into_iter().flatten() {
+                *held.entry(broker).or_default() += 1;
+            }
+            let (most, least) = (held.values().max().unwrap(), held.values().min().unwrap());
+            assert!(held.len() == 6 && most == least, "{racks:?} factor {factor}: {held:?}");
+        }
+    }
+}
+
+#[test]
+fn brokers_that_do_not_serve_get_nothing() {
     let mut script = cluster(&["-", "-"]);
     script.run("register 3 start=1");
-    assert!(replicas(&script, 7, 9, 2).iter().all(|placed| !placed.contains(&BrokerId(3))));
+    script.run("ready 4");
+    script.run("stop 4");
+    assert!(replicas(&script, 7, 9, 2).iter().all(|placed| placed.iter().all(|broker| broker.get() < 3)));
     assert!(Placement::new(&script.image, TopicId([7; 16]), 3).is_err());
 }
 

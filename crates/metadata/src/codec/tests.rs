@@ -53,18 +53,53 @@ fn what_is_new_in_version_2_keeps_its_bytes() {
 
 #[test]
 fn what_version_1_leaves_out_has_one_value() {
-    let decoded = |index: usize| {
-        let hex = GOLDEN[index];
-        let bytes: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        decode(&bytes).unwrap()
-    };
+    let decoded = |index: usize| decode(&unhex(GOLDEN[index])).unwrap();
     let MetadataRecord::Partition { state, .. } = decoded(8) else { panic!("kind 8 is a partition") };
     assert_eq!((state.replication_factor, state.unclean_epoch), (3, quipu_base::LeaderEpoch::NONE));
     let MetadataRecord::PartitionChange { assignment, .. } = decoded(9) else { panic!("kind 9 is a change") };
     assert_eq!(assignment.map(|assignment| assignment.replication_factor), Some(1));
     let MetadataRecord::Broker { state, .. } = decoded(13) else { panic!("kind 13 is a broker") };
     assert!(!state.in_controlled_shutdown);
+}
+
+/// The metadata log of a single node that was started twice, as the release before clusters wrote it: offsets and records.
+const LOG_OF_A_SINGLE_NODE: &[&str] = &[
+    "01000202010201010101010101010101010101010101",
+    "0101c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1",
+    "0102106d657461646174612e76657273696f6e02",
+    "010302010101010101010101010101010101015151515151515151515151515151515101\
+     05504c41494e093132372e302e302e3184470001106d657461646174612e76657273696f6e0202",
+    "01040206",
+    "0107017409090909090909090909090909090909",
+    "01080909090909090909090909090909090900010200000102010101010101010101010101010101010100010200",
+    "010b0001740a7365676d656e742e6d73010135",
+    "010c02d00f",
+    "01000402010201010101010101010101010101010101",
+    "010302010101010101010101010101010101015252525252525252525252525252525201\
+     05504c41494e093132372e302e302e3184470001106d657461646174612e76657273696f6e0202",
+    "01040214",
+];
+
+#[test]
+fn the_log_of_a_single_node_loads_unchanged() {
+    let mut image = crate::Image::new();
+    for hex in LOG_OF_A_SINGLE_NODE {
+        let record = decode(&unhex(hex)).unwrap();
+        assert_eq!(encode(&record), unhex(hex), "it is still written as it was");
+        image.apply(image.next_offset(), &record, &mut crate::Delta::default()).unwrap();
+    }
+    assert_eq!(image.feature_level("metadata.version"), 1);
+    let (_, broker) = image.brokers().next().unwrap();
+    assert_eq!((broker.broker_epoch.get(), broker.fenced, broker.in_controlled_shutdown), (10, false, false));
+    let (_, state) = image.partitions().next().unwrap();
+    assert_eq!((state.leader_epoch.get(), state.replication_factor, state.configuration.quorum), (1, 1, 1));
+    // And its snapshot could be read by the same release.
+    assert!(image.records().all(|record| version_of(&record) == 1));
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits: String = hex.chars().filter(|digit| !digit.is_whitespace()).collect();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn ask(script: &mut Script, verb: &str, words: &[&str]) -> Vec<String> {
             let reason = match option(words, "reason").unwrap_or("NotActive") {
                 "CannotLead" => GiveUpReason::CannotLead,
                 "NotActive" => GiveUpReason::NotActive,
+                "CannotCommit" => GiveUpReason::CannotCommit,
                 "WriteFailed" => GiveUpReason::WriteFailed,
                 "Removed" => GiveUpReason::Removed,
                 other => panic!("no such reason: {other}"),
