@@ -16,6 +16,7 @@
 
 mod batches;
 mod compressed;
+mod controller;
 mod frames;
 mod memory;
 mod metadata;
@@ -26,8 +27,9 @@ mod world;
 
 pub use batches::{batch, batches};
 pub use compressed::compressed;
+pub use controller::controller_message;
 pub use frames::{frame, request, response};
-pub use metadata::{config, metadata_log, metadata_record};
+pub use metadata::{config, metadata_log, metadata_record, metadata_snapshot};
 pub use peer::{peer, raft_message};
 pub use storage::{directory, manifest, pristine_files, segment, superblock, wal};
 
@@ -78,6 +80,8 @@ targets! {
     compressed: 10_000;
     metadata_record: 100_000;
     metadata_log: 20_000;
+    metadata_snapshot: 20_000;
+    controller_message: 100_000;
     config: 100_000;
     peer: 50_000;
     raft_message: 50_000;

@@ -93,7 +93,7 @@ macro_rules! targets {
         }
     };
 }
-targets!(frame request response batch batches compressed metadata_record metadata_log config peer raft_message wal manifest superblock segment directory);
+targets!(frame request response batch batches compressed metadata_record metadata_log metadata_snapshot controller_message config peer raft_message wal manifest superblock segment directory);
 
 #[test]
 fn the_corpus_is_small() {

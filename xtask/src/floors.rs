@@ -87,6 +87,7 @@ const CRATES: &[Crate] = &[
         "quipu-fuzz",
         &[
             "quipu-base",
+            "quipu-controller",
             "quipu-env",
             "quipu-metadata",
             "quipu-peer",

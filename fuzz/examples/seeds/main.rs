@@ -4,6 +4,7 @@
 //! are left alone.
 
 mod batches;
+mod controller;
 mod messages;
 mod metadata;
 mod peer;
@@ -38,6 +39,7 @@ fn main() -> io::Result<()> {
     messages::add(&mut seeds);
     batches::add(&mut seeds);
     metadata::add(&mut seeds);
+    controller::add(&mut seeds);
     peer::add(&mut seeds);
     storage::add(&mut seeds);
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");

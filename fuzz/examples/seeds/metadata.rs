@@ -5,7 +5,7 @@ use quipu_base::{
     TopicIdPartition,
 };
 use quipu_metadata::{
-    ConfigResource, Configuration, ConfigurationVersion, Member, MetadataRecord, PartitionState,
+    ConfigResource, Configuration, ConfigurationVersion, Delta, Image, Member, MetadataRecord, PartitionState,
     codec::encode,
     config::{BROKER_KEYS, TOPIC_KEYS},
     record::{Assignment, BrokerState, Election, FeatureRange, Listener, Registration, StartId, Voter},
@@ -22,6 +22,17 @@ pub(crate) fn add(seeds: &mut Seeds) {
         seeds.good("metadata_record", name, encoded);
     }
     seeds.good("metadata_log", "one-of-each", log.clone());
+    let mut image = Image::new();
+    for (_, record) in records() {
+        // Those that don't fit leave it as it was.
+        drop(image.apply(image.next_offset(), &record, &mut Delta::default()));
+    }
+    let snapshot = image.to_pieces(1000).collect::<Vec<_>>().concat();
+    seeds.good("metadata_snapshot", "one-of-each", snapshot.clone());
+    seeds.bad("metadata_snapshot", "half", snapshot[..snapshot.len() / 2].to_vec());
+    seeds.bad("metadata_snapshot", "longer", [&snapshot[..], &[0]].concat());
+    seeds.bad("metadata_snapshot", "newer", vec![2]);
+    seeds.bad("metadata_snapshot", "empty", Vec::new());
     log.truncate(log.len() / 2);
     seeds.good("metadata_log", "half", log);
     seeds.bad("metadata_log", "empty", Vec::new());
