@@ -58,6 +58,7 @@ const CRATES: &[Crate] = &[
             "quipu-metadata",
             "quipu-peer",
             "quipu-protocol",
+            "quipu-raft",
             "quipu-records",
             "quipu-replication",
             "quipu-storage",

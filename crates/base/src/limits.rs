@@ -95,6 +95,9 @@ pub const PRODUCER_EXPIRATION_MS: i64 = 24 * 3600 * 1000;
 /// Producer ids that the controller hands to a broker at a time.
 pub const PRODUCER_ID_BLOCK_COUNT: u32 = 1000;
 
+/// Metadata log between two snapshots (`metadata_snapshot_bytes`): some 100,000 records, read in some 0.1 s at a start.
+pub const METADATA_SNAPSHOT_BYTES: u64 = 8 * MIB as u64;
+
 /// Longest topic name: with a partition number it must make a file name elsewhere in Kafka's world.
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
 /// Partitions that one request may create.

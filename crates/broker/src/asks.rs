@@ -18,7 +18,7 @@ use quipu_replication::{Ask, GiveUp, PartitionState, Verdict};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
-    controller::{AskError, CommitError, ControllerHandle},
+    quorum::{AskError, CommitError, ControllerHandle},
     shard::partition_state,
 };
 

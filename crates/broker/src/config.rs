@@ -13,6 +13,7 @@ use quipu_metadata::{
     Image,
     config::{ConfigLayers, StaticConfig},
 };
+use quipu_raft::limits::VOTERS_MAX;
 use toml::Spanned;
 
 /// How log lines look on stderr.
@@ -35,6 +36,19 @@ pub struct Config {
     pub listen: HostPort,
     /// What clients are told to connect to, if not the bound address (`advertise`).
     pub advertise: Option<HostPort>,
+    /// Where other nodes connect, as HOST:PORT; port 0 picks one (`peer_listen`). None: this node is alone.
+    pub peer_listen: Option<HostPort>,
+    /// What other nodes are told to connect to, if not the bound address (`peer_advertise`).
+    pub peer_advertise: Option<HostPort>,
+    /// What this node does in its cluster (`roles`).
+    pub roles: Roles,
+    /// The nodes that vote in the metadata quorum, with the addresses where they listen for other nodes (`voters`). Empty: this
+    /// node alone.
+    pub voters: BTreeMap<BrokerId, HostPort>,
+    /// Where this node stands (`rack`).
+    pub rack: Option<String>,
+    /// Bytes of metadata log between two snapshots (`metadata_snapshot_bytes`).
+    pub metadata_snapshot_bytes: u64,
     /// Allows a listener without TLS and authentication that others than this machine can reach (`insecure_listen`).
     pub insecure_listen: bool,
     /// How log lines look (`log_format`).
@@ -60,6 +74,12 @@ impl Default for Config {
             data_dir: PathBuf::from("quipu-data"),
             listen: HostPort { host: "127.0.0.1".into(), port: 9092 },
             advertise: None,
+            peer_listen: None,
+            peer_advertise: None,
+            roles: Roles::Unset,
+            voters: BTreeMap::new(),
+            rack: None,
+            metadata_snapshot_bytes: limits::METADATA_SNAPSHOT_BYTES,
             insecure_listen: false,
             log_format: LogFormat::Plain,
             wal_file_bytes: limits::WAL_FILE_BYTES,
@@ -70,6 +90,53 @@ impl Default for Config {
             defaults: StaticConfig::new(),
         }
     }
+}
+
+/// What a node does in its cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Roles {
+    /// Nothing was said: it is a broker, and votes if it is among the voters.
+    Unset,
+    /// It serves clients.
+    Broker,
+    /// It votes in the metadata quorum.
+    Controller,
+    /// Both.
+    Both,
+}
+
+impl core::str::FromStr for Roles {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names: Vec<&str> = text.split(',').map(str::trim).collect();
+        match names[..] {
+            ["broker"] => Ok(Self::Broker),
+            ["controller"] => Ok(Self::Controller),
+            ["broker", "controller"] | ["controller", "broker"] => Ok(Self::Both),
+            _ => Err(format!("{text:?} is neither \"broker\" nor \"controller\" nor both, with a comma between them")),
+        }
+    }
+}
+
+/// ID@HOST:PORT, with commas between them.
+fn voters(text: &str) -> Result<BTreeMap<BrokerId, HostPort>, String> {
+    let mut voters = BTreeMap::new();
+    for voter in text.split(',').map(str::trim).filter(|voter| !voter.is_empty()) {
+        let (id, address) = voter.split_once('@').ok_or_else(|| format!("{voter:?} is not ID@HOST:PORT"))?;
+        let id = BrokerId(number(id, 0, i32::MAX)?);
+        let address: HostPort = address.parse()?;
+        if let Some((other, _)) = voters.iter().find(|(_, known)| **known == address) {
+            return Err(format!("nodes {other} and {id} have the same address, {address}"));
+        }
+        if voters.insert(id, address).is_some() {
+            return Err(format!("node {id} is named twice"));
+        }
+    }
+    if voters.len() > VOTERS_MAX {
+        return Err(format!("{} voters are too many: name at most {VOTERS_MAX}", voters.len()));
+    }
+    Ok(voters)
 }
 
 /// A host name or address and a port. An IPv6 address stands in brackets.
@@ -161,6 +228,39 @@ pub const SETTINGS: &[Setting] = &[
         text.parse().map(Some)
     }),
     setting!(
+        peer_listen,
+        "HOST:PORT",
+        "Where other nodes connect; port 0 picks one [default: nowhere, a node alone]",
+        |text| text.parse().map(Some)
+    ),
+    setting!(
+        peer_advertise,
+        "HOST:PORT",
+        "What other nodes are told to connect to [default: the bound address]",
+        |text| text.parse().map(Some)
+    ),
+    setting!(
+        roles,
+        "ROLES",
+        "broker, controller, or both with a comma between them [default: broker, and controller if among the voters]",
+        |text| text.parse()
+    ),
+    setting!(
+        voters,
+        "ID@HOST:PORT,...",
+        "The voters of the metadata quorum and where they listen for other nodes [default: this node alone]",
+        |text| voters(text)
+    ),
+    setting!(rack, "NAME", "Where this node stands: replicas are spread over racks [default: not said]", |text| {
+        not_empty(text).map(|text| Some(text.to_owned()))
+    }),
+    setting!(
+        metadata_snapshot_bytes,
+        "BYTES",
+        "Bytes of metadata log between two snapshots [default: 8388608]",
+        |text| number(text, METADATA_SNAPSHOT_BYTES_MIN, limits::WAL_TOTAL_BYTES)
+    ),
+    setting!(
         insecure_listen,
         "BOOL",
         "Allow a listener without TLS and authentication that other machines can reach [default: false]",
@@ -199,6 +299,8 @@ pub const SETTINGS: &[Setting] = &[
 const WAL_FILE_BYTES_MIN: u64 = limits::WAL_START_BYTES;
 /// Two groups in flight, one being formed, and the reserve.
 const MEMORY_TAIL_BYTES_MIN: usize = limits::MEMORY_TAIL_RESERVE_BYTES + 3 * limits::WAL_GROUP_BYTES_MAX;
+/// Less would mean a snapshot for every other request.
+const METADATA_SNAPSHOT_BYTES_MIN: u64 = 16 * limits::KIB as u64;
 /// A budget's permits are counted in 32 bits.
 const MEMORY_BYTES_MAX: usize = u32::MAX as usize;
 
@@ -310,7 +412,7 @@ impl Config {
                 ("defaults", _) => {
                     return Err(ConfigError { origin: Some(here), message: "defaults is a table: [defaults]".into() });
                 }
-                (name, value) => match scalar(value) {
+                (name, value) => match scalar(value).or_else(|| list(name, value)) {
                     Some(value_text) if SETTINGS.iter().any(|setting| setting.name == name) => {
                         self.apply(name, &value_text, here)?;
                     }
@@ -365,6 +467,49 @@ impl Config {
             );
             return Err(ConfigError { origin: None, message });
         }
+        self.check_cluster().map_err(|message| ConfigError { origin: None, message })
+    }
+
+    /// Whether this node votes in the metadata quorum.
+    #[must_use]
+    pub fn is_voter(&self) -> bool {
+        self.voters.is_empty() || self.voters.contains_key(&self.node_id)
+    }
+
+    fn check_cluster(&self) -> Result<(), String> {
+        let id = self.node_id;
+        let names = || {
+            let names: Vec<String> = self.voters.keys().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        if matches!(self.roles, Roles::Controller | Roles::Both) && !self.is_voter() {
+            return Err(format!("node {id} has the role controller, but voters names only {}: add it there", names()));
+        }
+        if self.roles == Roles::Broker && self.is_voter() {
+            return Err(format!(
+                "node {id} has only the role broker, but it is among the voters{}: give it the role controller, or name other \
+                 voters",
+                if self.voters.is_empty() { " (nobody else is named)" } else { "" }
+            ));
+        }
+        let others = self.voters.keys().any(|voter| *voter != id);
+        let Some(peer_listen) = &self.peer_listen else {
+            return if others {
+                Err("voters names other nodes, but peer_listen is missing: they must reach this one".to_owned())
+            } else {
+                Ok(())
+            };
+        };
+        if let Some((voter, _)) = self.voters.iter().find(|(voter, address)| **voter != id && *address == peer_listen) {
+            return Err(format!(
+                "peer_listen is {peer_listen}, which voters says is node {voter}, but node_id is {id}"
+            ));
+        }
+        if peer_listen == &self.listen && peer_listen.port != 0 {
+            return Err(format!(
+                "listen and peer_listen are both {peer_listen}: clients and nodes need different ones"
+            ));
+        }
         Ok(())
     }
 }
@@ -372,6 +517,13 @@ impl Config {
 fn unknown(name: &str) -> String {
     let names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     format!("{name}: no such setting; there are {} and the table [defaults]", names.join(", "))
+}
+
+/// Of the settings that are lists, one may be written as a list.
+fn list(name: &str, value: &toml::Value) -> Option<String> {
+    let items = value.as_array().filter(|_| matches!(name, "roles" | "voters"))?;
+    let items: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+    items.map(|items| items.join(","))
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {
@@ -422,6 +574,31 @@ mod tests {
         assert!(refused("data_dir = [1]").contains("array is not allowed"));
         assert!(refused("[defaults]\n\"no.such.thing\" = 1").starts_with("q.toml:2:1: [defaults] no.such.thing"));
         assert!(refused("wal_file_bytes = 16777217").contains("not a multiple of 4096"));
+    }
+
+    #[test]
+    fn a_clusters_node_is_described_and_what_does_not_fit_is_told() {
+        let text = "node_id = 1\nroles = [\"broker\", \"controller\"]\npeer_listen = \"127.0.0.1:9192\"\nrack = \"a\"\n\
+                    voters = [\"1@127.0.0.1:9192\", \"2@[::1]:9193\"]\n";
+        let read = |text: &str| {
+            let mut config = Config::default();
+            config.apply_file("q.toml", text).map(|()| config)
+        };
+        let config = read(text).expect("it is right");
+        assert_eq!((config.check(), config.voters.len(), config.rack.as_deref()), (Ok(()), 2, Some("a")));
+        assert_eq!(config.voters[&BrokerId(2)], HostPort { host: "::1".into(), port: 9193 });
+        let with = |change: &str, instead: &str| {
+            let refused = read(&text.replace(change, instead)).and_then(|config| config.check());
+            refused.expect_err(instead).to_string()
+        };
+        assert!(with("2@[::1]:9193", "1@[::1]:9193").contains("node 1 is named twice"));
+        assert!(with("2@[::1]:9193", "2@127.0.0.1:9192").contains("same address"));
+        assert!(with("2@[", "2:[").starts_with("q.toml:5:10: voters: \"2:[::1]:9193\" is not ID@HOST:PORT"));
+        assert!(with("node_id = 1", "node_id = 3").contains("voters names only 1, 2"));
+        assert!(with("\"broker\", \"controller\"", "\"broker\"").contains("among the voters"));
+        assert!(with("\"controller\"", "\"king\"").contains("neither"));
+        assert!(with("peer_listen", "peer_advertise").contains("peer_listen is missing"));
+        assert!(with("node_id = 1\n", "node_id = 2\n").contains("which voters says is node 1, but node_id is 2"));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use quipu_replication::RequestError;
 use quipu_storage::{AppendError, Log, ReadError, StoreFull};
 
 use crate::{
-    controller::{AskError, CommitError},
     partition::Partition,
+    quorum::{AskError, CommitError},
     shard::ProduceError,
 };
 
@@ -155,8 +155,10 @@ pub(crate) fn ask(error: &AskError) -> Refusal {
         AskError::Declined(error) => controller(error),
         AskError::Commit(error) => {
             let code = match error {
-                CommitError::Full(_) | CommitError::Append(_) => ErrorCode::KafkaStorageError,
-                CommitError::TooLarge => ErrorCode::PolicyViolation,
+                CommitError::Full(_) => ErrorCode::KafkaStorageError,
+                CommitError::TooLarge | CommitError::Forward(_) => ErrorCode::PolicyViolation,
+                CommitError::NoController { .. } => ErrorCode::NotController,
+                CommitError::Unknown => ErrorCode::RequestTimedOut,
                 CommitError::Stopping => ErrorCode::CoordinatorNotAvailable,
             };
             Refusal::new(code, error.to_string())

@@ -14,23 +14,24 @@
 mod asks;
 mod config;
 mod connection;
-mod controller;
 mod entry;
 mod errors;
 mod handlers;
 mod listener;
+mod membership;
 
 mod memory;
 mod node;
 mod partition;
 mod producer_ids;
+mod quorum;
 mod shard;
 mod start;
 mod turned_away;
 mod view;
 mod waiters;
 
-pub use config::{Config, ConfigError, HostPort, LogFormat, Origin, SETTINGS, Setting};
+pub use config::{Config, ConfigError, HostPort, LogFormat, Origin, Roles, SETTINGS, Setting};
 pub use entry::main;
 pub use start::{Broker, StartError};
 
@@ -39,3 +40,5 @@ pub use quipu_env::Env;
 
 /// The name of the listener for Kafka clients, in a broker's registration.
 pub(crate) const CLIENT_LISTENER: &str = "CLIENT";
+/// The name of the listener for other nodes, in a broker's registration.
+pub(crate) const PEER_LISTENER: &str = "PEER";

@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 pub(crate) use crate::view::View;
 use crate::{
     connection::{Close, FileOf},
-    controller::{self, ControllerHandle},
     memory::{self, Budget},
     producer_ids::ProducerIds,
+    quorum::{self, ControllerHandle},
     shard::Command,
 };
 
@@ -86,7 +86,7 @@ impl<E: Env> Node<E> {
             let topic_id = topic.topic_id();
             partitions.extend(topic.partitions().map(|(partition, _)| TopicIdPartition { topic_id, partition }));
         }
-        controller::when_active(&view, &self.shards, partitions).await;
+        quorum::when_active(&view, &self.shards, partitions).await;
     }
 
     /// Takes the memory of a reply's records from the replies budget. All of it at once, so that no two replies hold a part

@@ -8,8 +8,8 @@ use quipu_controller::{AllocateProducerIds, ProducerIdBlock};
 use tokio::sync::Mutex;
 
 use crate::{
-    controller::{AskError, ControllerHandle},
     node::Identity,
+    quorum::{AskError, ControllerHandle},
 };
 
 /// The ids at hand.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! check the configuration -> bind -> open the store (recovery) -> read the metadata log
-//!   -> first start: make the cluster; later starts: a new controller epoch
-//!   -> register (leader epochs rise), make the broker epoch durable, be unfenced
+//!   -> first start: found the quorum with the other voters; then, and at later starts, run it
+//!   -> register with the active controller (leader epochs rise), make the broker epoch durable, be unfenced
 //!   -> delete logs that the metadata no longer knows -> serve
 //! ```
 //!
@@ -14,28 +14,22 @@
 use core::{fmt, net::SocketAddr, time::Duration};
 use std::{io, sync::Arc};
 
-use quipu_base::{BrokerEpoch, ClusterId, ControllerEpoch, limits};
-use quipu_controller::{Bootstrap, RegisterBroker, StartEpoch, UnfenceBroker};
+use quipu_base::{ClusterId, limits};
 use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
-use quipu_metadata::{
-    codec::DecodeError,
-    config::ConfigLayers,
-    record::{Listener, Registration, StartId, Voter},
-};
-use quipu_replication::Member;
+use quipu_metadata::{Image, config::ConfigLayers};
 use quipu_storage::{OpenError, OpenReport, Store, StoreOptions};
-use rand::Rng as _;
 use tokio::sync::mpsc;
 
 use crate::{
     asks,
-    config::{Config, ConfigError, HostPort},
-    controller::{AskError, Controller, LoadError},
+    config::{Config, ConfigError, HostPort, Roles},
     listener,
+    membership::{Membership, bind},
     memory::Budget,
     node::{Bounds, Identity, Node, Stopping},
     producer_ids::ProducerIds,
-    shard::{self, Begun, Command, Shard},
+    quorum::Registered,
+    shard::{self, Command, Shard},
 };
 
 /// Connections that are still busy are given up after this time when stopping.
@@ -72,6 +66,8 @@ pub enum StartError {
     MetadataLost(ClusterId),
     /// This node could not register.
     Register(String),
+    /// The other nodes don't take this one for one of theirs, or its settings don't fit theirs.
+    Refused(String),
 }
 
 impl StartError {
@@ -83,7 +79,7 @@ impl StartError {
             Self::Bind { .. } | Self::Register(_) => 1,
             Self::Open(error) => error.exit_status(),
             Self::Metadata(_) | Self::MetadataLost(_) => 65,
-            Self::OtherCluster { .. } | Self::NewerMetadata(_) => 78,
+            Self::OtherCluster { .. } | Self::NewerMetadata(_) | Self::Refused(_) => 78,
         }
     }
 }
@@ -102,7 +98,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on {listen}: {error}. Choose another address with --listen HOST:PORT")
             }
             Self::Open(error) => error.fmt(f),
-            Self::Metadata(why) | Self::NewerMetadata(why) => f.write_str(why),
+            Self::Metadata(why) | Self::NewerMetadata(why) | Self::Refused(why) => f.write_str(why),
             Self::OtherCluster { directory, metadata } => write!(
                 f,
                 "the data directory belongs to cluster {directory}, but its metadata log to cluster {metadata}: \
@@ -138,6 +134,7 @@ pub struct Broker<E: Env> {
     stop: watch::Sender<bool>,
     connections_done: mpsc::Receiver<()>,
     tasks: Vec<E::Task>,
+    membership: Membership<E>,
 }
 
 impl<E: Env> Broker<E> {
@@ -146,13 +143,21 @@ impl<E: Env> Broker<E> {
     /// Errors: [`StartError`]; nothing is left running then.
     pub async fn start(config: Config, env: E) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
-        let listener = bind(&config, &env).await?;
-        let bound = listener.local_addr();
+        let listener = match config.roles {
+            Roles::Controller => None,
+            Roles::Unset | Roles::Broker | Roles::Both => {
+                Some(bind(&env, &config.listen, config.insecure_listen).await?)
+            }
+        };
         let options = store_options(&config);
         let (store, report) = Store::open(env.clone(), options).await.map_err(StartError::Open)?;
         tell(&report);
         tell_probe(&env, &store);
-        match Self::start_on(config, env, store.clone(), listener, bound).await {
+        let started = match listener {
+            Some(listener) => Self::start_on(config, env, store.clone(), listener).await,
+            None => Self::start_controller(config, env, store.clone()).await,
+        };
+        match started {
             Ok(broker) => Ok(broker),
             Err(error) => {
                 if let Err(close) = store.close().await {
@@ -168,38 +173,38 @@ impl<E: Env> Broker<E> {
         env: E,
         store: Store<E>,
         listener: <E::Net as Net>::Listener,
-        bound: SocketAddr,
     ) -> Result<Self, StartError> {
-        let loaded = Controller::load(&env, &store, config.node_id, config.defaults.clone()).await;
-        let (mut controller, handle, view) = loaded.map_err(|error: LoadError| match error {
-            LoadError::Record(DecodeError::NewerVersion { .. }) => StartError::NewerMetadata(error.to_string()),
-            _ => StartError::Metadata(error.to_string()),
-        })?;
+        let bound = listener.local_addr();
         let (shards, commands): (Vec<_>, Vec<_>) =
             (0..env.shard_count()).map(|_| mpsc::channel(shard::COMMANDS_MAX)).unzip();
         let (siblings, frames): (Vec<_>, Vec<_>) =
             (0..env.shard_count()).map(|_| mpsc::channel(shard::FRAMES_MAX)).unzip();
         let (asks, asked) = mpsc::channel(asks::ASKS_MAX);
+        let mut membership = Membership::start(&config, &env, &store, siblings.clone()).await?;
         let mut tasks = Vec::new();
         for ((number, commands), frames) in (0..).map(ShardId).zip(commands).zip(frames) {
             let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, (siblings.clone(), frames));
             tasks.push(env.spawn(number, "shard", shard.run()));
         }
-        let joined = join_cluster(&config, &env, &store, &mut controller, &shards, bound).await;
-        let (cluster_id, broker_epoch) = match joined {
-            Ok(joined) => joined,
+        let joined = join_cluster(&config, &env, &mut membership, &shards, asked, bound).await;
+        let registered = match joined {
+            Ok((registered, task)) => {
+                tasks.push(task);
+                registered
+            }
             Err(error) => {
                 end(tasks).await;
+                membership.stop().await;
                 return Err(error);
             }
         };
+        let (cluster_id, broker_epoch) = (registered.cluster_id, registered.broker_epoch);
         if !env.probe().planted("start.deleted-topic-kept") {
-            delete_orphans(&store, &controller);
+            delete_orphans(&store, &membership.views.borrow().image);
         }
+        let (handle, view) = (membership.controller.clone(), membership.views.clone());
         let (stop, stopping) = Stopping::new();
         let identity = Identity { node_id: config.node_id, cluster_id, broker_epoch };
-        let own = (config.node_id, broker_epoch);
-        tasks.push(env.spawn(ShardId(0), "asks", asks::run(env.clone(), handle.clone(), own, asked)));
         let node = Arc::new(Node {
             bounds: bounds(&config),
             producer_ids: ProducerIds::new(identity, handle.clone()),
@@ -219,13 +224,28 @@ impl<E: Env> Broker<E> {
             shards,
             view,
         });
-        tasks.push(env.spawn(ShardId(0), "controller", controller.run()));
         let (done, connections_done) = mpsc::channel(1);
         tasks.push(env.spawn(ShardId(0), "listener", listener::run(node, listener, done)));
-        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks })
+        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership })
     }
 
-    /// The address that is listened on, with the port that was picked.
+    /// A node that only votes: ready when it knows its cluster.
+    async fn start_controller(config: Config, env: E, store: Store<E>) -> Result<Self, StartError> {
+        let mut membership = Membership::start(&config, &env, &store, Vec::new()).await?;
+        let cluster_id = match membership.follow().await {
+            Ok(cluster_id) => cluster_id,
+            Err(error) => {
+                membership.stop().await;
+                return Err(error);
+            }
+        };
+        let bound = membership.peer_bound.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let (stop, _) = Stopping::new();
+        let (_, connections_done) = mpsc::channel(1);
+        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks: Vec::new(), membership })
+    }
+
+    /// The address that is listened on, with the port that was picked: for clients, or of a node that only votes for other nodes.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.bound
@@ -235,6 +255,11 @@ impl<E: Env> Broker<E> {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id
+    }
+
+    /// What the metadata quorum is doing, as this node sees it; none if its task has ended.
+    pub async fn quorum_status(&self) -> Option<quipu_raft::Status> {
+        self.membership.controller.status().await.ok()
     }
 
     /// The broker's storage, for those who measure it.
@@ -257,6 +282,7 @@ impl<E: Env> Broker<E> {
             () = deadline => tracing::warn!("some connections were still busy after {STOP_TIME:?}: giving them up"),
         }
         end(self.tasks).await;
+        self.membership.stop().await;
         self.store.close().await
     }
 }
@@ -299,17 +325,6 @@ fn tell_probe<E: Env>(env: &E, store: &Store<E>) {
     }
 }
 
-async fn bind<E: Env>(config: &Config, env: &E) -> Result<<E::Net as Net>::Listener, StartError> {
-    let HostPort { host, port } = &config.listen;
-    let failed = |error| StartError::Bind { listen: config.listen.clone(), error };
-    let addresses = env.net().resolve(host, *port).await.map_err(failed)?;
-    let address = *addresses.first().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    if !address.ip().is_loopback() && !config.insecure_listen {
-        return Err(StartError::Insecure(config.listen.clone()));
-    }
-    env.net().bind(address).await.map_err(failed)
-}
-
 fn store_options(config: &Config) -> StoreOptions {
     let image = quipu_metadata::Image::new();
     let broker = ConfigLayers::new(&image, &config.defaults, config.node_id).broker();
@@ -332,80 +347,32 @@ fn bounds(config: &Config) -> Bounds {
     }
 }
 
-/// Makes the cluster or leads it anew, registers, and is unfenced; then everything that this broker leads is in the view.
+/// Registers this node and has it unfenced; then everything that it leads is served. Answers with the task that asks the controller
+/// what its replicas want to know.
 async fn join_cluster<E: Env>(
     config: &Config,
     env: &E,
-    store: &Store<E>,
-    controller: &mut Controller<E>,
+    membership: &mut Membership<E>,
     shards: &[mpsc::Sender<Command<E>>],
+    asked: mpsc::Receiver<asks::Asked>,
     bound: SocketAddr,
-) -> Result<(ClusterId, BrokerEpoch), StartError> {
-    let register_error = |error: AskError| StartError::Register(error.to_string());
-    let mut rng = env.rng("start");
-    let mut random = || {
-        let mut bytes = [0; 16];
-        rng.fill_bytes(&mut bytes);
-        bytes
-    };
-    let node = config.node_id;
-    let identity = store.identity().await;
-    let directory_id = identity.directory_id;
-    let voters = vec![Voter { node, directory_id }];
-    let cluster_id = match (controller.image().cluster_id(), identity.cluster_id) {
-        (Some(metadata), Some(directory)) if metadata != directory => {
-            return Err(StartError::OtherCluster { directory, metadata });
+) -> Result<(Registered, E::Task), StartError> {
+    let registered = membership.register(config, bound).await?;
+    let own = (config.node_id, registered.broker_epoch);
+    let task = env.spawn(ShardId(0), "asks", asks::run(env.clone(), membership.controller.clone(), own, asked));
+    match membership.serve(config.node_id, &registered, shards).await {
+        Ok(()) => Ok((registered, task)),
+        Err(error) => {
+            task.abort();
+            Err(error)
         }
-        (None, Some(directory)) => return Err(StartError::MetadataLost(directory)),
-        (Some(metadata), _) => {
-            let last = controller.image().controller().map_or(0, |known| known.controller_epoch.get());
-            let controller_epoch = ControllerEpoch(last.saturating_add(1));
-            let request = StartEpoch { node, directory_id, controller_epoch, voters };
-            controller.decide(&request).await.map_err(register_error)?;
-            metadata
-        }
-        (None, None) => {
-            let cluster_id = ClusterId(random());
-            let controller_epoch = ControllerEpoch(1);
-            let request = Bootstrap { cluster_id, node, directory_id, controller_epoch, voters };
-            controller.decide(&request).await.map_err(register_error)?;
-            cluster_id
-        }
-    };
-    store.set_cluster_id(cluster_id).await.map_err(|error| StartError::Register(error.to_string()))?;
-    let advertised = config.advertise.clone().unwrap_or_else(|| HostPort {
-        host: if bound.ip().is_unspecified() { config.listen.host.clone() } else { bound.ip().to_string() },
-        port: bound.port(),
-    });
-    let registration = Registration {
-        directory_id,
-        start_id: StartId(random()),
-        listeners: vec![Listener {
-            name: crate::CLIENT_LISTENER.to_owned(),
-            host: advertised.host,
-            port: if advertised.port == 0 { bound.port() } else { advertised.port },
-        }],
-        rack: None,
-        features: Bootstrap::supported_features(),
-    };
-    controller.decide(&RegisterBroker { cluster_id, broker: node, registration }).await.map_err(register_error)?;
-    let state = controller.image().broker(node).expect("it has just registered");
-    let (broker_epoch, last_unfenced) = (state.broker_epoch, state.unfenced_epoch);
-    let member = Member { node, directory_id };
-    let identity = quipu_replication::Identity { member, stored_incarnation: identity.broker_epoch };
-    let begun = Begun { identity, broker_epoch, last_unfenced };
-    controller.begin(begun, None, shards).await.map_err(|error| StartError::Register(error.to_string()))?;
-    // Durable before it counts: a directory that knows only an older epoch is not the one that served.
-    store.set_broker_epoch(broker_epoch).await.map_err(|error| StartError::Register(error.to_string()))?;
-    controller.decide(&UnfenceBroker { broker: node, broker_epoch }).await.map_err(register_error)?;
-    controller.settle().await;
-    Ok((cluster_id, broker_epoch))
+    }
 }
 
 /// A topic's removal is durable before its logs go: a crash in between leaves logs that nobody knows.
-fn delete_orphans<E: Env>(store: &Store<E>, controller: &Controller<E>) {
+fn delete_orphans<E: Env>(store: &Store<E>, image: &Image) {
     for id in store.partitions() {
-        if id != quipu_base::TopicIdPartition::METADATA && controller.image().partition(id).is_none() {
+        if id != quipu_base::TopicIdPartition::METADATA && image.partition(id).is_none() {
             tracing::info!(partition = %id, "deleting a log that the metadata no longer knows");
             let _ticket = store.delete(id);
         }

@@ -5,7 +5,7 @@
 //!   replica of it. One task changes the view (the controller's), everybody else holds clones, which cost nothing.
 //! - The shards hear of a change before the view is published: whoever sees a partition here finds it at its shard.
 //!
-//! Not here: how the image changes ([`crate::controller`]), who leads and how far records are committed ([`crate::shard`]).
+//! Not here: how the image changes ([`crate::quorum`]), who leads and how far records are committed ([`crate::shard`]).
 
 use std::sync::Arc;
 
@@ -157,18 +157,6 @@ impl<E: Env> View<E> {
             self.follow(*id, store, &mut updates);
         }
         updates
-    }
-
-    /// Everything that the image says this broker holds, and all that shards need to know: for a start.
-    pub(crate) fn begin(&mut self, statics: &StaticConfig, store: &Store<E>, shard_count: u16) -> Updates<E> {
-        let image = self.image.clone();
-        let delta = Delta {
-            topics_created: image.topics().map(quipu_metadata::Topic::topic_id).collect(),
-            partitions_changed: image.partitions().map(|(id, _)| id).collect(),
-            brokers_changed: image.brokers().map(|(broker, _)| broker).collect(),
-            ..Delta::default()
-        };
-        self.advance(image, &delta, statics, store, shard_count)
     }
 
     /// Resolves a topic's configs anew and gives them to the logs that are open.

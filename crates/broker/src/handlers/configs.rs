@@ -26,9 +26,9 @@ use quipu_protocol::{
 };
 
 use crate::{
-    controller::AskError,
     errors::{self, Refusal},
     node::{Node, View},
+    quorum::AskError,
 };
 
 /// Kafka's numbers for what can be configured.

@@ -1,0 +1,107 @@
+//! What is committed becomes the image, and everybody hears of it.
+//!
+//! Invariant: entries are applied in the order of the log, each once, and only when they are committed and durable here.
+//!
+//! Not here: what a record does to the image (`quipu-metadata`).
+
+use std::collections::BTreeMap;
+
+use quipu_base::{BrokerId, DirectoryId};
+use quipu_env::{Env, Probe};
+use quipu_metadata::{Delta, Image};
+use quipu_peer::PeerAddress;
+use quipu_raft::Entry;
+
+use super::{
+    Quorum,
+    entries::records_of,
+    load::{LoadError, READ_BYTES, read_entries},
+};
+use crate::PEER_LISTENER;
+
+impl<E: Env> Quorum<E> {
+    /// Applies everything that is committed.
+    pub(super) async fn apply(&mut self) {
+        if self.applied >= self.committed {
+            return;
+        }
+        let mut image = self.serving.image().clone();
+        let mut delta = Delta::default();
+        while self.applied < self.committed {
+            let entries = match self.next_entries().await {
+                Ok(entries) => entries,
+                Err(error) => self.give_up("committed metadata can't be read back", &error),
+            };
+            for entry in entries {
+                if let Err(error) = self.apply_entry(&entry, &mut image, &mut delta) {
+                    self.give_up("committed metadata can't be applied", &error);
+                }
+            }
+        }
+        self.env.probe().crash_point("quorum.applied");
+        self.serving.advance(image, &delta).await;
+        if delta.controller_changed || !delta.brokers_changed.is_empty() {
+            self.follow_image();
+        }
+        self.after_apply();
+    }
+
+    fn apply_entry(&mut self, entry: &Entry, image: &mut Image, delta: &mut Delta) -> Result<(), LoadError> {
+        for (offset, record) in records_of(entry)? {
+            image.apply(offset, &record, delta).map_err(LoadError::Apply)?;
+        }
+        self.applied_bytes += entry.cost() as u64;
+        self.applied = entry.end(self.applied).expect("Raft has counted its offsets");
+        Ok(())
+    }
+
+    /// The next entries to apply, at least one: from memory, or else from the log.
+    async fn next_entries(&mut self) -> Result<Vec<Entry>, LoadError> {
+        // What an earlier start has applied already may be here still.
+        while self.tail.front().is_some_and(|(base, _)| *base < self.applied) {
+            self.tail.pop_front();
+        }
+        let until = match self.tail.front() {
+            Some((base, _)) if *base == self.applied => {
+                let (_, entry) = self.tail.pop_front().expect("it was just seen");
+                return Ok(vec![entry]);
+            }
+            Some((base, _)) => (*base).min(self.committed),
+            None => self.committed,
+        };
+        read_entries(&self.log, self.applied, until, READ_BYTES).await
+    }
+
+    /// Others may have been waiting for what is applied now.
+    pub(super) fn after_apply(&mut self) {
+        self.answer_reads();
+        self.forwarded.release(self.applied);
+        self.finish_round();
+    }
+
+    /// Where other nodes are, who serves, and which cluster this is, by the image.
+    pub(super) fn follow_image(&mut self) {
+        let image = self.serving.image();
+        let mut known: BTreeMap<BrokerId, (PeerAddress, Option<DirectoryId>)> =
+            self.settings.voters.iter().map(|(voter, address)| (*voter, (address.clone(), None))).collect();
+        for (broker, state) in image.brokers() {
+            if let Some(listener) = state.registration.listener(PEER_LISTENER) {
+                let address = PeerAddress { host: listener.host.clone(), port: listener.port };
+                known.insert(broker, (address, Some(state.registration.directory_id)));
+            }
+        }
+        known.remove(&self.settings.me.id);
+        for gone in self.addressed.iter().filter(|node| !known.contains_key(node)) {
+            self.peers.set_address(*gone, None, None);
+        }
+        self.addressed = known.keys().copied().collect();
+        for (node, (address, directory)) in known {
+            self.peers.set_address(node, Some(address), directory);
+        }
+        let cluster_id = image.cluster_id();
+        if cluster_id.is_some() && self.own.borrow().cluster_id != cluster_id {
+            self.own.send_modify(|own| own.cluster_id = cluster_id);
+        }
+        self.follow_sessions();
+    }
+}

@@ -1,0 +1,233 @@
+//! How a quorum begins: its founders agree on who they are, once. See decision 0003.
+//!
+//! The configuration names the voters' nodes, and Raft needs their directories as well: a node whose disk was replaced must not vote as
+//! the one that it was. So a founder with an empty directory tells the others who it is and whom it has heard of, again and
+//! again, until everybody named says the same; then it stores that set, and votes.
+//!
+//! ```text
+//! (nothing) -- alone by its configuration ---------------------------------------------> stores {itself}
+//! (nothing) -- every voter named says "not founded, and these are we", the same set ---> stores the set
+//! (nothing) -- a voter says "founded", and this directory is among the founders -------> stores the set
+//! (nothing) -- a voter says "founded", and it is not, or it is no voter by its settings -> observes
+//! ```
+//!
+//! Invariants
+//! - Nobody stores a set before all in it have said that they are not founded and mean the same set; so while one of them has it
+//!   stored, no other set can be founded with it.
+//! - A directory that was ever founded never comes here again.
+//!
+//! Not here: changing the voters later (`quipu-raft`).
+
+use core::{pin::pin, time::Duration};
+use std::collections::BTreeMap;
+
+use quipu_base::BrokerId;
+use quipu_env::{Clock, Env, Sleep};
+use quipu_peer::{Events, Frame, Lane, PeerEvent, Peers, Received, RefusalCode};
+use quipu_raft::{ReplicaKey, VoterSet};
+use tokio::sync::mpsc;
+
+use super::{
+    Settings, StartError,
+    messages::{self, Founding, Message},
+};
+
+/// How often a founder says what it knows.
+const SAY_INTERVAL: Duration = Duration::from_millis(50);
+/// How often it tells people for whom it waits.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a founder has heard.
+struct Founder<'a> {
+    settings: &'a Settings,
+    /// What each other voter last said, and from which directory.
+    heard: BTreeMap<BrokerId, (ReplicaKey, Vec<ReplicaKey>)>,
+}
+
+enum Verdict {
+    Founded(VoterSet),
+    Wait,
+}
+
+/// The voters with which this replica's log begins; empty if it only observes.
+pub(super) async fn found<E: Env>(
+    env: &E,
+    settings: &Settings,
+    peers: &Peers<E>,
+    inbox: &mut mpsc::Receiver<Received>,
+) -> Result<VoterSet, StartError> {
+    let me = settings.me;
+    if settings.is_sole_voter() {
+        return VoterSet::new([me]).map_err(|error| StartError::Founding(error.to_string()));
+    }
+    if !settings.voters.contains_key(&me.id) {
+        return Ok(VoterSet::EMPTY);
+    }
+    let mut founder = Founder { settings, heard: BTreeMap::new() };
+    let mut events = peers.events();
+    let mut refusals = BTreeMap::new();
+    let mut timer = pin!(env.clock().sleep(Duration::ZERO));
+    let mut tell_at = env.clock().now() + TELL_INTERVAL;
+    loop {
+        tokio::select! { biased;
+            received = inbox.recv() => {
+                let Some(received) = received else {
+                    return Err(StartError::Founding("the node is stopping".to_owned()));
+                };
+                if let Verdict::Founded(voters) = founder.hear(&received)? {
+                    founder.say(peers);
+                    return Ok(voters);
+                }
+            }
+            event = events.next() => note(&mut refusals, event, settings)?,
+            () = timer.as_mut() => {
+                founder.say(peers);
+                let now = env.clock().now();
+                timer.as_mut().reset(now + SAY_INTERVAL);
+                if now >= tell_at {
+                    tell_at = now + TELL_INTERVAL;
+                    founder.tell_people();
+                }
+            }
+        }
+    }
+}
+
+/// A refusal that somebody has to do something about ends the start, if most voters refuse this node so.
+fn note(refusals: &mut BTreeMap<BrokerId, String>, event: PeerEvent, settings: &Settings) -> Result<(), StartError> {
+    match event {
+        PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
+            refusals.insert(node, reason.sentence.clone());
+            if refusals.len() * 2 > settings.voters.len() - 1 {
+                return Err(StartError::Founding(format!("voter {node} refuses this node: {reason}")));
+            }
+        }
+        PeerEvent::Connected(peer, _) => drop(refusals.remove(&peer.node_id)),
+        PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
+    }
+    Ok(())
+}
+
+pub(super) const fn is_final(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::OtherCluster
+            | RefusalCode::OtherNode
+            | RefusalCode::DuplicateNodeId
+            | RefusalCode::NoCommonVersion
+    )
+}
+
+impl Founder<'_> {
+    fn voters(&self) -> Vec<BrokerId> {
+        self.settings.voters.keys().copied().collect()
+    }
+
+    /// All that this founder knows, itself included, in order.
+    fn known(&self) -> Vec<ReplicaKey> {
+        let mut known: Vec<ReplicaKey> = self.heard.values().map(|(voter, _)| *voter).collect();
+        known.push(self.settings.me);
+        known.sort_unstable();
+        known
+    }
+
+    fn say<E: Env>(&self, peers: &Peers<E>) {
+        let founding = Founding { voters: self.voters(), known: self.known() };
+        let message = messages::encode(&Message::Founding(founding));
+        for voter in self.settings.voters.keys().filter(|voter| **voter != self.settings.me.id) {
+            // Said again soon.
+            let _sent = peers.send(*voter, Lane::Control, Frame::new(message.clone()));
+        }
+    }
+
+    fn hear(&mut self, received: &Received) -> Result<Verdict, StartError> {
+        let from = ReplicaKey { id: received.from.node_id, directory: received.from.directory_id };
+        match messages::decode(&received.header) {
+            Some(Message::Founded(voters)) if self.settings.voters.contains_key(&from.id) => {
+                let is_founder = voters.contains(self.settings.me);
+                if !is_founder {
+                    tracing::warn!(
+                        "the metadata quorum was founded without this data directory: this node observes; make it a voter, \
+                         or give it back the directory that it had"
+                    );
+                }
+                Ok(Verdict::Founded(if is_founder { voters } else { VoterSet::EMPTY }))
+            }
+            Some(Message::Founding(founding)) if self.settings.voters.contains_key(&from.id) => {
+                self.check_same(from.id, &founding)?;
+                if let Some((known, _)) = self.heard.get(&from.id)
+                    && *known != from
+                {
+                    tracing::warn!(node = %from.id, "a voter has another directory than before, or two nodes have its id");
+                }
+                self.heard.insert(from.id, (from, founding.known));
+                Ok(self.agree())
+            }
+            _ => Ok(Verdict::Wait),
+        }
+    }
+
+    fn check_same(&self, node: BrokerId, founding: &Founding) -> Result<(), StartError> {
+        if founding.voters == self.voters() {
+            return Ok(());
+        }
+        let list = |voters: &[BrokerId]| {
+            let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+            voters.join(", ")
+        };
+        Err(StartError::Founding(format!(
+            "the voters of this node are {}, those of node {node} are {}: all voters of a new cluster need the same list",
+            list(&self.voters()),
+            list(&founding.voters)
+        )))
+    }
+
+    /// Whether everybody means the same.
+    fn agree(&self) -> Verdict {
+        let known = self.known();
+        let all_agree = self.heard.values().all(|(_, theirs)| *theirs == known);
+        if known.len() < self.settings.voters.len() || !all_agree {
+            return Verdict::Wait;
+        }
+        VoterSet::new(known).map_or(Verdict::Wait, Verdict::Founded)
+    }
+
+    fn tell_people(&self) {
+        let missing = self
+            .settings
+            .voters
+            .iter()
+            .filter(|(voter, _)| **voter != self.settings.me.id && !self.heard.contains_key(voter));
+        for (voter, address) in missing {
+            tracing::warn!(%voter, %address, "a new cluster begins when all its voters are up: waiting for this one");
+        }
+    }
+}
+
+/// Refusals by voters that make it pointless to go on.
+pub(super) struct Refusals {
+    events: Events,
+    refused: BTreeMap<BrokerId, String>,
+}
+
+impl Refusals {
+    pub(super) const fn new(events: Events) -> Self {
+        Self { events, refused: BTreeMap::new() }
+    }
+
+    /// Ends when most of so many voters refuse this node for good, and says why.
+    pub(super) async fn majority(&mut self, voters: usize) -> String {
+        loop {
+            match self.events.next().await {
+                PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
+                    self.refused.insert(node, reason.sentence.clone());
+                    if self.refused.len() * 2 > voters {
+                        return format!("node {node} refuses this one: {reason}");
+                    }
+                }
+                PeerEvent::Connected(peer, _) => drop(self.refused.remove(&peer.node_id)),
+                PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
+            }
+        }
+    }
+}
