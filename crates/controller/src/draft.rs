@@ -25,6 +25,10 @@ impl Draft {
         &self.image
     }
 
+    pub(crate) fn record_count(&self) -> usize {
+        self.records.len()
+    }
+
     /// # Panics
     /// If the image refuses the record, or older nodes could not read it: a fault of ours, found before anything is written.
     pub(crate) fn push(&mut self, record: MetadataRecord) {

@@ -18,6 +18,7 @@ use crate::{
     Context, ControllerError, Decision, Doubts, Request,
     draft::Draft,
     election::{elect, fill, is_serving},
+    limits::ELECTIONS_PER_DECISION_MAX,
 };
 
 /// Partitions of topics by name.
@@ -34,7 +35,8 @@ pub struct ElectPreferred {
 pub type ElectedLeaders = Vec<(String, PartitionIndex, Result<(), ControllerError>)>;
 
 impl Request for ElectPreferred {
-    /// If all were asked for, those that needed no election are left out.
+    /// If all were asked for, those that needed no election are left out. Beyond [`ELECTIONS_PER_DECISION_MAX`] they are declined,
+    /// to be asked for again.
     type Reply = ElectedLeaders;
 
     fn decide(&self, image: &Image, context: &mut Context<'_>) -> Result<Decision<ElectedLeaders>, ControllerError> {
@@ -51,7 +53,12 @@ impl Request for ElectPreferred {
         let mut reply = ElectedLeaders::new();
         for (name, indexes) in partitions {
             for index in indexes {
-                let result = elect_preferred(&mut draft, context.doubts, name, *index);
+                let result = if draft.record_count() < ELECTIONS_PER_DECISION_MAX {
+                    elect_preferred(&mut draft, context.doubts, name, *index)
+                } else {
+                    let why = format!("One request elects {ELECTIONS_PER_DECISION_MAX} leaders at most: ask again.");
+                    Err(ControllerError::InvalidRequest(why))
+                };
                 if self.partitions.is_some() || result != Err(ControllerError::ElectionNotNeeded) {
                     reply.push((name.clone(), *index, result));
                 }

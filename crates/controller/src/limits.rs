@@ -7,7 +7,8 @@ use quipu_base::limits::PARTITIONS_PER_REQUEST_MAX;
 /// Leaderships that one decision moves. What is left is found by [`crate::ElectLeaderless`]: a decision is one batch of the
 /// metadata log, and a change takes some 30 bytes of it.
 pub const ELECTIONS_PER_DECISION_MAX: usize = 16_384;
-/// Partitions about which one [`crate::AskPartitions`] asks, or one [`crate::ElectUnclean`]. A broker with more sends more requests.
+/// Partitions about which one [`crate::AskPartitions`], [`crate::ElectUnclean`] or [`crate::AlterPartitionReassignments`] asks. Who has
+/// more sends more requests.
 pub const ASKS_PER_REQUEST_MAX: usize = 16_384;
 /// A broker that said that it can't lead a partition is not elected for this long, unless it registers anew: as long as a full disk or
 /// a repair may well take, and short enough that nobody waits for an operator.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Context, ControllerError, Decision, Request, ask_partitions::finished_assignment, assignment::check_chosen,
-    draft::Draft, elect_leaders::find_partition, metadata_version,
+    draft::Draft, elect_leaders::find_partition, limits::ASKS_PER_REQUEST_MAX, metadata_version,
 };
 
 /// Partitions are to have other replicas.
@@ -44,11 +44,15 @@ impl Request for AlterPartitionReassignments {
     /// In the order of the request.
     type Reply = Vec<(String, PartitionIndex, Result<(), ControllerError>)>;
 
-    /// Errors: [`ControllerError::NeedsMetadataVersion`].
+    /// Errors: [`ControllerError::NeedsMetadataVersion`], [`ControllerError::InvalidRequest`] for too many partitions.
     fn decide(&self, image: &Image, _: &mut Context<'_>) -> Result<Decision<Self::Reply>, ControllerError> {
         let current = metadata_version(image);
         if current < 2 {
             return Err(ControllerError::NeedsMetadataVersion { what: "a reassignment".into(), level: 2, current });
+        }
+        if self.partitions.len() > ASKS_PER_REQUEST_MAX {
+            let why = format!("The request has more than {ASKS_PER_REQUEST_MAX} partitions: split it.");
+            return Err(ControllerError::InvalidRequest(why));
         }
         let mut draft = Draft::new(image);
         let mut reply = Vec::new();

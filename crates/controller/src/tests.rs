@@ -7,6 +7,7 @@
 //!
 //! The commands are in `script`; random requests are in `properties`.
 
+mod large;
 mod placement;
 mod properties;
 mod script;
