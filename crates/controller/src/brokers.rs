@@ -54,7 +54,11 @@ impl Request for RegisterBroker {
         let start_id = |state: &BrokerState| state.registration.start_id;
         if image.broker(self.broker).map(start_id) != Some(self.registration.start_id) {
             context.doubts.forget(self.broker);
-            move_away(&mut draft, context.doubts, self.broker, IfNobody::Keep, ELECTIONS_PER_DECISION_MAX);
+            let known = image.broker(self.broker).map(|state| state.registration.directory_id);
+            // On the same disk it can lead again what nobody else can; on another one it has nothing to lead with.
+            let is_same_disk = known == Some(self.registration.directory_id);
+            let if_nobody = if is_same_disk { IfNobody::Keep } else { IfNobody::Without };
+            move_away(&mut draft, context.doubts, self.broker, if_nobody, ELECTIONS_PER_DECISION_MAX);
             let registration = self.registration.clone();
             draft.push(MetadataRecord::RegisterBroker { broker: self.broker, registration });
         }

@@ -19,9 +19,12 @@ pub(crate) fn is_serving(image: &Image, member: Member) -> bool {
     image.broker(member.broker).is_some_and(|state| state.is_serving() && is_member(state.registration.directory_id))
 }
 
-/// Whether the partition has a leader that is not fenced. One that is about to stop still leads.
+/// Whether the partition has a leader that is not fenced and is a member with the disk that it has. One that is about to stop still
+/// leads.
 pub(crate) fn has_live_leader(image: &Image, state: &PartitionState) -> bool {
-    state.leader.and_then(|leader| image.broker(leader)).is_some_and(|broker| !broker.fenced)
+    let Some(member) = state.leader.and_then(|leader| state.configuration.member_on(leader)) else { return false };
+    let is_disk = |registered| registered == member.directory_id;
+    image.broker(member.broker).is_some_and(|broker| !broker.fenced && is_disk(broker.registration.directory_id))
 }
 
 /// The best that may lead, other than `except`.

@@ -115,6 +115,15 @@ fn leaders_move_when_brokers_go_and_come() {
         unregister 3
         unregister 3
         show brokers
+
+        # What nobody else can lead it keeps in each new life, but not on another disk.
+        create k assign=0:2
+        register 2 start=2
+        register 2 start=3
+        show topic k
+        register 2 start=4 dir=9
+        unfence 2
+        show topic k
         ",
     );
 }
