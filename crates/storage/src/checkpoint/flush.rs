@@ -210,7 +210,8 @@ impl<E: Env> Flusher<'_, E> {
         if self.state.segments.is_empty() {
             self.state.base_producers = self.state.producers.clone();
         }
-        if self.snapshot.committed.segments.is_empty() && !*self.made_dir {
+        let has_directory = self.snapshot.has_directory || !self.snapshot.committed.segments.is_empty();
+        if !has_directory && !*self.made_dir {
             let dir = partition_dir(&self.store.options.directory, partition);
             *self.made_dir = true;
             // The same for a directory; nothing in it counts.

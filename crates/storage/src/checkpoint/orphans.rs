@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - Only files are removed that the durable manifest does not have.
-//! - Done by the checkpoint's task, between rounds: no file is being made meanwhile.
+//! - Done by the checkpoint's task, between rounds, and while no repair of the partition is being prepared: no file is being made
+//!   meanwhile.
 //!
 //! Not here: WAL files, which are used again, and what lies outside `seg`.
 
@@ -72,10 +73,25 @@ impl OrphanSearch {
 }
 
 async fn clean<E: Env>(store: &Shared<E>, partition: TopicIdPartition) {
-    let log = store.catalog.find(partition);
-    let segments = log.map(|log| std::sync::Arc::clone(&lock(&log.state).committed));
-    let known: BTreeSet<String> =
-        segments.iter().flat_map(|state| state.segments.iter().map(|segment| segment.id.file_name())).collect();
+    let Some(log) = store.catalog.find(partition) else {
+        return remove_unknown(store, partition, &BTreeSet::new()).await;
+    };
+    let known = {
+        let mut state = lock(&log.state);
+        // What is left of a start that was cut off is looked for again by the next one.
+        if state.cutting || !state.changes.is_empty() {
+            return;
+        }
+        state.flushing = true;
+        let segments = state.committed.segments.iter().chain(&state.base.segments);
+        segments.map(|segment| segment.id.file_name()).collect()
+    };
+    remove_unknown(store, partition, &known).await;
+    lock(&log.state).flushing = false;
+    store.rounds.send_modify(|round| *round += 1);
+}
+
+async fn remove_unknown<E: Env>(store: &Shared<E>, partition: TopicIdPartition, known: &BTreeSet<String>) {
     if known.is_empty() {
         if remove_partition(store, partition).await {
             tracing::info!(%partition, "removed what a stopped start has left of a partition");

@@ -99,8 +99,13 @@ impl<E: Env> Checkpointer<E> {
             || store.env.probe().planted("checkpoint.covers-unflushed");
         let covered = if all_done && covering == Covering::Groups { self.covered.max(group) } else { self.covered };
         let round = Round { covered, outcomes, busy, deleted };
+        if let Err(error) = self.sync_names(&round).await {
+            self.remake_directories(&round).await;
+            self.give_up(round);
+            return Err(error);
+        }
         if let Err(error) = self.commit(&round).await {
-            self.give_up(round).await;
+            self.give_up(round);
             return Err(error);
         }
         store.env.probe().crash_point("checkpoint.committed");
@@ -132,13 +137,36 @@ impl<E: Env> Checkpointer<E> {
         work
     }
 
-    async fn commit(&mut self, round: &Round) -> Result<(), CheckpointError> {
-        let store = Arc::clone(&self.store);
-        if round.outcomes.iter().any(|outcome| outcome.made_dir)
-            && !store.env.probe().planted("checkpoint.directory-name-unsynced")
-        {
+    /// Makes the names of new directories durable.
+    async fn sync_names(&self, round: &Round) -> Result<(), CheckpointError> {
+        let store = &self.store;
+        let made: Vec<_> = round.outcomes.iter().filter(|outcome| outcome.made_dir).collect();
+        if made.is_empty() {
+            return Ok(());
+        }
+        if !store.env.probe().planted("checkpoint.directory-name-unsynced") {
             store.env.disk().sync_dir(&segments_dir(&store.options.directory)).await?;
         }
+        for outcome in made {
+            lock(&outcome.snapshot.log.state).has_directory = true;
+        }
+        Ok(())
+    }
+
+    /// If it was the sync of its name that failed, only another directory can get a durable name. No manifest has its files yet.
+    async fn remake_directories(&self, round: &Round) {
+        if self.store.env.probe().planted("checkpoint.directory-name-trusted") {
+            return;
+        }
+        for outcome in round.outcomes.iter().filter(|outcome| outcome.made_dir) {
+            self.store.env.probe().sometimes("checkpoint.directory-made-anew");
+            self.store.segments.forget_partition(outcome.snapshot.log.partition);
+            super::orphans::remove_partition(&self.store, outcome.snapshot.log.partition).await;
+        }
+    }
+
+    async fn commit(&mut self, round: &Round) -> Result<(), CheckpointError> {
+        let store = Arc::clone(&self.store);
         store.env.probe().crash_point("checkpoint.flushed");
         if self.manifest.should_replace() {
             match self.replace_manifest(round).await {
@@ -179,19 +207,14 @@ impl<E: Env> Checkpointer<E> {
         self.manifest.replace(&contents).await
     }
 
-    /// Nothing of the round counts: everything goes back on the lists.
-    async fn give_up(&self, round: Round) {
+    /// Nothing of the round counts: everything goes back on the lists. But if it was the manifest that failed, a later start may find
+    /// what was to be said: no file goes.
+    fn give_up(&self, round: Round) {
         self.store.env.probe().sometimes("checkpoint.given-up");
         let mut logs = round.busy;
         for outcome in round.outcomes {
             // Its index may have taken in what does not count.
             self.forget_open_segment(&outcome.snapshot);
-            if outcome.made_dir && !self.store.env.probe().planted("checkpoint.directory-name-trusted") {
-                self.store.env.probe().sometimes("checkpoint.directory-made-anew");
-                // If it was the sync of its name that failed, only another directory can get a durable name.
-                self.store.segments.forget_partition(outcome.snapshot.log.partition);
-                super::orphans::remove_partition(&self.store, outcome.snapshot.log.partition).await;
-            }
             let mut state = lock(&outcome.snapshot.log.state);
             state.flushing = false;
             state.abandoned += u32::from(outcome.abandons());

@@ -28,6 +28,8 @@ pub(super) struct Snapshot {
     pub(super) target: Target,
     pub(super) options: LogOptions,
     pub(super) abandoned: u32,
+    /// The partition's directory was made before, durably.
+    pub(super) has_directory: bool,
 }
 
 /// What the new state is to say besides its segments.
@@ -110,6 +112,7 @@ pub(super) fn take_snapshot(log: &Arc<LogShared>, is_name_taken: bool) -> Taken 
         },
         options: state.options,
         abandoned: state.abandoned,
+        has_directory: state.has_directory,
     }))
 }
 

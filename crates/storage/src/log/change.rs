@@ -13,6 +13,7 @@
 //!
 //! Not here: what becomes of segments (`truncate`, `repair`).
 
+use core::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -218,7 +219,7 @@ impl<E: Env> Log<E> {
         }
         // What was missing hid something of the producers, which is known when all of it is back.
         if seen.is_faulty && !damaged.is_below(log_end) {
-            let headers = self.headers_in_tail(in_tail, log_end);
+            let headers = headers_in_tail(&self.state(), in_tail, log_end);
             let made = producers_after(&self.store, self.log.partition, &base, &headers, now).await;
             let (of_segments, all) = made.map_err(ChangeError::Read)?;
             base = Arc::new(PartitionState { producers: of_segments, ..(*base).clone() });
@@ -235,20 +236,6 @@ impl<E: Env> Log<E> {
             prepared.repairs.push((Repair { range: batch.range(), to_tail: index >= tail_from, segments }, batch));
         }
         Ok(())
-    }
-
-    /// Of the batches in the tail once `repaired` are there, too.
-    fn headers_in_tail(&self, repaired: &[Placed], log_end: Offset) -> Vec<BatchHeader> {
-        let is_replaced = |header: &BatchHeader| {
-            repaired
-                .iter()
-                .any(|batch| header.base_offset < batch.range().end && batch.range().start < header.next_offset())
-        };
-        let tail: Vec<_> = self.state().tail.iter().map(TailEntry::header).collect();
-        let kept = tail.into_iter().filter(|header| header.last_offset() < log_end && !is_replaced(header));
-        let mut headers: Vec<_> = kept.chain(repaired.iter().map(|batch| batch.header)).collect();
-        headers.sort_by_key(|header| header.base_offset);
-        headers
     }
 
     /// A name that was tried is not to be tried again: see `abandoned`.
@@ -268,6 +255,19 @@ impl<E: Env> Log<E> {
 /// have a directory.
 pub(crate) fn repairs_of_segments(base: &PartitionState, batches: &[Placed]) -> usize {
     if base.segments.is_empty() { 0 } else { batches.partition_point(|batch| batch.header.next_offset() <= base.end) }
+}
+
+/// Of the batches in the tail once `repaired` are there, too, and what reaches `log_end` is not.
+pub(crate) fn headers_in_tail(state: &LogState, repaired: &[Placed], log_end: Offset) -> Vec<BatchHeader> {
+    let is_replaced = |header: &BatchHeader| {
+        let meets = |range: &Range<Offset>| header.base_offset < range.end && range.start < header.next_offset();
+        repaired.iter().any(|batch| meets(&batch.range()))
+    };
+    let tail = state.tail.iter().map(TailEntry::header);
+    let kept = tail.filter(|header| header.last_offset() < log_end && !is_replaced(header));
+    let mut headers: Vec<_> = kept.chain(repaired.iter().map(|batch| batch.header)).collect();
+    headers.sort_by_key(|header| header.base_offset);
+    headers
 }
 
 /// An empty log that begins at `at`.

@@ -22,8 +22,8 @@ use quipu_base::{
 };
 use quipu_env::{Env, Probe, Segment};
 
-pub(crate) use change::{fresh_state, repairs_of_segments};
-pub(crate) use repair::repair_state;
+pub(crate) use change::{fresh_state, headers_in_tail, repairs_of_segments};
+pub(crate) use repair::{producers_after, repair_state};
 pub(crate) use state::{Cut, LogShared, LogState, Repair, RepairedSegments};
 pub(crate) use step::Placed;
 pub use step::{BadStep, Check, Step};
@@ -259,11 +259,11 @@ impl<E: Env> Log<E> {
     pub fn set_log_start(&self, reservation: Reservation<E>, offset: Offset) -> Result<Ticket, ChangeError> {
         let mut state = self.state();
         check_changeable(&state)?;
-        if offset > state.readable_end() {
-            return Err(ChangeError::OutOfRange { log_start: state.log_start, log_end: state.readable_end() });
-        }
         if offset <= state.log_start {
             return Ok(state.last_ticket);
+        }
+        if offset > state.readable_end() {
+            return Err(ChangeError::OutOfRange { log_start: state.log_start, log_end: state.readable_end() });
         }
         state.move_log_start(offset);
         self.tell_log_start(&state);

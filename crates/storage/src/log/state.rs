@@ -135,8 +135,10 @@ pub(crate) struct LogState {
     pub(crate) changes: VecDeque<Change>,
     /// A change is being prepared.
     pub(crate) cutting: bool,
-    /// What promise, label and hard state frames said last.
+    /// What promise, label, hard state and replica frames said last.
     pub(crate) states: BTreeMap<u8, Vec<u8>>,
+    /// During recovery: kinds of states whose last frame is bad.
+    pub(crate) lost_states: BTreeMap<u8, Fault>,
     /// The last group that has a frame of this log.
     pub(crate) applied: GroupSequence,
     /// Something is not in the manifest; the log is on the list of those to be flushed.
@@ -146,6 +148,8 @@ pub(crate) struct LogState {
     /// So many writes or syncs of the open segment's file, or of its name, have failed since the last good flush: it is not to be
     /// trusted with more, and no name that was tried is to be tried again.
     pub(crate) abandoned: u32,
+    /// This process has made the partition's directory, durably. Whether a manifest has files in it may not be known.
+    pub(crate) has_directory: bool,
 }
 
 impl LogShared {
@@ -171,11 +175,13 @@ impl LogShared {
             changes: VecDeque::new(),
             cutting: false,
             states: committed.states.clone(),
+            lost_states: BTreeMap::new(),
             applied: GroupSequence(committed.applied),
             committed,
             dirty: false,
             flushing: false,
             abandoned: 0,
+            has_directory: false,
         };
         Self { partition, state: Mutex::new(state) }
     }

@@ -156,6 +156,46 @@ fn newer_formats_and_records_of_other_files_are_refused() {
     assert!(matches!(read(&other), Err(ManifestError::Damaged { .. })), "no record has this file's id");
 }
 
+/// A snapshot of one partition, faulty from offset 12 on, as the releases before payload version 2 wrote it.
+const VERSION_1: &str = "\
+    514d726302000000010000000000000075000000c543e697014c01070707070707070707070707070707070206284d0200010201180184\
+    0704effdb6f50d80a0abfef962e8a7abfef96201c102010108020112020a01000610160c000001010403010203010b2f642f77616c2f30\
+    30303080208040180362616401070707070707070707070707070707070446514d72630201000001000000000000007500000080f191f2\
+    014c01070707070707070707070707070707070206284d02000102011801840704effdb6f50d80a0abfef962e8a7abfef96201c1020101\
+    08020112020a01000610160c000001010403010203010b2f642f77616c2f30303030802080401803626164010707070707070707070707\
+    07070707070446";
+
+fn version_1() -> Vec<u8> {
+    let digits: Vec<u32> = VERSION_1.chars().map(|digit| digit.to_digit(16).expect("a hex digit")).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).expect("a byte")).collect()
+}
+
+#[test]
+fn payloads_of_version_1_are_read_and_added_to() {
+    let mut bytes = encode_head(FILE_ID, DIRECTORY_ID);
+    bytes.extend_from_slice(&version_1());
+    let old = read(&bytes).expect("reads");
+    assert_eq!((old.covered, old.tombstones.len()), (GroupSequence(76), 0));
+    let state = old.partitions[&partition(1)].clone();
+    assert_eq!((state.log_start, state.end, state.applied), (Offset(3), Offset(20), 77));
+    assert_eq!((state.segments.len(), state.segments[0].end, state.segments[0].footer_bytes), (1, Offset(12), 321));
+    assert_eq!(state.segments[0].headers(), (4, 0xdead_beef));
+    assert_eq!(state.epochs.entries()[0].start, Offset(1));
+    assert_eq!(state.producers.states().next().map(|state| state.batches[0].last_offset), Some(Offset(11)));
+    assert_eq!(state.states, std::collections::BTreeMap::from([(4, vec![1, 2, 3])]));
+    assert_eq!(state.fault.as_ref().map(|fault| fault.offset), Some(Offset(12)));
+    // What it did not say is what is known least of.
+    assert_eq!(state.damaged.ranges(), [Offset(12)..Offset(i64::MAX)]);
+    assert_eq!(state.high_watermark, Offset::ZERO);
+
+    let mut newer = state.clone();
+    newer.damaged.remove(&(Offset(12)..Offset(15)));
+    newer.high_watermark = Offset(9);
+    let edit = Edit { covered: 80, updates: vec![(partition(1), state.update_to(&newer))], deleted: Vec::new() };
+    encode_record(&mut bytes, FILE_ID, Kind::Edit, 2, &edit);
+    assert_eq!(read(&bytes).expect("reads").partitions[&partition(1)], newer);
+}
+
 mod hostile {
     use proptest::prelude::*;
 

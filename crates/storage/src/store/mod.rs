@@ -22,6 +22,7 @@ pub(crate) mod catalog;
 mod identity;
 mod open;
 mod recovery;
+mod repair;
 mod reserve;
 
 use core::fmt;

@@ -27,19 +27,18 @@ use quipu_base::{Offset, TopicIdPartition};
 use quipu_env::{Clock, Env, Probe};
 use quipu_records::BatchHeader;
 
-use super::{Shared, catalog::Catalog, open::OpenError};
+use super::{Shared, catalog::Catalog, open::OpenError, repair::repair};
 use crate::{
     Fault,
     checkpoint::{Checkpointer, Covering},
     damage::OPEN_END,
     lock,
-    log::{
-        Cut, CutState, LogShared, LogState, Placed, Repair, RepairedSegments, cut_state, fresh_state, repair_state,
-        repairs_of_segments,
-    },
+    log::{Cut, CutState, LogShared, LogState, cut_state, fresh_state},
     superblock::Superblock,
     tail::{FRAME_OVERHEAD_BYTES, TailEntry, TailPermit},
-    wal::{Damage, FrameKind, GroupSequence, ScanEnd, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner},
+    wal::{
+        Affected, Damage, FrameKind, GroupSequence, ScanEnd, ScanMode, ScanOptions, ScannedFrame, ScannedGroup, Scanner,
+    },
 };
 
 /// Reads the WAL and takes in what counts.
@@ -67,7 +66,21 @@ pub(super) async fn recover<E: Env>(
         store.env.probe().sometimes("recovery.damage-spread");
         spread(&store.catalog, damage, checkpointer.covered);
     }
+    suspect_states(&store.catalog);
     Ok(end)
+}
+
+/// Takes the partitions offline of which a state was lost, and not said again.
+fn suspect_states(catalog: &Catalog) {
+    for log in catalog.all() {
+        let mut state = lock(&log.state);
+        let lost = std::mem::take(&mut state.lost_states);
+        let Some((_, fault)) = lost.into_iter().next() else { continue };
+        let missing = state.log_end..OPEN_END;
+        add_fault(&mut state, log.partition, fault, missing);
+        drop(state);
+        Catalog::mark_dirty(&mut lock(&catalog.apply), &log);
+    }
 }
 
 async fn take_in<E: Env>(checkpointer: &Checkpointer<E>, group: ScannedGroup) {
@@ -107,14 +120,14 @@ async fn take_in<E: Env>(checkpointer: &Checkpointer<E>, group: ScannedGroup) {
 }
 
 /// Where a frame stands.
-struct FramePlace<'a> {
+pub(super) struct FramePlace<'a> {
     file: &'a Path,
     position: u64,
     group: GroupSequence,
 }
 
 impl FramePlace<'_> {
-    fn fault(&self, offset: Offset, length: usize, why: String) -> Fault {
+    pub(super) fn fault(&self, offset: Offset, length: usize, why: String) -> Fault {
         Fault { file: self.file.to_owned(), position: self.position, length: length as u64, offset, why }
     }
 }
@@ -132,6 +145,11 @@ fn carry_out<E: Env>(
         probe.sometimes("recovery.bad-frame");
         let why = format!("a frame of write-ahead log group {} does not match its checksum", place.group);
         let fault = place.fault(state.log_end, 0, why);
+        if is_state(frame.kind) {
+            // Unless a later one says it again.
+            state.lost_states.entry(frame.kind as u8).or_insert(fault);
+            return;
+        }
         // What a frame about the middle of the log was to say of it is as bad as not known.
         let concerned = if frame.kind == FrameKind::Damaged { frame.base_offset } else { state.log_end };
         return add_fault(&mut state, log.partition, fault, concerned..OPEN_END);
@@ -164,6 +182,7 @@ fn carry_out<E: Env>(
         FrameKind::Complete => complete(&mut state, log.partition, frame.base_offset, place),
         FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState | FrameKind::Replica => {
             probe.sometimes("recovery.state");
+            state.lost_states.remove(&(frame.kind as u8));
             state.states.insert(frame.kind as u8, frame.payload.to_vec());
         }
         FrameKind::ProducerSnapshot | FrameKind::Truncate | FrameKind::PartitionDelete | FrameKind::Repair => {
@@ -174,6 +193,11 @@ fn carry_out<E: Env>(
             add_fault(&mut state, log.partition, fault, missing);
         }
     }
+}
+
+/// Whether frames of the kind each say all of something about the partition besides its log.
+const fn is_state(kind: FrameKind) -> bool {
+    matches!(kind, FrameKind::Promise | FrameKind::Label | FrameKind::RaftHardState | FrameKind::Replica)
 }
 
 fn begin_anew(state: &mut LogState, at: Offset) {
@@ -198,52 +222,6 @@ fn complete(state: &mut LogState, partition: TopicIdPartition, end: Offset, plac
         state.durable_end = end;
     }
     state.clear_fault();
-}
-
-/// Does a repair again.
-async fn repair<E: Env>(
-    store: &Shared<E>,
-    log: &LogShared,
-    payload: bytes::Bytes,
-    place: &FramePlace<'_>,
-    buffer: &Arc<TailPermit>,
-) {
-    let (base, log_end, is_faulty) = {
-        let state = lock(&log.state);
-        (Arc::clone(&state.base), state.log_end, state.fault.is_some())
-    };
-    let Some(batch) = Placed::parse(payload.clone()).filter(|batch| batch.range().end <= log_end) else {
-        store.env.probe().sometimes("recovery.repair-misplaced");
-        let mut state = lock(&log.state);
-        let fault = place.fault(log_end, payload.len(), "a repair of what the log does not have".to_owned());
-        return add_fault(&mut state, log.partition, fault, log_end..OPEN_END);
-    };
-    store.env.probe().sometimes("recovery.repair");
-    let (range, epoch) = (batch.range(), batch.header.leader_epoch);
-    let batches = [batch];
-    let segments = if repairs_of_segments(&base, &batches) == 0 {
-        Ok(None)
-    } else {
-        let made = repair_state(store, log.partition, &base, &batches, 0, is_faulty).await;
-        made.map(|made| {
-            let (base, lost) = (Arc::new(made.state), made.lost);
-            Some(RepairedSegments { base, repaired: range.clone(), lost })
-        })
-    };
-    let mut state = lock(&log.state);
-    match segments {
-        Ok(segments) => {
-            state.epochs.insert(epoch, range.start);
-            let to_tail = segments.is_none();
-            drop(state.repair_durable(Repair { range, to_tail, segments }, payload, buffer));
-        }
-        Err(error) => {
-            store.env.probe().sometimes("recovery.repair-failed");
-            let why = format!("a repair at offset {} cannot be repeated: {error}", range.start);
-            let fault = place.fault(range.start, payload.len(), why);
-            add_fault(&mut state, log.partition, fault, range);
-        }
-    }
 }
 
 fn append<E: Env>(
@@ -333,7 +311,7 @@ async fn truncate<E: Env>(store: &Shared<E>, log: &LogShared, to: Offset, place:
 }
 
 /// Takes a partition offline, unless it is, and notes what is damaged.
-fn add_fault(state: &mut LogState, partition: TopicIdPartition, fault: Fault, damaged: Range<Offset>) {
+pub(super) fn add_fault(state: &mut LogState, partition: TopicIdPartition, fault: Fault, damaged: Range<Offset>) {
     state.damaged.add(damaged);
     if state.fault.is_none() {
         tracing::error!(%partition, %fault, "a partition is damaged");
@@ -347,7 +325,9 @@ fn spread(catalog: &Catalog, damage: &Damage, covered: GroupSequence) {
         let mut state = lock(&log.state);
         // The manifest has it all, up to a group behind the damage.
         let is_safe = state.committed.applied >= damage.last.0 || covered >= damage.last;
-        if is_safe || !damage.affected.concerns(&log.partition) {
+        // If it is known which frames were bad, it is known what they took.
+        let is_told = matches!(damage.affected, Affected::Only(_));
+        if is_safe || is_told || !damage.affected.concerns(&log.partition) {
             continue;
         }
         let fault = Fault {

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use quipu_base::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use quipu_env::{Clock, Env, File, Segment};
-use quipu_records::{BatchBuilder, Batches, NewRecord};
-use quipu_storage::{Class, Log, LogOptions, OpenError, Store, StoreOptions, Ticket};
+use quipu_records::{BatchBuilder, BatchHeader, Batches, NewRecord};
+use quipu_storage::{Class, Log, LogOptions, OpenError, StateKind, Step, Store, StoreOptions, Ticket};
 
-use crate::model::{self, Batch, Model, Op, PARTITIONS, RECORD_MS, Seen, partition};
+use crate::model::{self, Batch, Model, ModelStep, Op, PARTITIONS, RECORD_MS, Seen, partition};
 
 /// The data directory.
 pub(crate) const DIR: &str = "/data";
@@ -194,9 +194,41 @@ impl<E: Env> Driver<E> {
     pub(crate) async fn set_state(&mut self, number: usize, value: &[u8]) {
         let log = self.log(number);
         let reservation = self.store.reserve(value.len(), Class::Reserve).await.expect("there is room");
-        let kind = quipu_storage::StateKind::Label;
-        let ticket = log.set_state(reservation, kind, value.to_vec().into()).expect("the log is there");
+        let ticket = log.set_state(reservation, StateKind::Label, value.to_vec().into()).expect("the log is there");
         self.note(Op::SetState { log: number, value: value.to_vec() }, ticket);
+    }
+
+    /// Makes a step. Each batch is (leader epoch, producer, values); its place follows from the model.
+    pub(crate) async fn step(&mut self, number: usize, mut plan: ModelStep, batches: &[NewBatch]) {
+        let log = self.log(number);
+        let mut model = self.model().remove(&number).unwrap_or_default();
+        let before = model.clone();
+        model.step(&plan);
+        let mut step = Step {
+            begin_anew: plan.begin_anew.map(Offset),
+            truncate: plan.truncate.map(Offset),
+            log_start: plan.log_start.map(Offset),
+            ..Step::default()
+        };
+        for NewBatch { epoch, producer, values } in batches {
+            let timestamp = 1000 + model.log_end * 10;
+            let producer = producer.map(|id| (id, model.next_sequence(id)));
+            let batch = Batch { base: model.log_end, epoch: *epoch, producer, timestamp, values: values.clone() };
+            step.append.push(placed(&batch));
+            model.step(&ModelStep { append: vec![batch.clone()], ..ModelStep::default() });
+            plan.append.push(batch);
+        }
+        if let Some(value) = &plan.replica {
+            step.states.push((StateKind::Replica, value.clone().into()));
+        }
+        let reservation = self.store.reserve(step.reservation_bytes(), Class::Normal).await.expect("there is room");
+        let ticket = log.step(reservation, step).await.expect("the step fits the log");
+        if plan.changes(&before) {
+            self.note(Op::Step { log: number, step: plan }, ticket);
+        }
+        let expected = self.model().remove(&number).unwrap_or_default();
+        assert_eq!(log.offsets().log_end, Offset(expected.log_end));
+        assert_eq!(log.offsets().log_start, Offset(expected.log_start));
     }
 
     /// Stops and opens again.
@@ -207,6 +239,24 @@ impl<E: Env> Driver<E> {
         drop(store);
         Self::open(env, options, log_options, history).await
     }
+}
+
+/// A batch to be appended in a step.
+#[derive(Clone, Debug)]
+pub(crate) struct NewBatch {
+    pub(crate) epoch: i32,
+    pub(crate) producer: Option<i64>,
+    pub(crate) values: Vec<Vec<u8>>,
+}
+
+/// The bytes of a batch with its final offset and leader epoch.
+pub(crate) fn placed(batch: &Batch) -> bytes::Bytes {
+    let built = build(batch.producer, batch.timestamp, &batch.values);
+    let header =
+        BatchHeader { base_offset: Offset(batch.base), leader_epoch: LeaderEpoch(batch.epoch), ..*built.header() };
+    let mut bytes = header.encode().to_vec();
+    bytes.extend_from_slice(&built.bytes()[bytes.len()..]);
+    bytes.into()
 }
 
 fn build(producer: Option<(i64, i32)>, timestamp: i64, values: &[Vec<u8>]) -> quipu_records::Batch {
@@ -237,7 +287,8 @@ pub(crate) async fn see<E: Env>(log: &Log<E>) -> Seen {
         records: read_all(log, 700).await,
         epochs,
         producers: producers.collect(),
-        state: log.durable_state(quipu_storage::StateKind::Label),
+        state: log.durable_state(StateKind::Label),
+        replica: log.durable_state(StateKind::Replica),
     }
 }
 

@@ -11,4 +11,6 @@ mod full;
 mod mixed;
 mod model;
 mod names;
+mod repair;
+mod steps;
 mod swarm;

@@ -41,6 +41,20 @@ pub(crate) enum Op {
         log: usize,
         value: Vec<u8>,
     },
+    Step {
+        log: usize,
+        step: ModelStep,
+    },
+}
+
+/// All of it, or nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct ModelStep {
+    pub(crate) begin_anew: Option<i64>,
+    pub(crate) truncate: Option<i64>,
+    pub(crate) append: Vec<Batch>,
+    pub(crate) log_start: Option<i64>,
+    pub(crate) replica: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +86,7 @@ pub(crate) struct ModelLog {
     pub(crate) log_start: i64,
     pub(crate) log_end: i64,
     pub(crate) state: Option<Vec<u8>>,
+    pub(crate) replica: Option<Vec<u8>>,
 }
 
 /// A store as it must be.
@@ -87,12 +102,7 @@ pub(crate) fn after(ops: &[Op]) -> Model {
 
 pub(crate) fn apply(model: &mut Model, op: &Op) {
     match op {
-        Op::Append { log, batch } => {
-            let log = model.entry(*log).or_default();
-            assert_eq!(batch.base, log.log_end, "offsets are dense");
-            log.log_end = batch.end();
-            log.batches.push(batch.clone());
-        }
+        Op::Append { log, batch } => model.entry(*log).or_default().append(batch),
         Op::LogStart { log, offset } => {
             let log = model.entry(*log).or_default();
             log.log_start = log.log_start.max(*offset);
@@ -102,6 +112,18 @@ pub(crate) fn apply(model: &mut Model, op: &Op) {
             model.remove(log);
         }
         Op::SetState { log, value } => model.entry(*log).or_default().state = Some(value.clone()),
+        Op::Step { log, step } => model.entry(*log).or_default().step(step),
+    }
+}
+
+impl ModelStep {
+    /// Whether it changes anything.
+    pub(crate) fn changes(&self, log: &ModelLog) -> bool {
+        self.begin_anew.is_some()
+            || self.truncate.is_some_and(|to| to < log.log_end)
+            || !self.append.is_empty()
+            || self.log_start.is_some_and(|to| to > log.log_start)
+            || self.replica.is_some()
     }
 }
 
@@ -117,9 +139,33 @@ pub(crate) struct Seen {
     /// Id, and of each batch first sequence and base offset.
     pub(crate) producers: Vec<(i64, Vec<(i32, i64)>)>,
     pub(crate) state: Option<Vec<u8>>,
+    pub(crate) replica: Option<Vec<u8>>,
 }
 
 impl ModelLog {
+    fn append(&mut self, batch: &Batch) {
+        assert_eq!(batch.base, self.log_end, "offsets are dense");
+        self.log_end = batch.end();
+        self.batches.push(batch.clone());
+    }
+
+    pub(crate) fn step(&mut self, step: &ModelStep) {
+        if let Some(at) = step.begin_anew {
+            let (state, replica) = (self.state.take(), self.replica.take());
+            *self = Self { log_start: at, log_end: at, state, replica, ..Self::default() };
+        }
+        if let Some(to) = step.truncate {
+            self.truncate(to);
+        }
+        for batch in &step.append {
+            self.append(batch);
+        }
+        self.log_start = self.log_start.max(step.log_start.unwrap_or(0));
+        if let Some(replica) = &step.replica {
+            self.replica = Some(replica.clone());
+        }
+    }
+
     /// Removes the batches that reach `target`.
     pub(crate) fn truncate(&mut self, target: i64) {
         if target < self.log_end {
@@ -149,6 +195,7 @@ impl ModelLog {
             epochs: self.epochs(),
             producers: self.producers(),
             state: self.state.clone(),
+            replica: self.replica.clone(),
         }
     }
 

@@ -13,8 +13,8 @@ use quipu_storage::{Class, LogOptions, StoreOptions};
 use rand::RngExt;
 
 use crate::{
-    driver::{DIR, Driver, History, small_options},
-    model::PARTITIONS,
+    driver::{DIR, Driver, History, NewBatch, small_options},
+    model::{ModelStep, PARTITIONS},
 };
 
 const SEEDS: u64 = 250;
@@ -103,6 +103,7 @@ async fn step<E: Env>(driver: &mut Driver<E>, rng: &mut Rng, log: usize, number:
             going.insert(log);
         }
         12..15 => driver.set_state(log, &number.to_le_bytes()).await,
+        30..42 => random_step(driver, rng, log, number).await,
         // It may fail: disks do.
         15..22 => drop(driver.store.checkpoint().await),
         22..24 => driver.env.clock().sleep(Duration::from_secs(11)).await,
@@ -118,6 +119,35 @@ async fn step<E: Env>(driver: &mut Driver<E>, rng: &mut Rng, log: usize, number:
             }
         }
     }
+}
+
+/// A step as a follower makes it.
+async fn random_step<E: Env>(driver: &mut Driver<E>, rng: &mut Rng, log: usize, number: u32) {
+    if !driver.has_room(8000, Class::Normal).await {
+        return;
+    }
+    let offsets = driver.log(log).offsets();
+    let mut plan = ModelStep::default();
+    match rng.random_range(0..8) {
+        0 => {
+            plan.begin_anew =
+                Some(offsets.log_end.0 - rng.random_range(0..=offsets.log_end.0.min(3)) + i64::from(number % 3))
+        }
+        1 | 2 => plan.truncate = Some(rng.random_range(offsets.log_start.0..=offsets.log_end.0)),
+        _ => {}
+    }
+    if rng.random() {
+        plan.replica = Some(number.to_le_bytes().to_vec());
+    }
+    let epoch = driver.log(log).latest_epoch().0.max(0) + i32::from(rng.random_range(0..5) == 0);
+    let batches: Vec<_> = (0..rng.random_range(0..4))
+        .map(|_| NewBatch {
+            epoch,
+            producer: pick(rng, &[None, Some(1), Some(2)]),
+            values: vec![vec![rng.random::<u8>(); pick(rng, &[1, 100, 900])]; rng.random_range(1..3)],
+        })
+        .collect();
+    driver.step(log, plan, &batches).await;
 }
 
 /// Arranges how a life ends before its time, and what goes wrong in it.

@@ -6,7 +6,7 @@ fn frame(number: u8, payload: &[u8]) -> Frame {
     let split = payload.len() / 3;
     Frame {
         partition: TopicIdPartition { topic_id: TopicId([number; 16]), partition: PartitionIndex(i32::from(number)) },
-        kind: FrameKind::from_number(1 + number % 8).unwrap(),
+        kind: FrameKind::from_number(1 + number % 13).unwrap(),
         leader_epoch: LeaderEpoch(i32::from(number) * 3),
         base_offset: Offset(i64::from(number) << 33),
         head: Bytes::copy_from_slice(&payload[..split]),

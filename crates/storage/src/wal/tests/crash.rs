@@ -1,6 +1,6 @@
 //! The power goes at every write and every sync, and during recovery, and during the recovery from that.
 
-use core::{convert::Infallible, time::Duration};
+use core::{convert::Infallible, ops::Range, time::Duration};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -14,7 +14,10 @@ use quipu_sim::{
 use rand::RngExt;
 
 use super::kit::*;
-use crate::wal::{Class, GroupSequence, ScanMode, Wal};
+use crate::wal::{Class, GroupSequence, ScanMode, Ticket, Wal};
+
+/// What a further frame of a step adds to its group.
+const STEP_OVERHEAD_BYTES: usize = 112;
 
 /// What the log must hold.
 #[derive(Default)]
@@ -24,6 +27,8 @@ struct Model {
     log: Vec<(u64, GroupSequence)>,
     /// Frames submitted in the life under way, or the last one, in order.
     submitted: Vec<u64>,
+    /// Those of them that are of one step.
+    steps: Vec<Range<u64>>,
     /// What that life reported durable.
     sink: Arc<Sink>,
     lives: u32,
@@ -55,6 +60,14 @@ impl Model {
             assert_eq!(rest.next(), Some(&number), "nothing is invented");
             log.push((number, group));
         }
+        for step in &self.steps {
+            let mut groups: Vec<_> =
+                log.iter().filter(|(number, _)| step.contains(number)).map(|(_, group)| *group).collect();
+            let found = groups.len() as u64;
+            groups.dedup();
+            assert!(found == 0 || found == step.end - step.start, "a step is there whole or not at all");
+            assert!(groups.len() <= 1, "a step lies in one group");
+        }
         log
     }
 }
@@ -64,6 +77,19 @@ fn random_length(rng: &mut Rng) -> usize {
         0..6 => rng.random_range(0..300),
         6..9 => rng.random_range(0..9000),
         _ => rng.random_range(0..30_000),
+    }
+}
+
+/// A frame, or a step of several.
+fn submit(wal: &Wal<SimEnv>, model: &mut Model, lengths: &[usize]) -> Ticket {
+    let numbers = model.next..model.next + lengths.len() as u64;
+    model.next = numbers.end;
+    model.submitted.extend(numbers.clone());
+    model.steps.push(numbers.clone());
+    let mut frames: Vec<_> = numbers.zip(lengths).map(|(number, length)| frame(number, *length)).collect();
+    match frames.len() {
+        1 => wal.submit(frames.swap_remove(0)),
+        _ => wal.submit_step(frames),
     }
 }
 
@@ -96,6 +122,7 @@ async fn life(env: SimEnv, model: Arc<Mutex<Model>>, steps: u32) {
         let mut model = model.lock().unwrap();
         model.log = log;
         model.submitted.clear();
+        model.steps.clear();
         model.sink = Arc::clone(&sink);
         model.lives += 1;
     }
@@ -103,23 +130,21 @@ async fn life(env: SimEnv, model: Arc<Mutex<Model>>, steps: u32) {
     for _ in 0..steps {
         let mut last = wal.last_ticket();
         for _ in 0..rng.random_range(1..6) {
-            let length = random_length(&mut rng);
+            let count = if rng.random_range(0..3) == 0 { rng.random_range(2..5) } else { 1 };
+            let lengths: Vec<usize> = (0..count).map(|_| random_length(&mut rng) / count).collect();
+            let bytes = lengths.iter().map(|length| length + 8 + STEP_OVERHEAD_BYTES).sum();
             let permit = loop {
                 tokio::select! {
                     biased;
-                    permit = wal.reserve_space(length + 8, Class::Normal) => break permit.unwrap(),
+                    permit = wal.reserve_space(bytes, Class::Normal) => break permit.unwrap(),
                     never = checkpoint_under_pressure(&env, &wal, &sink, found) => match never {},
                     () = env.clock().sleep(Duration::from_millis(100)) => {}
                 }
                 // The pressure may have been told to a checkpoint that was given up when its permit came.
                 checkpoint(&env, &wal, &sink, found).await;
             };
-            let mut model = model.lock().unwrap();
-            let number = model.next;
-            model.next += 1;
-            model.submitted.push(number);
-            last = wal.submit(frame(number, length));
-            drop((permit, model));
+            last = submit(&wal, &mut model.lock().unwrap(), &lengths);
+            drop(permit);
         }
         if rng.random_range(0..2) == 0 {
             wait_durable(&wal, last).await;
@@ -245,6 +270,14 @@ async fn endure(world: World) -> BTreeMap<&'static str, u32> {
     }
     crashing_life(&node, &model, 0, None).await;
     ends
+}
+
+/// The planted bug: a step's frames in several groups. It is found by the crashes that hit it.
+#[test]
+fn a_torn_step_is_found() {
+    let config = SimConfig { planted: ["wal.step-torn"].into(), ..SimConfig::default() };
+    let found = (0..40).filter(|seed| Sim::new(*seed, config.clone()).try_run(endure).is_err()).count();
+    assert!(found >= 20, "{found} of 40 runs find it");
 }
 
 #[test]
