@@ -37,6 +37,8 @@ use super::snapshot::Snapshot;
 const WRITE_BYTES: usize = 4 * MIB;
 /// Batches taken before the shard's other tasks get their turn: half a microsecond each.
 const ENTRIES_AT_ONCE: usize = 64;
+/// Segments of one log dropped at once: their files are removed at the end of the round, which others wait for.
+const DROPPED_AT_ONCE: usize = 64;
 /// Offsets in one segment, as in Kafka, whose indexes have 31 bits for them.
 const SEGMENT_OFFSETS_MAX: u64 = i32::MAX as u64;
 
@@ -116,7 +118,7 @@ fn abandon_open_segment(state: &mut PartitionState, times: u32) {
 
 async fn drop_below<E: Env>(store: &Shared<E>, snapshot: &Snapshot, state: &mut PartitionState, now: Timestamp) {
     let log_start = snapshot.target.log_start;
-    let dropped = state.segments.iter().take_while(|segment| segment.end <= log_start).count();
+    let dropped = state.segments.iter().take_while(|segment| segment.end <= log_start).take(DROPPED_AT_ONCE).count();
     if dropped == 0 {
         return;
     }

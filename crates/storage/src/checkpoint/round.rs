@@ -235,6 +235,7 @@ impl<E: Env> Checkpointer<E> {
         let mut removed = Vec::new();
         let mut result = Ok(());
         for outcome in round.outcomes {
+            let leaves_some = outcome.leaves_some();
             removed.extend(install(&outcome).into_iter().map(|id| (outcome.snapshot.log.partition, id)));
             if let Some(error) = outcome.error {
                 store.env.probe().sometimes("checkpoint.log-not-flushed");
@@ -242,6 +243,9 @@ impl<E: Env> Checkpointer<E> {
                 self.forget_open_segment(&outcome.snapshot);
                 unfinished.push(outcome.snapshot.log);
                 result = result.and(Err(error));
+            } else if leaves_some {
+                store.env.probe().sometimes("checkpoint.segments-left");
+                unfinished.push(outcome.snapshot.log);
             }
         }
         put_back(&store.catalog, unfinished);

@@ -65,6 +65,12 @@ impl Outcome {
         self.error.is_none()
     }
 
+    /// Whether segments below the log start are left for the next round.
+    pub(super) fn leaves_some(&self) -> bool {
+        let first = self.state.as_ref().and_then(|state| Some((state.segments.first()?, state.log_start)));
+        self.is_done() && first.is_some_and(|(first, log_start)| first.end <= log_start)
+    }
+
     pub(super) const fn to_commit(&self) -> Option<&PartitionState> {
         self.state.as_ref()
     }

@@ -367,7 +367,12 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
         if shared.env.probe().planted("open.end-from-segments") {
             state.end = state.segments.last().map_or(Offset::ZERO, |last| last.end);
         }
+        let is_left = state.segments.first().is_some_and(|first| first.end <= state.log_start);
         shared.catalog.insert(LogShared::new(partition, Arc::new(state)));
+        if is_left {
+            // The process before had no time to drop them all.
+            Catalog::mark_dirty(&mut lock(&shared.catalog.apply), &shared.catalog.log(partition));
+        }
     }
     Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
 }

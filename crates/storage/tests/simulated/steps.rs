@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, Timestamp, limits::WAL_STEP_FRAMES_MAX};
-use quipu_env::{Clock, Env, Segment};
+use quipu_env::{Clock, Disk, Env, Segment};
 use quipu_records::{Batch as StoredBatch, BatchHeader};
 use quipu_sim::{NodeConfig, Sim, SimConfig, SimEnv, crash::CrashTest};
 use quipu_storage::{
@@ -13,7 +13,7 @@ use quipu_storage::{
 };
 
 use crate::{
-    driver::{Driver, History, NewBatch, placed, small_options},
+    driver::{DIR, Driver, History, NewBatch, placed, small_options},
     model::{Batch, ModelStep, partition},
 };
 
@@ -279,5 +279,50 @@ fn the_high_watermark_goes_to_the_disk_with_a_flush() {
             process.join().await.expect("the process comes to its end");
             node.power_cut();
         }
+    }));
+}
+
+async fn files(env: &SimEnv) -> usize {
+    let dir = std::path::PathBuf::from(format!("{DIR}/seg/{}", partition(0)));
+    env.disk().list(&dir).await.expect("the directory is there").len()
+}
+
+/// A snapshot lets the whole log before it go: its segments are dropped, so many in each round, also by a later start.
+#[test]
+fn a_long_prefix_goes_in_pieces() {
+    drop(Sim::new(7, SimConfig::default()).run(|world| async move {
+        let node = world.node("node", NodeConfig::default());
+        let process = node.start(|env: SimEnv| async move {
+            let (store, _) = Store::open(env.clone(), small_options()).await.expect("opens");
+            let log = store.log(partition(0));
+            log.set_options(LogOptions { segment_bytes: 1, ..LogOptions::default() });
+            let mut last = Ticket::NONE;
+            for base in 0..200 {
+                last = make(&store, &log, appending(vec![bytes_at(base, 1)])).await.expect("fits");
+            }
+            store.durable().wait_for(|durable| *durable >= last).await.expect("runs");
+            store.checkpoint().await.expect("a checkpoint");
+            assert_eq!(files(&env).await, 200);
+            let ticket =
+                make(&store, &log, Step { log_start: Some(Offset(199)), ..Step::default() }).await.expect("fits");
+            store.durable().wait_for(|durable| *durable >= ticket).await.expect("runs");
+            store.checkpoint().await.expect("a checkpoint");
+            let left = files(&env).await;
+            assert!((100..200).contains(&left), "{left} files");
+            assert_eq!(log.offsets().log_start, Offset(199));
+        });
+        process.join().await.expect("the process comes to its end");
+        node.power_cut();
+        let process = node.start(|env: SimEnv| async move {
+            let (store, _) = Store::open(env.clone(), small_options()).await.expect("opens");
+            for _ in 0..3 {
+                store.checkpoint().await.expect("a checkpoint");
+            }
+            assert_eq!(files(&env).await, 1);
+            let log = store.log(partition(0));
+            let read = log.read(Offset(199), Offset(200), 1, true).await.expect("readable");
+            assert_eq!(read.next_offset, Offset(200));
+        });
+        process.join().await.expect("the process comes to its end");
     }));
 }

@@ -75,4 +75,18 @@ pub(super) const BUGS: &[Mutant] = &[
         story: "LevelDB (ALICE, OSDI 2014) renamed a new CURRENT into place without syncing the directory, then removed the files \
                 that the old one names: after a power loss the old name was back and what it points to was gone.",
     },
+    Mutant {
+        name: "repair.believed-unsynced",
+        bug: "A segment that was fetched again from a peer counts as repaired before it is synced.",
+        story: "CORDS (Ganesan and others, \"Redundancy Does Not Imply Fault Tolerance\", FAST 2017): stores that repair a block from a \
+                replica write it back without waiting for the disk, and after the next power loss the copy that was counted on \
+                is as bad as before, while the peer may have gone.",
+    },
+    Mutant {
+        name: "repair.name-unsynced",
+        bug: "The name of a repaired segment's file is not made durable before the manifest counts it.",
+        story: "All File Systems Are Not Created Equal (ALICE, OSDI 2014): of the eleven applications studied most took a new file \
+                for there once it was synced itself, without a sync of its directory; after a power loss the metadata named files \
+                that did not exist.",
+    },
 ];

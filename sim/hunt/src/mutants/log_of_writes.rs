@@ -67,4 +67,11 @@ pub(super) const BUGS: &[Mutant] = &[
                 takes a rotten entry for an interrupted write and cuts the log there, with everything acknowledged behind it. \
                 NATS JetStream 2.12.1 lost large parts of a stream to one flipped bit (Jepsen, 2025).",
     },
+    Mutant {
+        name: "wal.step-torn",
+        bug: "What a replica changes in one step is written in several groups of the log.",
+        story: "Etcd writes a Raft follower's hard state and entries in one record since a crash between the two left a vote without \
+                the log that it was given for; TiKV's raft-engine was built around such batches. A reader of a log that knows only \
+                single records calls a half of a change a state.",
+    },
 ];
