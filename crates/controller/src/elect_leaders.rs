@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Context, ControllerError, Decision, Doubts, Request,
     draft::Draft,
-    election::{elect, fill, is_serving},
+    election::{elect, fill, has_live_leader, is_serving},
     limits::ELECTIONS_PER_DECISION_MAX,
 };
 
@@ -137,6 +137,13 @@ impl Request for BalanceLeaders {
         let left = draft.push_some(elections, self.changes_max);
         Ok(draft.finish(left, false))
     }
+}
+
+/// Whether there is a partition for [`ElectLeaderless`] to look at: one without a leader, or with one that is fenced or has another
+/// disk than the partition's.
+#[must_use]
+pub fn has_leaderless(image: &Image) -> bool {
+    image.partitions().any(|(_, state)| !has_live_leader(image, state))
 }
 
 /// Partitions without a live leader are to get one, where somebody may lead.

@@ -72,7 +72,9 @@ pub use create_partitions::{CreatePartitions, MorePartitions};
 pub use create_topics::{CreateTopics, CreatedConfig, CreatedTopic, NewTopic};
 pub use delete_topics::{DeleteTopics, DeletedTopic, TopicRef};
 pub use doubts::Doubts;
-pub use elect_leaders::{BalanceLeaders, ElectLeaderless, ElectPreferred, ElectedLeaders, NamedPartitions};
+pub use elect_leaders::{
+    BalanceLeaders, ElectLeaderless, ElectPreferred, ElectedLeaders, NamedPartitions, has_leaderless,
+};
 pub use error::ControllerError;
 pub use fencing::{ControlledShutdown, FenceBroker, ShutdownProgress, UnfenceBroker};
 pub use forward::{Answer, AnyReply, AnyRequest, Forward, ForwardError, decode_answer, encode_answer};

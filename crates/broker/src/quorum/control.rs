@@ -20,10 +20,11 @@ use bytes::Bytes;
 use quipu_base::{BrokerId, ClusterId, ControllerEpoch, LeaderEpoch, Offset, TopicId};
 use quipu_controller::{
     AnyReply, AnyRequest, Bootstrap, Context, ControllerError, Decision, Doubts, ElectLeaderless, Heartbeat,
-    HeartbeatDecision, Request, SessionSettings, Sessions, StartEpoch, Wants, limits::ELECTIONS_PER_DECISION_MAX,
+    HeartbeatDecision, Request, SessionSettings, Sessions, StartEpoch, Wants, has_leaderless,
+    limits::ELECTIONS_PER_DECISION_MAX,
 };
 use quipu_env::{Clock, Env, Instant, Probe};
-use quipu_metadata::{Delta, Image, MetadataRecord, codec, record::Voter};
+use quipu_metadata::{Delta, Image, MetadataRecord, codec, config::ConfigLayers, record::Voter};
 use quipu_raft::{Data, ProposeError, limits::ENTRY_BYTES_MAX};
 use quipu_records::{Batch, BatchBuilder, NewRecord};
 use quipu_storage::Class;
@@ -43,9 +44,6 @@ const WAITING_MAX: usize = 1024;
 const ENTRY_RECORDS_MAX: usize = 32 * 1024;
 /// How often partitions without a leader are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// What brokers are held to.
-const SESSIONS: SessionSettings =
-    SessionSettings { timeout: Duration::from_millis(700), heartbeat_interval: Duration::from_millis(150) };
 
 /// What is to be decided.
 #[derive(Clone, Debug)]
@@ -299,19 +297,30 @@ impl<E: Env> Quorum<E> {
 
     /// The round's entry may be applied by now.
     pub(super) fn finish_round(&mut self) {
-        let (applied, now) = (self.applied, self.env.clock().now());
+        let (applied, now, settings) = (self.applied, self.env.clock().now(), self.session_settings());
         let Some(leading) = &mut self.leading else { return };
         let Some(round) = leading.round.take_if(|round| round.end <= applied) else { return };
         if leading.stage == Stage::Starting {
             leading.stage = Stage::Active;
             if !self.settings.is_alone() {
-                leading.sessions = Some(Sessions::new(now, self.serving.image(), SESSIONS));
-                leading.sweep_at = Some(now + SWEEP_INTERVAL);
+                leading.sessions = Some(Sessions::new(now, self.serving.image(), settings));
             }
+            // On a single node as well: a disk that is full for a while leaves its partitions without a leader.
+            leading.sweep_at = Some(now + SWEEP_INTERVAL);
             tracing::info!(epoch = %leading.epoch, "this node is the active controller");
         }
         self.env.probe().crash_point("controller.committed");
         self.answer_all(round.answers);
+    }
+
+    /// What brokers are held to.
+    fn session_settings(&self) -> SessionSettings {
+        let layers = ConfigLayers::new(self.serving.image(), self.serving.statics(), self.settings.me.id);
+        let config = layers.broker();
+        SessionSettings {
+            timeout: Duration::from_millis(config.session_timeout_ms),
+            heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
+        }
     }
 
     /// Brokers changed in the image.
@@ -327,8 +336,9 @@ impl<E: Env> Quorum<E> {
     /// Fences who is not heard of, and finds leaders where there are none.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Some(leading) = &mut self.leading else { return };
-        let Some(sessions) = &mut leading.sessions else { return };
-        if sessions.next_deadline().is_some_and(|deadline| deadline <= now) {
+        if let Some(sessions) = &mut leading.sessions
+            && sessions.next_deadline().is_some_and(|deadline| deadline <= now)
+        {
             for request in sessions.due(now, self.serving.image()) {
                 tracing::warn!(broker = %request.broker, "a broker was not heard of in time and is fenced");
                 leading.waiting.push_back(Job { work: Work::Asked(request.into()), asker: None });
@@ -336,11 +346,7 @@ impl<E: Env> Quorum<E> {
         }
         if leading.sweep_at.is_some_and(|at| at <= now) {
             leading.sweep_at = Some(now + SWEEP_INTERVAL);
-            let image = self.serving.image();
-            let has_live_leader = |leader: Option<BrokerId>| {
-                leader.and_then(|leader| image.broker(leader)).is_some_and(|broker| !broker.fenced)
-            };
-            if image.partitions().any(|(_, state)| !has_live_leader(state.leader)) {
+            if has_leaderless(self.serving.image()) {
                 leading.waiting.push_back(Job { work: Work::ElectLeaderless, asker: None });
             }
         }
@@ -357,7 +363,7 @@ impl<E: Env> Quorum<E> {
 
     /// Tells the active controller that this broker lives, once it is registered.
     pub(super) fn beat(&mut self, now: Instant) {
-        self.heartbeat_at = now + SESSIONS.heartbeat_interval;
+        self.heartbeat_at = now + self.session_settings().heartbeat_interval;
         if self.settings.is_alone() {
             self.heartbeat_at = now + SWEEP_INTERVAL * 3600;
             return;
