@@ -197,10 +197,22 @@ apis! {
     DescribeLogDirs = 35: DescribeLogDirsRequest, DescribeLogDirsResponse;
     /// Add partitions.
     CreatePartitions = 37: CreatePartitionsRequest, CreatePartitionsResponse;
+    /// Elect leaders.
+    ElectLeaders = 43: ElectLeadersRequest, ElectLeadersResponse;
     /// Change single settings.
     IncrementalAlterConfigs = 44: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+    /// Move partitions to other brokers.
+    AlterPartitionReassignments = 45: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    /// Partitions that are being moved.
+    ListPartitionReassignments = 46: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    /// The metadata quorum.
+    DescribeQuorum = 55: DescribeQuorumRequest, DescribeQuorumResponse;
+    /// Feature levels.
+    UpdateFeatures = 57: UpdateFeaturesRequest, UpdateFeaturesResponse;
     /// Members of the cluster.
     DescribeCluster = 60: DescribeClusterRequest, DescribeClusterResponse;
+    /// Forget a broker.
+    UnregisterBroker = 64: UnregisterBrokerRequest, UnregisterBrokerResponse;
     /// What has a configuration.
     ListConfigResources = 74: ListConfigResourcesRequest, ListConfigResourcesResponse;
     /// Partitions, page by page.

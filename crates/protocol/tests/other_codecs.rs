@@ -74,8 +74,14 @@ table! {
     AlterConfigs AlterConfigsRequest AlterConfigsResponse;
     DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse;
     CreatePartitions CreatePartitionsRequest CreatePartitionsResponse;
+    ElectLeaders ElectLeadersRequest ElectLeadersResponse;
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
+    AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse;
+    DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse;
+    UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse;
     DescribeCluster DescribeClusterRequest DescribeClusterResponse;
+    UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse;
     ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse;
     DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
 }

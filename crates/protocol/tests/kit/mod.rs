@@ -17,8 +17,9 @@ macro_rules! for_each_api {
     ($callback:ident) => {
         $callback!(
             Produce Fetch ListOffsets Metadata FindCoordinator ApiVersions CreateTopics DeleteTopics DeleteRecords InitProducerId
-            OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions IncrementalAlterConfigs
-            DescribeCluster ListConfigResources DescribeTopicPartitions
+            OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions ElectLeaders IncrementalAlterConfigs
+            AlterPartitionReassignments ListPartitionReassignments DescribeQuorum UpdateFeatures DescribeCluster
+            UnregisterBroker ListConfigResources DescribeTopicPartitions
         )
     };
 }
