@@ -11,7 +11,9 @@ mod api_versions;
 mod configs;
 mod describe_cluster;
 mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
@@ -21,8 +23,11 @@ mod metadata;
 mod offset_for_leader_epoch;
 mod partitions;
 mod produce;
+mod reassignments;
 mod records;
 mod topics;
+mod unregister_broker;
+mod update_features;
 
 use core::future::Future;
 use std::sync::Arc;
@@ -157,11 +162,20 @@ pub(crate) async fn start<E: Env>(
         Request::AlterConfigs(request) => Ok(call.later(|node| configs::alter(node, request))),
         Request::DescribeLogDirs(request) => Ok(call.later(|node| describe_log_dirs::respond(node, request))),
         Request::CreatePartitions(request) => Ok(call.later(|node| partitions::create(node, request))),
+        Request::ElectLeaders(request) => Ok(call.later(|node| elect_leaders::respond(node, request))),
         Request::IncrementalAlterConfigs(request) => Ok(call.later(|node| configs::incremental_alter(node, request))),
+        Request::AlterPartitionReassignments(request) => Ok(call.later(|node| reassignments::alter(node, request))),
+        Request::ListPartitionReassignments(request) => {
+            let response = reassignments::list(node, &request);
+            Ok(call.now(response))
+        }
+        Request::DescribeQuorum(request) => Ok(call.later(|node| describe_quorum::respond(node, request))),
+        Request::UpdateFeatures(request) => Ok(call.later(|node| update_features::respond(node, request))),
         Request::DescribeCluster(request) => {
             let response = describe_cluster::respond(node, &request);
             Ok(call.now(response))
         }
+        Request::UnregisterBroker(request) => Ok(call.later(|node| unregister_broker::respond(node, request))),
         Request::ListConfigResources(request) => {
             let response = configs::list_resources(node, version, &request);
             Ok(call.now(response))
