@@ -19,6 +19,7 @@ use quipu_raft::{ReplicaKey, Status};
 use crate::{
     errors::{self, Refusal},
     node::Node,
+    quorum::AskError,
 };
 
 /// The topic by which clients ask for the metadata log.
@@ -28,7 +29,7 @@ pub(super) async fn respond<E: Env>(node: Arc<Node<E>>, request: DescribeQuorumR
     let status = match node.controller.status().await {
         Ok(status) => status,
         Err(error) => {
-            let refusal = errors::commit(&error);
+            let refusal = errors::ask(&AskError::Commit(error));
             return Response::DescribeQuorum(DescribeQuorumResponse {
                 error_code: refusal.code.code(),
                 error_message: refusal.text(),
@@ -69,7 +70,7 @@ fn describe<E: Env>(node: &Node<E>, status: &Status) -> PartitionData {
         let last_heard = since.map_or(-1, |since| now.saturating_sub(since));
         ReplicaState {
             replica_id: replica.id.get(),
-            replica_directory_id: replica.directory_id,
+            replica_directory_id: replica.directory,
             log_end_offset: end.get(),
             last_fetch_timestamp: last_heard,
             last_caught_up_timestamp: if end >= status.high_watermark { last_heard } else { -1 },
