@@ -291,5 +291,10 @@ const fn kind(kind: FrameKind) -> &'static str {
         FrameKind::ProducerSnapshot => "producer-snapshot",
         FrameKind::PartitionDelete => "partition-delete",
         FrameKind::RaftHardState => "raft-hard-state",
+        FrameKind::Replica => "replica",
+        FrameKind::BeginAnew => "begin-anew",
+        FrameKind::Repair => "repair",
+        FrameKind::Damaged => "damaged",
+        FrameKind::Complete => "complete",
     }
 }
