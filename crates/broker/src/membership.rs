@@ -62,6 +62,10 @@ impl<E: Env> Membership<E> {
             directory_id: identity.directory_id,
             start_id,
             broker_epoch: None,
+            address: peer_bound.zip(config.peer_listen.as_ref()).map(|(bound, listen)| {
+                let HostPort { host, port } = advertised(config.peer_advertise.as_ref(), listen, bound);
+                PeerAddress { host, port }
+            }),
         }));
         let (quorum, quorum_frames) = mpsc::channel(FRAMES_MAX);
         let (control, control_frames) = mpsc::channel(FRAMES_MAX);
@@ -84,6 +88,10 @@ impl<E: Env> Membership<E> {
                 return Err(error.into());
             }
         };
+        if let Err(error) = started.quorum.check_voters().await {
+            peers.stop().await;
+            return Err(error.into());
+        }
         let task = env.spawn(ShardId(0), "quorum", started.quorum.run());
         Ok(Self {
             controller: started.controller,
@@ -100,13 +108,9 @@ impl<E: Env> Membership<E> {
 
     /// Registers this node as a broker that clients reach at `bound`, or at what the configuration says.
     pub(crate) async fn register(&mut self, config: &Config, bound: SocketAddr) -> Result<Registered, StartError> {
-        let listener = |name: &str, advertised: Option<&HostPort>, listen: &HostPort, bound: SocketAddr| {
-            let advertised = advertised.cloned().unwrap_or_else(|| HostPort {
-                host: if bound.ip().is_unspecified() { listen.host.clone() } else { bound.ip().to_string() },
-                port: bound.port(),
-            });
-            let port = if advertised.port == 0 { bound.port() } else { advertised.port };
-            Listener { name: name.to_owned(), host: advertised.host, port }
+        let listener = |name: &str, told: Option<&HostPort>, listen: &HostPort, bound: SocketAddr| {
+            let HostPort { host, port } = advertised(told, listen, bound);
+            Listener { name: name.to_owned(), host, port }
         };
         let mut listeners = vec![listener(crate::CLIENT_LISTENER, config.advertise.as_ref(), &config.listen, bound)];
         if let (Some(listen), Some(bound)) = (&config.peer_listen, self.peer_bound) {
@@ -156,6 +160,15 @@ impl<E: Env> Membership<E> {
         self.peers.stop().await;
         drop(self.own);
     }
+}
+
+/// What others are told to connect to: what the configuration says, or else what was bound.
+fn advertised(told: Option<&HostPort>, listen: &HostPort, bound: SocketAddr) -> HostPort {
+    let advertised = told.cloned().unwrap_or_else(|| HostPort {
+        host: if bound.ip().is_unspecified() { listen.host.clone() } else { bound.ip().to_string() },
+        port: bound.port(),
+    });
+    HostPort { port: if advertised.port == 0 { bound.port() } else { advertised.port }, ..advertised }
 }
 
 fn settings(config: &Config, directory: DirectoryId) -> Settings {

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
 use serde::{Deserialize, Serialize};
 
-use crate::limits;
+use crate::{limits, peers::PeerAddress};
 
 /// Versions of the protocol that this build speaks, lowest and highest.
 pub const VERSIONS: (u16, u16) = (1, 1);
@@ -81,6 +81,8 @@ pub struct Own {
     pub start_id: [u8; 16],
     /// Its registration, once it has one.
     pub broker_epoch: Option<BrokerEpoch>,
+    /// Where it listens for others, if it does: told to those that it calls, who may not know it yet.
+    pub address: Option<PeerAddress>,
 }
 
 impl Own {
@@ -124,6 +126,8 @@ pub struct Hello {
     pub lane: Lane,
     /// The caller's release, for people.
     pub release: String,
+    /// Where the caller listens for others, if it does.
+    pub address: Option<PeerAddress>,
 }
 
 /// What the acceptor answers, if all is well.
@@ -432,6 +436,7 @@ mod tests {
             directory_id: DirectoryId([1; 16]),
             start_id: [3; 16],
             broker_epoch: Some(BrokerEpoch(7)),
+            address: None,
         }
     }
 
@@ -448,6 +453,7 @@ mod tests {
             called: BrokerId(1),
             lane: Lane::Tail(1),
             release: "0.1.0".to_owned(),
+            address: Some(PeerAddress { host: "host".to_owned(), port: 9192 }),
         }
     }
 

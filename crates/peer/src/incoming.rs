@@ -159,6 +159,9 @@ async fn begin<E: Env>(
     let (from, lane) = (hello.from, hello.lane);
     tracing::debug!(node = %from.node_id, %lane, %address, release = hello.release, "another node linked to this one");
     let newest = Newest::become_newest(&shared, (from.node_id, lane));
+    if let Some(address) = hello.address {
+        shared.learn(from.node_id, address);
+    }
     shared.nudge(from.node_id);
     let receiving = Receiving {
         room: Arc::new(Semaphore::new(shared.settings.inbox_bytes.min(Semaphore::MAX_PERMITS))),

@@ -29,6 +29,8 @@ pub const INBOX_BYTES: usize = 16 * MIB;
 /// Connections from other nodes, those without a handshake among them. Further ones are closed at once.
 pub const INCOMING_MAX: usize = 4096;
 
+/// Nodes that may be known. One that calls beyond it is heard, but can't be answered before it is named.
+pub const NODES_MAX: usize = 4096;
 /// Bytes gathered for one write.
 pub const GATHER_BYTES: usize = MIB;
 /// Room for what is read when it is not known how much comes.

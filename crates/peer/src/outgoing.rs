@@ -265,6 +265,7 @@ impl<E: Env> Task<E> {
             called: self.node,
             lane: self.lane,
             release: hello::release().to_owned(),
+            address: own.address.clone(),
         };
         let limit = self.shared.env.clock().sleep(self.shared.settings.connect_timeout);
         let (welcome, reader, buffer) = tokio::select! { biased;

@@ -10,6 +10,7 @@ use std::{
 
 use quipu_base::{BrokerId, DirectoryId};
 use quipu_env::{Disk, Env, Net, ShardId, watch};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -30,7 +31,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Where a node listens for others.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct PeerAddress {
     /// A name, or an address as text.
     pub host: String,
@@ -177,6 +178,15 @@ impl<E: Env> Shared<E> {
         lock(&self.nodes).get(&node).and_then(|node| node.target.borrow().directory)
     }
 
+    /// A node that nobody has named said where it is: it can be answered.
+    pub(crate) fn learn(&self, node: BrokerId, address: PeerAddress) {
+        let mut nodes = lock(&self.nodes);
+        if !nodes.contains_key(&node) && nodes.len() < limits::NODES_MAX {
+            let target = Target { address, directory: None };
+            nodes.insert(node, Node { target: watch::Sender::new(target), links: BTreeMap::new() });
+        }
+    }
+
     /// A node called: whatever waits before calling it need not wait longer.
     pub(crate) fn nudge(&self, node: BrokerId) {
         if let Some(node) = lock(&self.nodes).get(&node) {
@@ -226,7 +236,7 @@ impl<E: Env> Peers<E> {
         Self(shared)
     }
 
-    /// Tells where a node is and which data directory it has; or, with no address, that it is gone. Links to another address end, and
+    /// Tells where a node is (one that nobody has told of, but that has called, is where it said) and which data directory it has; or, with no address, that it is gone. Links to another address end, and
     /// so do data links that were made when another directory was expected. Who calls is checked when it calls.
     pub fn set_address(&self, node: BrokerId, address: Option<PeerAddress>, expected_directory: Option<DirectoryId>) {
         let mut nodes = lock(&self.0.nodes);

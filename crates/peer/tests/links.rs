@@ -45,6 +45,7 @@ fn own(id: BrokerId) -> Own {
         directory_id: DirectoryId([u8::try_from(id.0).unwrap(); 16]),
         start_id: [1; 16],
         broker_epoch: Some(BrokerEpoch(5)),
+        address: None,
     }
 }
 
@@ -429,6 +430,7 @@ fn hello(lane: Lane) -> Bytes {
         called: B,
         lane,
         release: String::new(),
+        address: None,
     };
     SimFrame::new(encode_hello(&hello)).head()
 }
@@ -496,6 +498,28 @@ fn a_newer_connection_takes_the_place_of_an_older_one() {
         });
         calling.join().await.unwrap();
         assert_eq!(*noted.lock().unwrap(), ["one", "two"]);
+    });
+}
+
+#[test]
+fn who_is_not_named_is_answered_where_it_says_it_is() {
+    run(|world| async move {
+        let (a, b) = nodes(&world);
+        drop(b.start(|env| async move {
+            let mut end = end_with(env, own(B), Settings::default(), 10).await;
+            let received = end.inbox.recv().await.unwrap();
+            end.peers.send(received.from.node_id, Lane::Quorum, frame("answer")).unwrap();
+            pending::<()>().await;
+        }));
+        let asking = a.start(|env| async move {
+            let own = Own { address: at("a"), ..own(A) };
+            let mut end = end_with(env, own, Settings::default(), 10).await;
+            end.peers.set_address(B, at("b"), None);
+            end.env.clock().sleep(SECOND).await;
+            end.peers.send(B, Lane::Control, frame("question")).unwrap();
+            text(&end.inbox.recv().await.unwrap())
+        });
+        assert_eq!(asking.join().await.unwrap(), "answer");
     });
 }
 

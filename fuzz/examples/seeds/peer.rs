@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, LeaderEpoch, Offset};
 use quipu_peer::{
-    Frame, Lane, PeerIdentity,
+    Frame, Lane, PeerAddress, PeerIdentity,
     hello::{Answer, Hello, VERSIONS, Welcome, encode_answer, encode_hello},
 };
 use quipu_raft::{Body, Data, Entry, LogBase, LogPoint, Message, Payload, ReplicaKey, SnapshotMeta, VoterSet};
@@ -31,6 +31,7 @@ fn add_peer(seeds: &mut Seeds) {
         called: BrokerId(2),
         lane: Lane::Tail(3),
         release: release.clone(),
+        address: Some(PeerAddress { host: "host".to_owned(), port: 9192 }),
     };
     let welcome = Answer::Welcome(Welcome { version: 1, cluster_id: None, from, release });
     let answers = [("hello", encode_hello(&hello)), ("welcome", encode_answer(&welcome))];

@@ -273,7 +273,7 @@ impl<E: Env> Quorum<E> {
                     self.say(from, &Message::Founded(voters.clone()));
                 }
             }
-            Message::Founded(_) => {}
+            Message::Founded(_) | Message::Present => {}
             Message::Heartbeat(heartbeat) => {
                 if heartbeat.broker == from
                     && let Some(reply) = self.hear(now, &heartbeat)

@@ -37,6 +37,11 @@ const SAY_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it tells people for whom it waits.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long a founder stays to be heard when it gives up.
+const PARTING_TIME: Duration = Duration::from_millis(500);
+/// How long other voters have to say that they are of another cluster.
+const PRESENT_TIME: Duration = Duration::from_millis(1500);
+
 /// What a founder has heard.
 struct Founder<'a> {
     settings: &'a Settings,
@@ -74,9 +79,18 @@ pub(super) async fn found<E: Env>(
                 let Some(received) = received else {
                     return Err(StartError::Founding("the node is stopping".to_owned()));
                 };
-                if let Verdict::Founded(voters) = founder.hear(&received)? {
-                    founder.say(peers);
-                    return Ok(voters);
+                match founder.hear(&received) {
+                    Ok(Verdict::Founded(voters)) => {
+                        founder.say(peers);
+                        return Ok(voters);
+                    }
+                    Ok(Verdict::Wait) => {}
+                    Err(error) => {
+                        // The other one is to hear why, too.
+                        founder.say(peers);
+                        env.clock().sleep(PARTING_TIME).await;
+                        return Err(error);
+                    }
                 }
             }
             event = events.next() => note(&mut refusals, event, settings)?,
@@ -116,6 +130,31 @@ pub(super) const fn is_final(code: RefusalCode) -> bool {
             | RefusalCode::DuplicateNodeId
             | RefusalCode::NoCommonVersion
     )
+}
+
+/// Calls the other voters of the settings: one that belongs to another cluster ends the start.
+pub(super) async fn check_present<E: Env>(env: &E, settings: &Settings, peers: &Peers<E>) -> Result<(), StartError> {
+    let mut events = peers.events();
+    let mut left: Vec<BrokerId> = settings.voters.keys().copied().filter(|voter| *voter != settings.me.id).collect();
+    for voter in &left {
+        // Who can't be called can't say anything.
+        let _sent = peers.send(*voter, Lane::Control, Frame::new(messages::encode(&Message::Present)));
+    }
+    let mut limit = pin!(env.clock().sleep(PRESENT_TIME));
+    while !left.is_empty() {
+        let event = tokio::select! { biased;
+            event = events.next() => event,
+            () = limit.as_mut() => return Ok(()),
+        };
+        match event {
+            PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
+                return Err(StartError::Founding(format!("voter {node} refuses this node: {reason}")));
+            }
+            PeerEvent::Connected(peer, _) => left.retain(|voter| *voter != peer.node_id),
+            PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
+        }
+    }
+    Ok(())
 }
 
 impl Founder<'_> {

@@ -24,6 +24,8 @@ pub(super) enum Message {
     Founding(Founding),
     /// The quorum was founded; these vote.
     Founded(VoterSet),
+    /// The sender is there, and wants to know whether it belongs to the receiver's cluster: the link alone tells.
+    Present,
     /// The sender lives: to the active controller.
     Heartbeat(Heartbeat),
     /// Answer to it.

@@ -317,6 +317,17 @@ fn raft_config(settings: &Settings) -> quipu_raft::Config {
 }
 
 impl<E: Env> Quorum<E> {
+    /// Whether the voters of the settings are of this node's cluster, where the quorum has others.
+    pub(crate) async fn check_voters(&self) -> Result<(), StartError> {
+        let voters: BTreeSet<BrokerId> = self.node.voters().iter().map(|voter| voter.id).collect();
+        let named: BTreeSet<BrokerId> = self.settings.voters.keys().copied().collect();
+        if voters.is_empty() || voters == named {
+            return Ok(());
+        }
+        tracing::warn!(voters = %Voters(self.node.voters()), "the settings name other voters than the metadata quorum has");
+        found::check_present(&self.env, &self.settings, &self.peers).await
+    }
+
     /// Runs until nobody can ask any more.
     pub(crate) async fn run(mut self) {
         let mut timer = pin!(self.env.clock().sleep_until(Instant::ZERO));

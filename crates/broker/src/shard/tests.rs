@@ -88,6 +88,7 @@ async fn run(env: SimEnv, start: Start, ready: oneshot::Sender<Up>) {
         directory_id: stored.directory_id,
         start_id: [0; 16],
         broker_epoch: Some(broker_epoch),
+        address: None,
     };
     let (_own, watched) = watch::channel(own);
     let listener = env.net().bind(([0, 0, 0, 0], PORT).into()).await.unwrap();
