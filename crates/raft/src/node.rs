@@ -277,11 +277,15 @@ impl<P: Probe> Node<P> {
         self.finish();
     }
 
-    /// The connection to a node was lost: what was sent to it may be lost, too.
+    /// The connection to a node was lost: what was sent to it may be lost, too. If that node is the leader, this replica waits for
+    /// one or two heartbeats only before it asks whether there should be an election: a process that is gone closes its connections,
+    /// one that lives is heard again.
     pub fn handle_peer_lost(&mut self, now: Instant, id: BrokerId) {
         self.advance(now);
         if let Role::Leader(leader) = &mut self.role {
             leader.peers.iter_mut().filter(|(peer, _)| peer.id == id).for_each(|(_, progress)| progress.on_lost());
+        } else if self.is_voter() && self.leader.is_some_and(|leader| leader.id == id) {
+            self.hurry_election();
         }
         self.finish();
     }
@@ -379,6 +383,14 @@ impl<P: Probe> Node<P> {
         let timeout = self.config.election_timeout;
         let jitter = self.rng.random_range(Duration::ZERO..timeout);
         self.election_deadline = self.now.after(timeout + jitter);
+    }
+
+    /// The leader may be gone: it counts as not heard, and soon there may be an election.
+    fn hurry_election(&mut self) {
+        let interval = self.config.heartbeat_interval;
+        let jitter = self.rng.random_range(Duration::ZERO..interval);
+        self.heard = When(Instant::ZERO);
+        self.election_deadline = self.election_deadline.min(self.now.after(interval + jitter));
     }
 
     /// Whether they are the same replica: node and directory.

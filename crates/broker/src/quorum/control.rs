@@ -9,7 +9,7 @@
 //! Invariants
 //! - One round is one entry; the next begins when it is applied. So every decision is made on the newest committed image.
 //! - Nothing is decided before everything that an earlier controller committed is applied.
-//! - Sessions exist only while active, and begin full.
+//! - Sessions exist only while active, and begin full, but for nodes whose links are lost: those have to be heard of soon.
 //!
 //! Not here: what is decided (`quipu-controller`), how requests come here (`forward`).
 
@@ -303,7 +303,10 @@ impl<E: Env> Quorum<E> {
         if leading.stage == Stage::Starting {
             leading.stage = Stage::Active;
             if !self.settings.is_alone() {
-                leading.sessions = Some(Sessions::new(now, self.serving.image(), settings));
+                let mut sessions = Sessions::new(now, self.serving.image(), settings);
+                // Who was lost before, the controller before this one perhaps, has to be heard of soon.
+                self.unreachable.iter().for_each(|node| sessions.handle_disconnect(now, *node));
+                leading.sessions = Some(sessions);
             }
             // On a single node as well: a disk that is full for a while leaves its partitions without a leader.
             leading.sweep_at = Some(now + SWEEP_INTERVAL);

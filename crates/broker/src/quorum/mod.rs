@@ -227,6 +227,8 @@ pub(crate) struct Quorum<E: Env> {
     heartbeat_at: Instant,
     /// The nodes whose addresses the links know.
     addressed: BTreeSet<BrokerId>,
+    /// Nodes to which the link of the quorum was lost, and has not come back.
+    unreachable: BTreeSet<BrokerId>,
 }
 
 /// Reads the disk, founds the quorum if need be, and makes the task.
@@ -301,6 +303,7 @@ pub(crate) async fn start<E: Env>(
         readings: BTreeMap::new(),
         heartbeat_at: now,
         addressed: BTreeSet::new(),
+        unreachable: BTreeSet::new(),
     };
     quorum.follow_image();
     Ok(Started { quorum, controller, views, joining })
@@ -484,10 +487,21 @@ impl<E: Env> Quorum<E> {
             PeerEvent::Connected(peer, lane) => (peer.node_id, *lane),
             PeerEvent::Lost { node, lane } | PeerEvent::Refused { node, lane, .. } => (*node, *lane),
         };
+        let is_up = matches!(event, PeerEvent::Connected(..));
         match lane {
-            Lane::Quorum => self.node.handle_peer_lost(now, node),
-            Lane::Control if !matches!(event, PeerEvent::Connected(..)) => self.lose_control(now, node),
-            _ => {}
+            Lane::Quorum => {
+                if is_up {
+                    self.unreachable.remove(&node);
+                } else {
+                    self.unreachable.insert(node);
+                }
+                // A link that is new may have been lost before; only a leader has to know.
+                if !is_up || self.node.is_leader() {
+                    self.node.handle_peer_lost(now, node);
+                }
+            }
+            Lane::Control if !is_up => self.lose_control(now, node),
+            Lane::Control | Lane::Tail(_) | Lane::CatchUp(_) => {}
         }
     }
 

@@ -419,6 +419,7 @@ scripts![
     divergence,
     earlier_epoch,
     election,
+    lost_leader,
     observers,
     pre_vote,
     reads,
