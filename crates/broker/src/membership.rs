@@ -3,12 +3,12 @@
 //!
 //! Not here: the quorum itself ([`crate::quorum`]), serving clients ([`crate::start`]).
 
-use core::net::SocketAddr;
+use core::{net::SocketAddr, time::Duration};
 use std::{collections::BTreeMap, sync::Arc};
 
-use quipu_base::{BrokerId, ClusterId, DirectoryId};
-use quipu_controller::Bootstrap;
-use quipu_env::{Env, Net, ShardId, Task, watch};
+use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
+use quipu_controller::{Bootstrap, ControlledShutdown, FenceBroker, ShutdownProgress};
+use quipu_env::{Clock, Env, Net, ShardId, Task, watch};
 use quipu_metadata::record::{Listener, Registration, StartId};
 use quipu_peer::{Lane, Own, PeerAddress, PeerIdentity, Peers, Received};
 use quipu_raft::ReplicaKey;
@@ -19,11 +19,16 @@ use tokio::sync::mpsc;
 
 use crate::{
     config::{Config, HostPort},
-    quorum::{self, ControllerHandle, FRAMES_MAX, Inboxes, JoinError, Joining, Registered, Settings},
+    quorum::{self, AskError, ControllerHandle, FRAMES_MAX, Inboxes, JoinError, Joining, Registered, Settings},
     shard::{Begun, Command},
     start::StartError,
     view::View,
 };
+
+/// A stop waits so long for others to take over what this broker leads.
+const LEAVE_TIME: Duration = Duration::from_secs(3);
+/// Between two tries.
+const LEAVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub(crate) struct Membership<E: Env> {
@@ -37,6 +42,8 @@ pub(crate) struct Membership<E: Env> {
     joining: Joining<E>,
     task: E::Task,
     own: Arc<watch::Sender<Own>>,
+    /// This node's registration as a broker, once it serves.
+    serving: Option<(BrokerId, BrokerEpoch)>,
 }
 
 impl<E: Env> Membership<E> {
@@ -103,6 +110,7 @@ impl<E: Env> Membership<E> {
             start_id,
             task,
             own,
+            serving: None,
         })
     }
 
@@ -142,6 +150,7 @@ impl<E: Env> Membership<E> {
         let peers = self.peer_bound.is_some().then(|| self.peers.clone());
         self.joining.begin(begun, peers, shards.to_vec()).await?;
         self.joining.unfence(broker, broker_epoch).await?;
+        self.serving = Some((broker, broker_epoch));
         let view = self.views.borrow().clone();
         let all = view.image.partitions().map(|(id, _)| id).collect();
         quorum::when_active(&view, shards, all).await;
@@ -151,6 +160,39 @@ impl<E: Env> Membership<E> {
     /// For a node that is no broker: waits until it knows its cluster.
     pub(crate) async fn follow(&mut self) -> Result<ClusterId, StartError> {
         Ok(self.joining.follow().await?)
+    }
+
+    /// Before a stop: what this broker leads is led by others from here on, and nobody waits for it. Given up after a while, when
+    /// the controller can't be reached: then the others notice by themselves.
+    pub(crate) async fn leave(&self, env: &E) {
+        let Some((broker, broker_epoch)) = self.serving.filter(|_| self.has_others()) else { return };
+        let moved = async {
+            loop {
+                match self.controller.ask(ControlledShutdown { broker, broker_epoch }).await {
+                    Ok(ShutdownProgress { leaderships_left: 0 }) => break,
+                    Ok(_) => {}
+                    Err(AskError::Declined(error)) => return tracing::debug!(%error, "nothing is left to hand over"),
+                    Err(error) => tracing::debug!(%error, "the controller did not answer"),
+                }
+                env.clock().sleep(LEAVE_PAUSE).await;
+            }
+            if let Err(error) = self.controller.ask(FenceBroker { broker, broker_epoch }).await {
+                tracing::debug!(%error, "the controller did not hear of the stop");
+            }
+        };
+        tokio::select! { biased;
+            () = moved => {}
+            () = env.clock().sleep(LEAVE_TIME) => {
+                tracing::warn!("what this broker leads could not be handed over within {LEAVE_TIME:?}");
+            }
+        }
+    }
+
+    /// Whether another broker serves.
+    fn has_others(&self) -> bool {
+        let view = self.views.borrow();
+        let own = self.serving.map(|(broker, _)| broker);
+        view.image.brokers().any(|(broker, state)| Some(broker) != own && state.is_serving())
     }
 
     /// Ends the task and the links. The listener's port is free when this returns.

@@ -273,6 +273,7 @@ impl<E: Env> Broker<E> {
     ///
     /// Errors: the last checkpoint failed; the next start then recovers from the write-ahead log, and nothing is lost.
     pub async fn shutdown(mut self) -> Result<(), quipu_storage::IdentityError> {
+        self.membership.leave(&self.env).await;
         // The listener may be gone only together with its receivers.
         self.stop.send_replace(true);
         let deadline = self.env.clock().sleep(STOP_TIME);

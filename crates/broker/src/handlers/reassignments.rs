@@ -31,8 +31,7 @@ pub(super) async fn alter<E: Env>(node: Arc<Node<E>>, request: AlterPartitionRea
             replicas: wanted.replicas.as_ref().map(|replicas| replicas.iter().copied().map(BrokerId).collect()),
         }));
     }
-    let asked =
-        node.controller.ask(AlterPartitionReassignments { partitions, allow_replication_factor_change }).await;
+    let asked = node.controller.ask(AlterPartitionReassignments { partitions, allow_replication_factor_change }).await;
     let response = match asked {
         Err(error) => {
             let refusal = errors::ask(&error);
@@ -54,8 +53,7 @@ pub(super) async fn alter<E: Env>(node: Arc<Node<E>>, request: AlterPartitionRea
                 };
                 match responses.last_mut() {
                     Some(last) if *last.name == *topic => last.partitions.push(answer),
-                    _ => responses
-                        .push(ReassignableTopicResponse { name: topic.into(), partitions: vec![answer] }),
+                    _ => responses.push(ReassignableTopicResponse { name: topic.into(), partitions: vec![answer] }),
                 }
             }
             AlterPartitionReassignmentsResponse { responses, allow_replication_factor_change, ..Default::default() }
