@@ -14,6 +14,7 @@ pub(crate) use crate::view::View;
 use crate::{
     connection::{Close, FileOf},
     memory::{self, Budget},
+    partition::Partition,
     producer_ids::ProducerIds,
     quorum::{self, ControllerHandle},
     shard::Command,
@@ -75,6 +76,14 @@ impl<E: Env> Node<E> {
     pub(crate) async fn send(&self, shard: ShardId, command: Command<E>) -> Result<(), Close> {
         let sent = self.shards[usize::from(shard.0)].send(command).await;
         sent.map_err(|_| Close("the broker is stopping".into()))
+    }
+
+    /// Tells the partition's shard of damage that a read has found, if it has. What finds no place is told with the next read.
+    pub(crate) fn tell_damage(&self, partition: &Partition<E>) {
+        if !partition.log.damage().is_empty() {
+            let shard = &self.shards[usize::from(partition.shard.0)];
+            drop(shard.try_send(Command::Damaged(partition.id)));
+        }
     }
 
     /// Waits until the partitions of these topics that only this broker can lead are led: who has created a topic can use it.

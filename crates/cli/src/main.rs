@@ -10,8 +10,10 @@
 
 mod broker;
 mod client;
+mod cluster;
 mod config;
 mod consume;
+mod dev;
 mod escape;
 mod log;
 mod output;
@@ -32,8 +34,10 @@ fn main() -> ExitCode {
     let matches = command().get_matches();
     match matches.subcommand() {
         Some(("broker", matches)) => broker::run(matches),
+        Some(("cluster", matches)) => cluster::run(matches),
         Some(("config", matches)) => config::run(matches),
         Some(("consume", matches)) => consume::run(matches),
+        Some(("dev", matches)) => dev::run(matches),
         Some(("log", matches)) => log::run(matches),
         Some(("produce", matches)) => produce::run(matches),
         Some(("topic", matches)) => topic::run(matches),
@@ -51,6 +55,8 @@ fn command() -> Command {
         .subcommand(topic::command())
         .subcommand(produce::command())
         .subcommand(consume::command())
+        .subcommand(cluster::command())
+        .subcommand(dev::command())
         .subcommand(log::command())
         .subcommand(config::command())
 }

@@ -52,7 +52,8 @@ mod refresh;
 
 pub use admin::{
     Admin, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource, Coordinator, CoordinatorKind,
-    EpochEnd, ListedOffset, LogDir, LogDirPartition, NewPartitions, NewTopic, OffsetSpec, ProducerIdentity, TopicName,
+    EpochEnd, ListedOffset, LogDir, LogDirPartition, NewPartitions, NewTopic, OffsetSpec, ProducerIdentity, Quorum,
+    QuorumReplica, TopicName,
 };
 pub use client::Client;
 pub use cluster::{Broker, Cluster, Partition, Topic, TopicPartition};

@@ -161,7 +161,13 @@ impl<E: Env> Fetch<E> {
         let bytes_max = usize::try_from(self.request.max_bytes).unwrap_or(0);
         for (topic_index, wanted, partition) in self.wanted(view) {
             let data = match partition {
-                Ok(partition) => look.partition(&partition, wanted, bytes_max).await,
+                Ok(partition) => {
+                    let data = look.partition(&partition, wanted, bytes_max).await;
+                    if data.is_err() {
+                        self.node.tell_damage(&partition);
+                    }
+                    data
+                }
                 Err(refusal) => Err(refusal),
             };
             let data = data.unwrap_or_else(|refusal| {

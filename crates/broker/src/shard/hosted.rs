@@ -232,6 +232,17 @@ impl<E: Env> Hosted<E> {
         self.feed(hub, Event::DeleteRecords { id: Some(id), before, deadline });
     }
 
+    /// A read has found damage. With other replicas to repair it from, this one does not count until that is done; alone, it goes on
+    /// with what is sound.
+    pub(super) fn on_damaged(&mut self, hub: &mut Hub<E>) {
+        let has_others = self.replica.record().is_some_and(|record| record.configuration.members.len() > 1);
+        if has_others {
+            for range in self.partition.log.damage() {
+                self.feed(hub, Event::Damage { range });
+            }
+        }
+    }
+
     /// A message of another replica.
     pub(super) fn on_peer(&mut self, hub: &mut Hub<E>, sender: Sender, item: InItem) {
         let InItem { message, batches, .. } = item;
@@ -315,10 +326,12 @@ impl<E: Env> Hosted<E> {
             outbox::Loaded::Cold(message) => {
                 let (log, id, reports) = (self.partition.log.clone(), self.id(), hub.reports.clone());
                 let _task = hub.env.spawn(hub.number, "replica-read", async move {
-                    if let Some(item) = outbox::load_cold(&log, id, message).await {
-                        // A shard that is gone sends nothing.
-                        drop(reports.send(Report::Read { to, item }).await);
-                    }
+                    let report = match outbox::load_cold(&log, id, message).await {
+                        Some(item) => Report::Read { to, item },
+                        None => Report::Unreadable { partition: id },
+                    };
+                    // A shard that is gone sends nothing.
+                    drop(reports.send(report).await);
                 });
             }
             outbox::Loaded::Nothing => {}

@@ -109,6 +109,8 @@ pub(crate) enum Command<E: Env> {
     },
     /// The node is registered. Comes once, before any update; answers when its broker epoch may be made durable.
     Begin { begun: Begun, peers: Option<Peers<E>>, update: Update<E>, marked: oneshot::Sender<()> },
+    /// A read has found damage in a partition's log.
+    Damaged(TopicIdPartition),
     /// The metadata moved on.
     Update(Update<E>),
     /// Answers when every one of these partitions is led here and active, or cannot be.
@@ -119,6 +121,8 @@ pub(crate) enum Command<E: Env> {
 enum Report<E: Env> {
     /// A step that had to wait was submitted, or could not be.
     Submitted { partition: TopicIdPartition, birth: u64, write: WriteId, result: Result<Ticket, StepError> },
+    /// Records for a peer could not be read.
+    Unreadable { partition: TopicIdPartition },
     /// Records for a peer were read from a segment.
     Read { to: BrokerId, item: outbox::Item<E> },
     /// The controller has answered.
@@ -285,6 +289,7 @@ impl<E: Env> Shard<E> {
                 self.update(update);
                 self.marked = Some(marked);
             }
+            Command::Damaged(partition) => self.on_damaged(partition),
             Command::Update(update) => self.update(update),
             Command::WhenActive { partitions, reply } => self.await_active(partitions, reply),
         }
@@ -334,6 +339,12 @@ impl<E: Env> Shard<E> {
         }
     }
 
+    fn on_damaged(&mut self, id: TopicIdPartition) {
+        if let Some(hosted) = self.hosted.get_mut(&id) {
+            hosted.on_damaged(&mut self.hub);
+        }
+    }
+
     fn feed(&mut self, id: TopicIdPartition, event: Event) {
         if let Some(hosted) = self.hosted.get_mut(&id) {
             hosted.feed(&mut self.hub, event);
@@ -364,6 +375,7 @@ impl<E: Env> Shard<E> {
                     hosted.on_submitted(&mut self.hub, write, result);
                 }
             }
+            Report::Unreadable { partition } => self.on_damaged(partition),
             Report::Read { to, item } => self.hub.outbox.push_cold(to, item),
             Report::Answer { partition, verdict, record } => self.feed(partition, Event::Answer { verdict, record }),
             Report::Barrier { partition, record } => match record {

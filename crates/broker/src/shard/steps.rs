@@ -25,7 +25,7 @@ use quipu_base::{LeaderEpoch, Offset};
 use quipu_env::{Clock, Env};
 use quipu_records::Batch;
 use quipu_replication::{Write, WriteId};
-use quipu_storage::{AppendError, ChangeError, Class, Reservation, StateKind, Step, StoreFull, Ticket};
+use quipu_storage::{AppendError, ChangeError, Class, Log, Reservation, StateKind, Step, Store, StoreFull, Ticket};
 
 use super::{Hub, Report, Submitted, hosted::Hosted};
 
@@ -71,7 +71,7 @@ pub(super) enum Source<E: Env> {
 /// What is to be submitted.
 enum Job<E: Env> {
     Append { epoch: LeaderEpoch, batch: Batch, reservation: Reservation<E>, at: Offset },
-    Step { step: Step, has_to_wait: bool, class: Class },
+    Step { step: Step, has_to_wait: bool, class: Class, clears_damage: bool },
 }
 
 /// The steps of one replica that are not durable yet.
@@ -143,11 +143,13 @@ impl<E: Env> Hosted<E> {
             self.written.is_faulty = write.faulty.unwrap_or(self.written.is_faulty);
             states.push((StateKind::Replica, self.written.encode()));
         }
-        let has_to_wait = write.begin_anew.is_some() || write.truncate.is_some() || write.repair.is_some();
+        let clears_damage = write.faulty == Some(false);
+        let has_to_wait =
+            write.begin_anew.is_some() || write.truncate.is_some() || write.repair.is_some() || clears_damage;
         let class = if append.is_empty() && repair.is_empty() { Class::Reserve } else { Class::Normal };
         let Write { begin_anew, truncate, log_start, .. } = write;
         let step = Step { begin_anew, truncate, append, repair, log_start, states };
-        Ok(Job::Step { step, has_to_wait, class })
+        Ok(Job::Step { step, has_to_wait, class, clears_damage })
     }
 
     /// Submits what is queued, as far as nothing has to wait.
@@ -161,17 +163,19 @@ impl<E: Env> Hosted<E> {
                     let result = self.append(hub, epoch, batch, reservation, at);
                     self.note_submitted(hub, id, result);
                 }
-                Job::Step { step, has_to_wait: false, class } => {
+                Job::Step { step, has_to_wait: false, class, .. } => {
                     match at_once(hub.store.reserve(step.reservation_bytes(), class)) {
                         Some(Ok(reservation)) => {
                             let result = self.partition.log.try_step(reservation, step).map_err(StepError::Change);
                             self.note_submitted(hub, id, result);
                         }
                         Some(Err(error)) => self.note_submitted(hub, id, Err(StepError::Full(error))),
-                        None => self.run_in_task(hub, id, step, class),
+                        None => self.run_in_task(hub, id, step, class, false),
                     }
                 }
-                Job::Step { step, has_to_wait: true, class } => self.run_in_task(hub, id, step, class),
+                Job::Step { step, has_to_wait: true, class, clears_damage } => {
+                    self.run_in_task(hub, id, step, class, clears_damage);
+                }
             }
         }
     }
@@ -193,15 +197,12 @@ impl<E: Env> Hosted<E> {
         Ok(appended.ticket)
     }
 
-    fn run_in_task(&mut self, hub: &Hub<E>, write: WriteId, step: Step, class: Class) {
+    fn run_in_task(&mut self, hub: &Hub<E>, write: WriteId, step: Step, class: Class, clears_damage: bool) {
         self.steps.is_running = true;
         let (log, store, reports) = (self.partition.log.clone(), hub.store.clone(), hub.reports.clone());
         let (partition, birth) = (self.partition.id, self.birth);
         let _task = hub.env.spawn(hub.number, "replica-step", async move {
-            let result = match store.reserve(step.reservation_bytes(), class).await {
-                Ok(reservation) => log.step(reservation, step).await.map_err(StepError::Change),
-                Err(error) => Err(StepError::Full(error)),
-            };
+            let result = submit(&log, &store, step, class, clears_damage).await;
             // A shard that is gone has nobody to tell.
             drop(reports.send(Report::Submitted { partition, birth, write, result }).await);
         });
@@ -227,6 +228,22 @@ impl<E: Env> Hosted<E> {
     pub(super) fn note_task_ended(&mut self) {
         self.steps.is_running = false;
     }
+}
+
+/// Submits a step, however long it has to wait. A replica that becomes sound knows that nothing is missing behind its log's end.
+async fn submit<E: Env>(
+    log: &Log<E>,
+    store: &Store<E>,
+    step: Step,
+    class: Class,
+    clears_damage: bool,
+) -> Result<Ticket, StepError> {
+    if clears_damage && !log.damage().is_empty() {
+        let reservation = store.reserve(0, class).await.map_err(StepError::Full)?;
+        log.clear_damage(reservation).map_err(StepError::Change)?;
+    }
+    let reservation = store.reserve(step.reservation_bytes(), class).await.map_err(StepError::Full)?;
+    log.step(reservation, step).await.map_err(StepError::Change)
 }
 
 /// The bytes of exactly these records.

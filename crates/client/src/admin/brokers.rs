@@ -179,7 +179,7 @@ impl<E: Env> Admin<E> {
         Ok(Coordinator { id: BrokerId(found.node_id), address: BrokerAddress::new(&found.host, port) })
     }
 
-    async fn ask_any(
+    pub(super) async fn ask_any(
         &self,
         request: impl Into<quipu_protocol::Request>,
         version_min: i16,

@@ -14,6 +14,7 @@
 mod brokers;
 mod configs;
 mod offsets;
+mod quorum;
 mod topics;
 
 use quipu_env::Env;
@@ -22,6 +23,7 @@ use quipu_protocol::ErrorCode;
 pub use brokers::{Coordinator, CoordinatorKind, LogDir, LogDirPartition, ProducerIdentity};
 pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource};
 pub use offsets::{EpochEnd, ListedOffset, OffsetSpec};
+pub use quorum::{Quorum, QuorumReplica};
 pub use topics::{NewPartitions, NewTopic, TopicName};
 
 use crate::{Client, ClientError, client::Retry};
