@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// Only this package.
     #[arg(long, short)]
     package: Option<String>,
+    /// Runs the tests with clusters of processes for ten minutes each.
+    #[arg(long)]
+    long: bool,
     /// Passed to `cargo test` (a filter, and after `--` to the test runner).
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
@@ -29,6 +32,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut tests = cargo(&["test", "--locked", "--no-fail-fast"]);
     if std::env::var_os("QUIPU_BIN").is_none() {
         tests.env("QUIPU_BIN", broker::build_binary(false)?);
+    }
+    if arguments.long {
+        tests.env("QUIPU_E2E_LONG", "1");
     }
     match &arguments.package {
         Some(package) => tests.arg("--package").arg(package),

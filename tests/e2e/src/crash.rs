@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quipu_testkit::batch;
-use quipu_testkit::wire::Wire;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -16,11 +15,11 @@ use crate::librdkafka::{Deliveries, TestProducer, producer};
 use crate::subject::ours;
 
 const ROUNDS: usize = 24;
-const PARTITIONS: i32 = 3;
-const TOPIC: &str = "survives";
+pub(crate) const PARTITIONS: i32 = 3;
+pub(crate) const TOPIC: &str = "survives";
 
 /// Quick to notice that the broker is back.
-const SETTINGS: [(&str, &str); 5] = [
+pub(crate) const SETTINGS: [(&str, &str); 5] = [
     ("reconnect.backoff.ms", "5"),
     ("reconnect.backoff.max.ms", "50"),
     ("retry.backoff.ms", "5"),
@@ -55,12 +54,14 @@ fn acknowledged_records_survive_kill_9_exactly_once_and_in_order() {
     assert!(failed.is_empty(), "idempotent retries cover every crash: {failed:?}");
     assert_eq!(deliveries.all().len(), sent);
     println!("{sent} records acknowledged over {ROUNDS} crashes");
-    assert_log_is(&mut broker.wire().unwrap(), &deliveries, sent);
+    let mut wire = broker.wire().unwrap();
+    let stored = |place, _| batch::records(&wire.fetch_all(TOPIC, place, 0).unwrap()).unwrap();
+    assert_log_is(stored, &deliveries, sent);
     assert!(broker.stop().unwrap().success(), "it still stops in good order");
 }
 
 /// A round crashes a broker that has acknowledged something since its start.
-fn wait_for_more(deliveries: &Deliveries, before: usize, round: usize) {
+pub(crate) fn wait_for_more(deliveries: &Deliveries, before: usize, round: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while deliveries.count() <= before {
         assert!(std::time::Instant::now() < deadline, "round {round}: nothing was acknowledged for a minute");
@@ -69,7 +70,7 @@ fn wait_for_more(deliveries: &Deliveries, before: usize, round: usize) {
 }
 
 /// Sends numbered records, each to partition number mod [`PARTITIONS`]; returns how many.
-fn send_until(producer: &TestProducer, stop: &AtomicBool) -> usize {
+pub(crate) fn send_until(producer: &TestProducer, stop: &AtomicBool) -> usize {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         let value = value(number);
@@ -95,7 +96,12 @@ fn partition(number: usize) -> i32 {
 }
 
 /// The log holds records 0 to `sent`, each once, in order, where its acknowledgement said.
-fn assert_log_is(wire: &mut Wire, deliveries: &Deliveries, sent: usize) {
+/// `stored` reads a partition that should have so many records.
+pub(crate) fn assert_log_is(
+    mut stored: impl FnMut(i32, usize) -> Vec<(i64, Vec<u8>)>,
+    deliveries: &Deliveries,
+    sent: usize,
+) {
     let mut acknowledged: BTreeMap<(i32, i64), usize> = BTreeMap::new();
     for (number, result) in deliveries.all() {
         let place = (partition(number), result.unwrap());
@@ -103,8 +109,8 @@ fn assert_log_is(wire: &mut Wire, deliveries: &Deliveries, sent: usize) {
     }
     let mut found = 0;
     for place in 0..PARTITIONS {
-        let stored = batch::records(&wire.fetch_all(TOPIC, place, 0).unwrap()).unwrap();
         let numbers = (0..sent).filter(|&number| partition(number) == place);
+        let stored = stored(place, numbers.clone().count());
         for (index, (number, (offset, stored))) in numbers.clone().zip(&stored).enumerate() {
             assert_eq!(*offset, i64::try_from(index).unwrap(), "offsets of partition {place} are dense");
             assert_eq!(String::from_utf8_lossy(stored), value(number), "partition {place}, offset {offset}");
@@ -117,7 +123,7 @@ fn assert_log_is(wire: &mut Wire, deliveries: &Deliveries, sent: usize) {
 }
 
 /// Moments of crashes: from `QUIPU_E2E_SEED`, else from the clock.
-fn seed() -> Random {
+pub(crate) fn seed() -> Random {
     let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
     let given = std::env::var("QUIPU_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| u64::from(clock()));
@@ -125,10 +131,14 @@ fn seed() -> Random {
 }
 
 /// xorshift: good enough to spread moments.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn next_below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn next_below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

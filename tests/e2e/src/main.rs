@@ -10,6 +10,7 @@
 //! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
+//! - [`cluster`]: three nodes, any of which is lost.
 //! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`directories`]: those that must not be
 //!   served. [`signals`]: SIGTERM at awkward moments. [`tour`]: the README's lines.
 //!
@@ -18,6 +19,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod admin;
+mod cluster;
 mod codecs;
 mod command_line;
 mod crash;
