@@ -165,25 +165,43 @@ impl<E: Env> Membership<E> {
     /// Before a stop: what this broker leads is led by others from here on, and nobody waits for it. Given up after a while, when
     /// the controller can't be reached: then the others notice by themselves.
     pub(crate) async fn leave(&self, env: &E) {
-        let Some((broker, broker_epoch)) = self.serving.filter(|_| self.has_others()) else { return };
-        let moved = async {
-            loop {
-                match self.controller.ask(ControlledShutdown { broker, broker_epoch }).await {
-                    Ok(ShutdownProgress { leaderships_left: 0 }) => break,
-                    Ok(_) => {}
-                    Err(AskError::Declined(error)) => return tracing::debug!(%error, "nothing is left to hand over"),
-                    Err(error) => tracing::debug!(%error, "the controller did not answer"),
-                }
-                env.clock().sleep(LEAVE_PAUSE).await;
+        let handed_over = async {
+            if let Some((broker, broker_epoch)) = self.serving.filter(|_| self.has_others()) {
+                self.hand_over(env, broker, broker_epoch).await;
             }
-            if let Err(error) = self.controller.ask(FenceBroker { broker, broker_epoch }).await {
-                tracing::debug!(%error, "the controller did not hear of the stop");
-            }
+            self.resign(env).await;
         };
         tokio::select! { biased;
-            () = moved => {}
+            () = handed_over => {}
             () = env.clock().sleep(LEAVE_TIME) => {
-                tracing::warn!("what this broker leads could not be handed over within {LEAVE_TIME:?}");
+                tracing::warn!("what this node leads could not be handed over within {LEAVE_TIME:?}");
+            }
+        }
+    }
+
+    async fn hand_over(&self, env: &E, broker: BrokerId, broker_epoch: BrokerEpoch) {
+        loop {
+            match self.controller.ask(ControlledShutdown { broker, broker_epoch }).await {
+                Ok(ShutdownProgress { leaderships_left: 0 }) => break,
+                Ok(_) => {}
+                Err(AskError::Declined(error)) => return tracing::debug!(%error, "nothing is left to hand over"),
+                Err(error) => tracing::debug!(%error, "the controller did not answer"),
+            }
+            env.clock().sleep(LEAVE_PAUSE).await;
+        }
+        // No more heartbeats: they would ask to serve again.
+        self.own.send_modify(|own| own.broker_epoch = None);
+        if let Err(error) = self.controller.ask(FenceBroker { broker, broker_epoch }).await {
+            tracing::debug!(%error, "the controller did not hear of the stop");
+        }
+    }
+
+    /// Another voter is to lead the quorum.
+    async fn resign(&self, env: &E) {
+        let leads = |status: quipu_raft::Status| status.leader == Some(status.replica) && status.voters.len() > 1;
+        if self.controller.resign().await.is_ok() {
+            while self.controller.status().await.is_ok_and(leads) {
+                env.clock().sleep(LEAVE_PAUSE / 5).await;
             }
         }
     }

@@ -268,8 +268,8 @@ impl<E: Env> Broker<E> {
         &self.store
     }
 
-    /// Stops: no new connections or requests, what is in flight is answered, everything is checkpointed. When this returns,
-    /// the data directory is free.
+    /// Stops: others take over what this node leads, no new connections or requests, what is in flight is answered, everything is
+    /// checkpointed. When this returns, the data directory is free.
     ///
     /// Errors: the last checkpoint failed; the next start then recovers from the write-ahead log, and nothing is lost.
     pub async fn shutdown(mut self) -> Result<(), quipu_storage::IdentityError> {

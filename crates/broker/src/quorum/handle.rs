@@ -85,6 +85,8 @@ pub(super) enum Command {
     Read(oneshot::Sender<Result<Image, CommitError>>),
     /// What the quorum is doing.
     Status(oneshot::Sender<Status>),
+    /// Another voter is to lead, if this node leads.
+    Resign,
 }
 
 /// Asks the active controller, wherever it is.
@@ -111,6 +113,13 @@ impl ControllerHandle {
         let (reply, answer) = oneshot::channel();
         self.0.send(Command::Read(reply)).await.map_err(|_| AskError::Commit(STOPPING))?;
         answer.await.unwrap_or(Err(STOPPING)).map_err(AskError::Commit)
+    }
+
+    /// Asks that another voter leads the quorum, if this node leads it. When that has happened the status tells.
+    ///
+    /// Errors: `Stopping`.
+    pub(crate) async fn resign(&self) -> Result<(), CommitError> {
+        self.0.send(Command::Resign).await.map_err(|_| STOPPING)
     }
 
     /// What the metadata quorum is doing, as this node sees it.

@@ -517,6 +517,17 @@ impl<E: Env> Quorum<E> {
             // Who asked may be gone, here and below.
             Command::Read(reply) => drop(reply.send(Err(self.no_controller()))),
             Command::Status(reply) => drop(reply.send(self.node.status())),
+            Command::Resign => self.resign(now),
+        }
+    }
+
+    /// Hands the leadership of the quorum to the voter that is furthest.
+    fn resign(&mut self, now: Instant) {
+        let status = self.node.status();
+        let voters = status.peers.iter().filter(|(peer, ..)| status.voters.contains(*peer));
+        let Some((best, ..)) = voters.max_by_key(|(_, matched, _)| *matched) else { return };
+        if let Err(error) = self.node.handle_transfer(now, *best) {
+            tracing::debug!(%error, "the leadership of the metadata quorum stays");
         }
     }
 

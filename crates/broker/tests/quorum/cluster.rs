@@ -16,6 +16,7 @@ use quipu_protocol::{
 };
 use quipu_sim::{Node, NodeConfig, Sim, SimConfig, SimEnv, World};
 use quipu_wire_client::{Connection, requests};
+use tokio::sync::oneshot;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
     nodes: BTreeMap<i32, Node>,
     configs: BTreeMap<i32, Config>,
     slots: BTreeMap<i32, Slot>,
+    stops: BTreeMap<i32, oneshot::Sender<()>>,
 }
 
 fn at(host: &str, port: u16) -> HostPort {
@@ -67,6 +69,7 @@ impl Cluster {
             nodes: names.iter().map(|(id, name)| (*id, world.node(name, NodeConfig::default()))).collect(),
             configs: names.iter().map(|(id, name)| (*id, config(*id, name))).collect(),
             slots: BTreeMap::new(),
+            stops: BTreeMap::new(),
         }
     }
 
@@ -96,16 +99,29 @@ impl Cluster {
         let slot = Slot::default();
         self.slots.insert(id, Arc::clone(&slot));
         let filled = Arc::clone(&slot);
+        let (stop, stopped) = oneshot::channel();
+        self.stops.insert(id, stop);
         drop(self.nodes[&id].start(|env| async move {
             let started = Broker::start(config, env).await;
             let failed = started.is_err();
             let started = started.map(Arc::new).map_err(|error| (error.exit_status(), error.to_string()));
             *filled.lock().unwrap() = Some(started);
-            if !failed {
+            if failed {
+                return;
+            }
+            if stopped.await.is_err() {
                 pending::<()>().await;
             }
+            let broker = filled.lock().unwrap().take().unwrap().unwrap();
+            Arc::into_inner(broker).expect("nobody looks at it now").shutdown().await.unwrap();
         }));
         slot
+    }
+
+    /// Stops a node as a signal does, and waits for its end.
+    pub(crate) async fn stop(&mut self, id: i32) {
+        self.stops.remove(&id).unwrap().send(()).unwrap();
+        self.nodes[&id].wait_down().await;
     }
 
     pub(crate) async fn outcome(&self, slot: Slot) -> Outcome {

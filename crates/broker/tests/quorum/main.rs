@@ -75,6 +75,34 @@ fn a_node_that_is_gone_is_fenced_and_comes_back() {
 }
 
 #[test]
+fn a_node_that_stops_hands_over_what_it_has() {
+    run(0..5, |world| async move {
+        let mut cluster = Cluster::new(&world, 3);
+        cluster.start_all().await;
+        for id in [1, 2, 3, 1] {
+            cluster.wait_for_brokers(id, &[1, 2, 3]).await;
+            let leader = cluster.one_leader().await;
+            let begun = world.elapsed();
+            cluster.stop(leader).await;
+            let took = world.elapsed() - begun;
+            assert!(took < SECOND, "stopping took {took:?}");
+            let left: Vec<i32> = (1..=3).filter(|id| *id != leader).collect();
+            let next = cluster.one_leader().await;
+            assert!(world.elapsed() - begun < SECOND, "somebody leads at once");
+            cluster.wait_for_brokers(next, &left).await;
+            assert!(world.elapsed() - begun < SECOND, "nobody waits for a session to end");
+            cluster.start(leader).await;
+        }
+        // The last ones have nobody to hand over to, and stop all the same.
+        for id in 1..=3 {
+            let begun = world.elapsed();
+            cluster.stop(id).await;
+            assert!(world.elapsed() - begun < 3 * SECOND);
+        }
+    });
+}
+
+#[test]
 fn power_cuts_of_all_nodes_lose_nothing() {
     run(0..5, |world| async move {
         let mut cluster = Cluster::new(&world, 3);
