@@ -54,7 +54,7 @@ impl Cluster {
                 format!("--peer-listen={peer}"),
                 format!("--voters={}", voters.join(",")),
             ];
-            Options::new(scratch.join(&format!("n{id}"))).unwrap().arguments(arguments)
+            Options::new(scratch.join(format!("n{id}"))).unwrap().arguments(arguments)
         };
         let all: Vec<Options> = peers.iter().zip(1..).map(options).collect();
         // A founder waits for the others.
