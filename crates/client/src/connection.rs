@@ -14,6 +14,7 @@
 //!   nothing behind it can come.
 //! - Connections that fail before anything was answered keep pauses between them, as do attempts to make one.
 //! - At most [`CALLS_WAITING_MAX`] calls wait, at most [`CALLS_IN_FLIGHT_MAX`] are under way.
+//! - A broker that asks for a pause (`throttle_time_ms`, KIP-219) is sent nothing more until the pause is over.
 //!
 //! Not here: which broker to ask (`pool`), whether to try again (whoever asks).
 
@@ -224,6 +225,8 @@ struct Link<E: Env> {
     unanswered: VecDeque<Unanswered>,
     /// When something was last asked or answered.
     busy_at: Instant,
+    /// The broker has asked for a pause until then.
+    muted_until: Instant,
     has_answered: bool,
 }
 
@@ -268,6 +271,7 @@ impl<E: Env> Link<E> {
             in_flight: VecDeque::new(),
             unanswered: VecDeque::new(),
             busy_at: env.clock().now(),
+            muted_until: Instant::ZERO,
             has_answered: false,
         }
     }
@@ -330,11 +334,13 @@ impl<E: Env> Link<E> {
         let mut alarm_at: Option<Instant> = None;
         loop {
             let next = self.first_deadline().map_or(self.busy_at + self.settings.idle_max, |(deadline, _)| deadline);
+            let is_muted = self.muted_until > self.env.clock().now();
+            let next = if is_muted { next.min(self.muted_until) } else { next };
             if alarm_at.is_none_or(|at| next < at) {
                 alarm.as_mut().reset(next);
                 alarm_at = Some(next);
             }
-            let may_send = self.in_flight.len() + self.unanswered.len() < CALLS_IN_FLIGHT_MAX;
+            let may_send = !is_muted && self.in_flight.len() + self.unanswered.len() < CALLS_IN_FLIGHT_MAX;
             let step = tokio::select! { biased;
                 read = self.reader.read_buf(&mut self.buffer) => self.check_read(read).and_then(|()| self.take_replies()),
                 written = self.writer.write(&mut self.queue), if !self.queue.is_empty() => self.take_written(written),
@@ -436,7 +442,11 @@ impl<E: Env> Link<E> {
             self.has_answered = true;
             self.settings.failures.store(0, Ordering::Relaxed);
             match frame::decode_response(frame, api, version) {
-                Ok((_, response)) => reply.send(Ok(Some(Answer { response, version }))),
+                Ok((_, response)) => {
+                    let pause_ms = u64::try_from(response.throttle_time_ms()).unwrap_or(0);
+                    self.muted_until = self.muted_until.max(self.busy_at + Duration::from_millis(pause_ms));
+                    reply.send(Ok(Some(Answer { response, version })));
+                }
                 Err(error) => {
                     let error = self.malformed(format!("{api} reply, version {version}: {error}"));
                     reply.send(Err(error.clone()));

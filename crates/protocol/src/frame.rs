@@ -26,9 +26,20 @@ use crate::{
     writer::{Chunk, EncodeError, Writer},
 };
 
+/// A response's throttle time, or, where it has none, what is said instead.
+macro_rules! throttle_time {
+    ($response:ident) => {
+        $response.throttle_time_ms
+    };
+    ($response:ident, $throttled:literal) => {{
+        let _ = $response;
+        $throttled
+    }};
+}
+
 /// The table of APIs: the enums, and everything that is asked per API.
 macro_rules! apis {
-    ($( $(#[$doc:meta])* $api:ident = $key:literal: $request:ident, $response:ident $(, advertised from $advertised:literal)?; )*) => {
+    ($( $(#[$doc:meta])* $api:ident = $key:literal: $request:ident, $response:ident $(, advertised from $advertised:literal)? $(, throttled by $throttled:literal)?; )*) => {
         /// The APIs that are declared, with Kafka's numbers.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(i16)]
@@ -131,6 +142,14 @@ macro_rules! apis {
                 }
             }
 
+            /// For how long the client is asked to send nothing more on the connection, milliseconds (KIP-219); 0 for not at all.
+            #[must_use]
+            pub const fn throttle_time_ms(&self) -> i32 {
+                match self {
+                    $( Self::$api(response) => throttle_time!(response $(, $throttled)?), )*
+                }
+            }
+
             fn decode(api: ApiKey, reader: &mut Reader, version: i16) -> Result<Self, DecodeError> {
                 match api {
                     $( ApiKey::$api => <$response as Message>::decode(reader, version).map(Self::$api), )*
@@ -206,7 +225,7 @@ apis! {
     /// Partitions that are being moved.
     ListPartitionReassignments = 46: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
     /// The metadata quorum.
-    DescribeQuorum = 55: DescribeQuorumRequest, DescribeQuorumResponse;
+    DescribeQuorum = 55: DescribeQuorumRequest, DescribeQuorumResponse, throttled by 0;
     /// Feature levels.
     UpdateFeatures = 57: UpdateFeaturesRequest, UpdateFeaturesResponse;
     /// Members of the cluster.

@@ -40,6 +40,9 @@ use crate::{
     producer::{is_stale_code, is_stale_metadata},
 };
 
+/// How often a fetch of a batch that the broker itself finds damaged is tried: it may have been the read, or the replica.
+const CORRUPT_TRIES: u32 = 5;
+
 /// A partition in a question.
 pub(super) struct About {
     partition: TopicPartition,
@@ -396,7 +399,11 @@ impl<E: Env> Consumer<E> {
         let pause = self.client.shared().backoff().pause(failures.saturating_add(1), &mut self.rng);
         let Some(assigned) = self.asker(about) else { return };
         let passes = error.kind() == ErrorKind::Retriable || error.code() == Some(ErrorCode::UnknownServerError);
-        if passes {
+        let is_corrupt = error.code() == Some(ErrorCode::CorruptMessage);
+        if is_corrupt && failures.saturating_add(1) >= CORRUPT_TRIES {
+            let (partition, cause) = (about.partition.clone(), error.to_string());
+            assigned.stop(ConsumerError::Corrupt { partition, position: about.offset, cause });
+        } else if passes {
             assigned.cursor.handle_trouble(now + pause);
         } else {
             assigned.stop(ConsumerError::Client { partition: Some(about.partition.clone()), cause: error });

@@ -278,6 +278,21 @@ mod tests {
     }
 
     #[test]
+    fn the_position_does_not_leave_for_the_start_before_what_was_fetched_is_given() {
+        let mut assigned = assigned(0, &[(0, &[b"a", b"b"])]);
+        assigned.cursor = Cursor::new(Position::Offset(Offset(0)), OffsetReset::Start);
+        assert_eq!(take(&mut assigned, 1), [0]);
+        assigned.handle_out_of_range();
+        assigned.cursor.handle_listed(Offset(9));
+        assert_eq!(assigned.cursor.position(), Some(Offset(1)));
+        assert_eq!(take(&mut assigned, 5), [1]);
+        assigned.handle_out_of_range();
+        assert_eq!(assigned.cursor.position(), None);
+        assigned.cursor.handle_listed(Offset(9));
+        assert_eq!(assigned.cursor.position(), Some(Offset(9)));
+    }
+
+    #[test]
     fn what_is_discarded_does_not_come_back() {
         let mut assigned = assigned(0, &[(0, &[&vec![0; 400_000]])]);
         assert_eq!(take(&mut assigned, 5), []);

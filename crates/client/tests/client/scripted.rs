@@ -647,3 +647,71 @@ fn a_damaged_batch_is_told_with_its_place_until_somebody_seeks() {
         assert_eq!(values(&mut consumer, 1).await, [(2, "value".into())]);
     });
 }
+
+#[test]
+fn damage_that_only_the_broker_sees_is_told_after_some_tries() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let handler = move |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::Fetch(request) => match request.topics[0].partitions[0].fetch_offset {
+            1 => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let error_code = ErrorCode::CorruptMessage.code();
+                fetched(&request, PartitionData { error_code, ..Default::default() })
+            }
+            offset => fetched(&request, records(batch(offset, 3, "value").build().unwrap().into_bytes())),
+        },
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let (mut consumer, own) = consumer(&client, ConsumerConfig::default());
+        assert_eq!(values(&mut consumer, 1).await, [(0, "value".into())]);
+        let error = loop {
+            match consumer.poll(Duration::from_secs(5)).await {
+                Ok(records) => assert!(records.is_empty()),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ConsumerError::Corrupt { position: Offset(1), .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Fatal);
+        consumer.seek(&own, Position::Offset(Offset(2))).unwrap();
+        assert_eq!(values(&mut consumer, 1).await, [(2, "value".into())]);
+    });
+    assert_eq!(tries.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn who_is_asked_for_a_pause_sends_nothing_meanwhile() {
+    const PAUSE: Duration = Duration::from_secs(7);
+    let mut answers = 0;
+    let handler = move |request| match request {
+        Request::Metadata(_) => metadata(3),
+        Request::InitProducerId(_) => producer_id(),
+        Request::Produce(_) => {
+            answers += 1;
+            let Answer::Reply(Response::Produce(mut response)) = produced(ErrorCode::None, answers - 1) else {
+                unreachable!("it is one")
+            };
+            if answers == 1 {
+                response.throttle_time_ms = i32::try_from(PAUSE.as_millis()).unwrap();
+            }
+            Answer::Reply(response.into())
+        }
+        other => panic!("unexpected {}", other.api()),
+    };
+    run(handler, |client| async move {
+        let producer = client.producer(ProducerConfig { linger: Duration::ZERO, ..Default::default() }).unwrap();
+        let clock = client.env().clock();
+        send(&producer, "a").await.unwrap();
+        let asked_at = clock.now();
+        assert_eq!(send(&producer, "b").await.unwrap().offset, Some(Offset(1)));
+        let waited = clock.now().since(asked_at);
+        assert!(waited >= PAUSE - Duration::from_millis(10) && waited < PAUSE + Duration::from_secs(1), "{waited:?}");
+        // It was a pause, not a habit.
+        let asked_at = clock.now();
+        assert_eq!(send(&producer, "c").await.unwrap().offset, Some(Offset(2)));
+        assert!(clock.now().since(asked_at) < Duration::from_secs(1));
+        producer.close().await;
+    });
+}
