@@ -217,7 +217,8 @@ impl<E: Env> Flusher<'_, E> {
             let dir = partition_dir(&self.store.options.directory, partition);
             *self.made_dir = true;
             // The same for a directory; nothing in it counts.
-            if !super::orphans::remove_partition(self.store, partition).await {
+            let is_trusted = self.store.env.probe().planted("checkpoint.directory-name-trusted");
+            if !is_trusted && !super::orphans::remove_partition(self.store, partition).await {
                 return Err(CheckpointError::io(&dir)(std::io::Error::other("what was left there can't be removed")));
             }
             self.store.env.disk().create_dir_all(&dir).await.map_err(CheckpointError::io(&dir))?;

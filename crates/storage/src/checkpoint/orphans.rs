@@ -10,7 +10,7 @@
 use std::{collections::BTreeSet, io, path::Path};
 
 use quipu_base::TopicIdPartition;
-use quipu_env::{Disk, Env};
+use quipu_env::{Disk, Env, Probe};
 
 use crate::{
     lock,
@@ -49,59 +49,104 @@ pub(super) async fn remove_partition<E: Env>(store: &Shared<E>, partition: Topic
 }
 
 /// What a crash may have left behind, to be looked through piece by piece.
+#[derive(Default)]
 pub(crate) struct OrphanSearch {
-    dirs: std::vec::IntoIter<String>,
+    is_begun: bool,
+    dirs: Vec<TopicIdPartition>,
+    /// Those that could not be listed, or not be emptied: they are looked through again.
+    stuck: Vec<TopicIdPartition>,
+}
+
+/// How a search goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// There is more to look through.
+    More,
+    /// What is left can't be looked through just now.
+    Stuck,
+    /// All has been looked through.
+    Done,
 }
 
 impl OrphanSearch {
-    pub(crate) async fn begin<E: Env>(store: &Shared<E>) -> Self {
-        let dir = segments_dir(&store.options.directory);
-        let names = store.env.disk().list(&dir).await.unwrap_or_default();
-        Self { dirs: names.into_iter() }
-    }
-
-    /// Looks through the next `count` directories. Whether there are more.
-    pub(crate) async fn advance<E: Env>(&mut self, store: &Shared<E>, count: usize) -> bool {
-        for name in self.dirs.by_ref().take(count) {
+    /// Looks through the next `count` directories.
+    pub(crate) async fn advance<E: Env>(&mut self, store: &Shared<E>, count: usize) -> Progress {
+        if !self.is_begun {
+            let Some(names) = list(store, &segments_dir(&store.options.directory)).await else {
+                return Progress::Stuck;
+            };
+            self.is_begun = true;
             // What is not named as ours is not ours to remove.
-            if let Some(partition) = parse_partition_dir(&name) {
-                clean(store, partition).await;
+            self.dirs = names.iter().rev().filter_map(|name| parse_partition_dir(name)).collect();
+        }
+        for _ in 0..count {
+            let Some(partition) = self.dirs.pop() else { break };
+            if !clean(store, partition).await {
+                self.stuck.push(partition);
             }
         }
-        self.dirs.len() > 0
+        if !self.dirs.is_empty() {
+            return Progress::More;
+        }
+        self.dirs = core::mem::take(&mut self.stuck);
+        if self.dirs.is_empty() { Progress::Done } else { Progress::Stuck }
     }
 }
 
-async fn clean<E: Env>(store: &Shared<E>, partition: TopicIdPartition) {
+/// Names in a directory, none if it is not there; `None` if that can't be told.
+async fn list<E: Env>(store: &Shared<E>, dir: &Path) -> Option<Vec<String>> {
+    match store.env.disk().list(dir).await {
+        Ok(names) => Some(names),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        Err(error) => {
+            store.env.probe().sometimes("checkpoint.orphans-not-listed");
+            tracing::warn!(directory = %dir.display(), %error, "a directory can't be looked through for files that are no longer needed");
+            None
+        }
+    }
+}
+
+/// Removes what the manifest does not have of a partition. Whether nothing of it is left.
+async fn clean<E: Env>(store: &Shared<E>, partition: TopicIdPartition) -> bool {
     let Some(log) = store.catalog.find(partition) else {
         return remove_unknown(store, partition, &BTreeSet::new()).await;
     };
     let known = {
         let mut state = lock(&log.state);
-        // What is left of a start that was cut off is looked for again by the next one.
         if state.cutting || !state.changes.is_empty() {
-            return;
+            return false;
+        }
+        // This process has emptied it and made it anew: what lies there is its own, and the next round goes on in it.
+        if state.has_directory {
+            return true;
         }
         state.flushing = true;
         let segments = state.committed.segments.iter().chain(&state.base.segments);
         segments.map(|segment| segment.id.file_name()).collect()
     };
-    remove_unknown(store, partition, &known).await;
+    let is_clean = remove_unknown(store, partition, &known).await;
     lock(&log.state).flushing = false;
     store.rounds.send_modify(|round| *round += 1);
+    is_clean
 }
 
-async fn remove_unknown<E: Env>(store: &Shared<E>, partition: TopicIdPartition, known: &BTreeSet<String>) {
+async fn remove_unknown<E: Env>(store: &Shared<E>, partition: TopicIdPartition, known: &BTreeSet<String>) -> bool {
     if known.is_empty() {
-        if remove_partition(store, partition).await {
+        let is_gone = remove_partition(store, partition).await;
+        if is_gone {
             tracing::info!(%partition, "removed what a stopped start has left of a partition");
         }
-        return;
+        return is_gone;
     }
     let dir = partition_dir(&store.options.directory, partition);
-    for name in store.env.disk().list(&dir).await.unwrap_or_default() {
-        if !known.contains(&name) && remove_file(store, &dir.join(&name)).await {
+    let Some(names) = list(store, &dir).await else { return false };
+    let mut is_clean = true;
+    for name in names.iter().filter(|name| !known.contains(*name)) {
+        if remove_file(store, &dir.join(name)).await {
             tracing::info!(%partition, name, "removed a segment file that the manifest does not have");
+        } else {
+            is_clean = false;
         }
     }
+    is_clean
 }

@@ -17,7 +17,11 @@ use std::sync::{Arc, Mutex};
 use quipu_env::{Clock, Env, Instant, Probe};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Checkpointer, Covering, orphans::OrphanSearch, snapshot::is_full};
+use super::{
+    Checkpointer, Covering,
+    orphans::{OrphanSearch, Progress},
+    snapshot::is_full,
+};
 use crate::{
     lock,
     store::{Shared, catalog::Catalog},
@@ -36,6 +40,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 /// Directories looked through for orphans between two other things.
 const ORPHAN_DIRS: usize = 64;
+/// Longest time until what could not be looked through is tried again.
+const ORPHAN_BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// What is asked of the checkpoint's task.
 #[derive(Default)]
@@ -70,16 +76,16 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
     let store = Arc::clone(&checkpointer.store);
     let clock = store.env.clock().clone();
     let looks = !store.env.probe().planted("start.orphans-kept");
-    let mut orphans = if looks { Some(OrphanSearch::begin(&store).await) } else { None };
+    let mut orphans = looks.then(Orphans::default);
     let mut pace = Pace { next: clock.now() + INTERVAL, backoff: None, last: Instant::ZERO };
     let mut next_expiry = clock.now() + EXPIRY_INTERVAL;
     loop {
         if let Some(search) = &mut orphans
-            && !search.advance(&store, ORPHAN_DIRS).await
+            && search.advance(&store).await
         {
             orphans = None;
         }
-        let wake = wait(&store, &pace, orphans.is_some()).await;
+        let wake = wait(&store, &pace, orphans.as_ref().map(|search| search.due)).await;
         if clock.now() >= next_expiry {
             mark_expired(&store);
             next_expiry = clock.now() + EXPIRY_INTERVAL;
@@ -107,6 +113,10 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
         let asked = store.requests.take();
         pace.last = clock.now();
         let result = checkpointer.round(Covering::Groups).await;
+        if result.is_err() {
+            // A manifest that failed may say more than is known here: what it has is left for the next start to look for.
+            orphans = None;
+        }
         store.set_stuck(result.is_err());
         pace.after(&clock, result.is_err());
         if let Err(error) = &result {
@@ -120,6 +130,35 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
                 Err(error) => Err(error.to_string()),
             }));
         }
+    }
+}
+
+/// The search for what a crash has left behind.
+struct Orphans {
+    search: OrphanSearch,
+    due: Instant,
+    backoff: Duration,
+}
+
+impl Default for Orphans {
+    fn default() -> Self {
+        Self { search: OrphanSearch::default(), due: Instant::ZERO, backoff: BACKOFF_MIN }
+    }
+}
+
+impl Orphans {
+    /// Goes on, if it is due. Whether all has been looked through.
+    async fn advance<E: Env>(&mut self, store: &Shared<E>) -> bool {
+        let now = store.env.clock().now();
+        if now < self.due {
+            return false;
+        }
+        let progress = self.search.advance(store, ORPHAN_DIRS).await;
+        if progress == Progress::Stuck {
+            self.due = now + self.backoff;
+            self.backoff = (self.backoff * 2).min(ORPHAN_BACKOFF_MAX);
+        }
+        progress == Progress::Done
     }
 }
 
@@ -146,17 +185,16 @@ fn is_short<E: Env>(store: &Shared<E>) -> bool {
     store.catalog.tail.is_short() || store.wal.get().is_some_and(Wal::is_short)
 }
 
-/// Waits until there may be something to do; not at all if `impatient`.
-async fn wait<E: Env>(store: &Shared<E>, pace: &Pace, impatient: bool) -> Wake {
+/// Waits until there may be something to do; no longer than until the search goes on.
+async fn wait<E: Env>(store: &Shared<E>, pace: &Pace, search_due: Option<Instant>) -> Wake {
     let clock = store.env.clock();
-    let deadline = if impatient {
-        clock.now()
-    } else if is_short(store) && pace.backoff.is_none() {
+    let deadline = if is_short(store) && pace.backoff.is_none() {
         // What the last round did not free, since its group came just after, the next one may.
         pace.next.min(clock.now() + SPACING)
     } else {
         pace.next
     };
+    let deadline = search_due.map_or(deadline, |due| due.min(deadline));
     let sleep = clock.sleep_until(deadline);
     tokio::pin!(sleep);
     let wal_pressure = async {

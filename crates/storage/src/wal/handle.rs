@@ -382,6 +382,11 @@ async fn prepare<E: Env>(
     let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
     for file in &resume.files {
         let path = file_path(&options.dir, file.number);
+        if file.size == 0 {
+            // The power went while it was made. Those before it may be removed, and no gap is to be among the numbers.
+            disk.remove(&path).await.map_err(|source| StartError::Io { path, source })?;
+            continue;
+        }
         let opened = disk.open(&path, fill::writing(options)).await;
         let handle = opened.map_err(|source| StartError::Io { path: path.clone(), source })?;
         if !resume.was_clean && file.live.is_none() && is_unused::<E>(&handle).await {

@@ -8,6 +8,7 @@ use super::{WalGeneration, types::GroupSequence, writer::Touched};
 #[derive(Debug)]
 pub(crate) struct ResumeFile {
     pub(crate) number: u32,
+    /// In whole pages: 0 of one of which hardly anything was made.
     pub(crate) size: u64,
     /// First and last group found in it that may still be needed, and where the last one ends.
     pub(crate) live: Option<((GroupSequence, GroupSequence), u64)>,

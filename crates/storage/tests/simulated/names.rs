@@ -1,14 +1,19 @@
 //! Syncs that fail while names are made, and then a power cut: a name that a failed sync has lost is not brought back by the next
-//! one, so whoever finds it after that must not rely on it.
+//! one, so whoever finds it after that must not rely on it. And names that a crash has left behind, which go sooner or later.
 
 use core::time::Duration;
-use std::sync::Arc;
-
-use quipu_sim::{
-    NodeConfig, PowerCut, Sim, SimConfig, World,
-    disk::{Fault, FaultRule},
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
 };
-use quipu_storage::LogOptions;
+
+use quipu_env::{Disk, Env, File, OpenOptions};
+use quipu_sim::{
+    NodeConfig, PowerCut, Sim, SimConfig, SimEnv, World,
+    disk::{Fault, FaultRule},
+    fault::Fault as Trouble,
+};
+use quipu_storage::{LogOptions, Store};
 
 use crate::driver::{DIR, Driver, History, small_options};
 
@@ -59,4 +64,47 @@ fn names_that_a_failed_sync_has_lost_are_made_anew() {
             }
         }
     }
+}
+
+/// Makes a file that no manifest has, in a partition's directory.
+async fn leave_behind(env: SimEnv) {
+    let mut driver = Driver::open(env.clone(), small_options(), LogOptions::default(), Arc::default()).await;
+    driver.append(0, 0, Some(7), &[b"value".to_vec()]).await;
+    driver.acknowledge().await;
+    driver.store.checkpoint().await.expect("nothing is wrong");
+    let dirs = env.disk().list(&segments()).await.expect("nothing is wrong");
+    let left = segments().join(&dirs[0]).join("00000000000000000099.log");
+    let file = env.disk().open(&left, OpenOptions::CREATE_NEW).await.expect("nothing is wrong");
+    file.write_at(0, vec![b"left".as_slice().into()]).await.expect("nothing is wrong");
+}
+
+fn segments() -> PathBuf {
+    Path::new(DIR).join("seg")
+}
+
+async fn names(env: &SimEnv) -> Vec<String> {
+    let mut names = Vec::new();
+    for dir in env.disk().list(&segments()).await.expect("nothing is wrong") {
+        names.extend(env.disk().list(&segments().join(dir)).await.expect("nothing is wrong"));
+    }
+    names
+}
+
+#[test]
+fn what_is_left_behind_goes_also_if_it_cannot_be_looked_for_at_first() {
+    let scenario = |world: World| async move {
+        let node = world.node("node", NodeConfig::default());
+        node.start(leave_behind).join().await.expect("it ends by itself");
+        let (own, clock) = (world.clone(), world.clone());
+        let looked = node.start(move |env| async move {
+            let (_store, _) = Store::open(env.clone(), small_options()).await.unwrap();
+            own.begin(&Trouble::FewDescriptors { node: "node".to_owned(), spare: 0, lasts_ms: 500 }).unwrap();
+            clock.sleep(Duration::from_millis(600)).await;
+            assert_eq!(names(&env).await.len(), 2, "it could not be looked for");
+            clock.sleep(Duration::from_secs(2)).await;
+            assert_eq!(names(&env).await, ["00000000000000000000.log"]);
+        });
+        looked.join().await.expect("it ends by itself");
+    };
+    drop(Sim::new(1, SimConfig::default()).run(scenario));
 }

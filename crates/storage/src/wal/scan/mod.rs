@@ -216,7 +216,6 @@ impl<E: Env> Scanner<E> {
                 let live = groups.filter(|((_, last), _)| here || *last > self.covered);
                 ResumeFile { number: file.number, size: file.size, live }
             })
-            .filter(|file| file.size > 0)
             .collect();
         let resume = Resume {
             generation,
