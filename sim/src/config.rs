@@ -91,6 +91,9 @@ impl Default for NodeConfig {
 pub enum PowerCut {
     /// What chance will have.
     Random,
+    /// Of each page either what was synced or what was written last, by the toss of a coin: of two writes under way, one is
+    /// often there whole, and the other not at all.
+    Pages,
     /// Nothing.
     LoseAll,
     /// Everything.

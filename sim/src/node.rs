@@ -29,7 +29,7 @@ use crate::{
     condition::Condition,
     config::{NodeConfig, PowerCut},
     crashes::{Chain, Crashes},
-    disk::{Choice, Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, RandomChoices},
+    disk::{Choice, Choices, Counted, CrashPlan, DiskModel, FaultRule, KeepAll, LoseAll, PageChoices, RandomChoices},
     env::{SimEnv, Tasks},
     seed::stream,
     trace::Happening,
@@ -394,8 +394,10 @@ impl NodeShared {
     fn cut_disk(&self, world: &World) {
         let loss = lock(&self.power_loss).take();
         let mut random = self.random_choices();
+        let mut pages = PageChoices::new(stream(random.seed, "pages", &[]));
         let choices: &mut dyn Choices = match loss.map_or(self.config.power_cut, |loss| loss.keep) {
             PowerCut::Random => &mut random,
+            PowerCut::Pages => &mut pages,
             PowerCut::LoseAll => &mut LoseAll,
             PowerCut::KeepAll => &mut KeepAll,
         };

@@ -135,6 +135,8 @@ pub struct Broker<E: Env> {
     connections_done: mpsc::Receiver<()>,
     tasks: Vec<E::Task>,
     membership: Membership<E>,
+    /// By name. Whoever has stopped has given back all of them.
+    budgets: Vec<(&'static str, Budget)>,
 }
 
 impl<E: Env> Broker<E> {
@@ -224,9 +226,11 @@ impl<E: Env> Broker<E> {
             shards,
             view,
         });
+        let budgets = [("requests", &node.requests), ("replies", &node.replies), ("workspace", &node.workspace)];
+        let budgets = budgets.into_iter().map(|(name, budget)| (name, budget.clone())).collect();
         let (done, connections_done) = mpsc::channel(1);
         tasks.push(env.spawn(ShardId(0), "listener", listener::run(node, listener, done)));
-        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership })
+        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership, budgets })
     }
 
     /// A node that only votes: ready when it knows its cluster.
@@ -242,7 +246,17 @@ impl<E: Env> Broker<E> {
         let bound = membership.peer_bound.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         let (stop, _) = Stopping::new();
         let (_, connections_done) = mpsc::channel(1);
-        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks: Vec::new(), membership })
+        Ok(Self {
+            env,
+            store,
+            bound,
+            cluster_id,
+            stop,
+            connections_done,
+            tasks: Vec::new(),
+            membership,
+            budgets: Vec::new(),
+        })
     }
 
     /// The address that is listened on, with the port that was picked: for clients, or of a node that only votes for other nodes.
@@ -277,14 +291,23 @@ impl<E: Env> Broker<E> {
         // The listener may be gone only together with its receivers.
         self.stop.send_replace(true);
         let deadline = self.env.clock().sleep(STOP_TIME);
-        tokio::select! { biased;
+        let is_drained = tokio::select! { biased;
             // Nothing is ever sent: this ends when the last connection has dropped its end.
-            _ = self.connections_done.recv() => {}
-            () = deadline => tracing::warn!("some connections were still busy after {STOP_TIME:?}: giving them up"),
-        }
+            _ = self.connections_done.recv() => true,
+            () = deadline => {
+                tracing::warn!("some connections were still busy after {STOP_TIME:?}: giving them up");
+                false
+            }
+        };
         end(self.tasks).await;
         self.membership.stop().await;
-        self.store.close().await
+        self.store.close().await?;
+        if is_drained {
+            let number = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+            let taken: Vec<_> = self.budgets.iter().map(|(name, budget)| (*name, number(budget.taken()))).collect();
+            self.env.probe().event("broker.stopped", &taken);
+        }
+        Ok(())
     }
 }
 

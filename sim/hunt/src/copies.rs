@@ -8,6 +8,7 @@
 //! | `copy-end` | a log holds all that was released, and none that somebody was told of has begun behind it |
 //! | `copy-dense` | its batches follow each other from its start to its end |
 //! | `copy-bytes` | a released batch has the bytes that it had in every copy before |
+//! | `copy-served` | a batch that somebody was given is there, unless deleted, with the bytes that were given |
 //! | `copy-epochs` | the epoch table says of each batch's offset what the batch says, and of each epoch where it ends |
 //! | `copy-times` | the time index leads to the first batch that a search of the whole log finds |
 //! | `copy-producers` | what is remembered of producers is what their batches in the log say, and nothing that is not in it |
@@ -24,7 +25,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use quipu_base::{LeaderEpoch, Offset, TopicIdPartition};
+use quipu_base::{LeaderEpoch, Offset, TopicIdPartition, checksum::crc32c};
 use quipu_env::{Env, File as _, Segment};
 use quipu_records::{Batch, BatchHeader, Batches};
 use quipu_storage::{Log, ProducerState, Store, StoreOptions};
@@ -41,6 +42,23 @@ const TIMES_MAX: usize = 8;
 /// Batches that were promised, by log and first offset, and a checksum of each; the same through all copies of a world.
 pub(crate) type Stored = BTreeMap<(TopicIdPartition, i64), u32>;
 
+/// A batch as a fetch was answered with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Given {
+    next_offset: i64,
+    /// Of all its bytes.
+    crc: u32,
+}
+
+impl Given {
+    pub(crate) fn of(batch: &Batch) -> Self {
+        Self { next_offset: batch.header().next_offset().0, crc: crc32c(batch.bytes()) }
+    }
+}
+
+/// Batches that somebody was given, by log and first offset.
+pub(crate) type Served = BTreeMap<(TopicIdPartition, i64), Given>;
+
 /// What a copy is held against.
 pub(crate) struct Expected {
     pub(crate) promised: Promised,
@@ -49,6 +67,7 @@ pub(crate) struct Expected {
     /// Whether producers may be forgotten, since the wall clock was wrong.
     pub(crate) may_forget: bool,
     pub(crate) stored: Stored,
+    pub(crate) served: Served,
 }
 
 /// Opens what `env` has in `directory` and compares. Answers what was stored, with what this copy adds.
@@ -118,6 +137,10 @@ impl Look {
                 self.fail("copy-bytes", format!("{partition} offset {}: the batch was another one before", place.1));
             }
         }
+        let served = self.expected.served.range((partition, i64::MIN)..=(partition, i64::MAX));
+        if let Some(why) = served_disagree(&batches, served.map(|((_, base), given)| (*base, *given)), start) {
+            self.fail("copy-served", format!("{partition}: {why}"));
+        }
         let epochs = |epoch, upper| log.epoch_end(epoch, upper);
         let epoch_at = |offset: Offset| log.epoch_at(offset.max(offsets.log_start));
         if let Some(why) = epochs_disagree(&headers, epoch_at, epochs, offsets.log_end) {
@@ -180,6 +203,19 @@ fn dense(headers: &[BatchHeader], start: i64, end: i64) -> Option<String> {
     }
     let gap = headers.windows(2).find(|pair| pair[1].base_offset != pair[0].next_offset())?;
     Some(format!("{} follows {}", gap[1].base_offset, gap[0].last_offset()))
+}
+
+/// Of what lies below the log's start nothing need be there.
+fn served_disagree(batches: &[Batch], mut served: impl Iterator<Item = (i64, Given)>, start: i64) -> Option<String> {
+    let stored: BTreeMap<i64, Given> =
+        batches.iter().map(|batch| (batch.header().base_offset.0, Given::of(batch))).collect();
+    let is_other = |(base, given): &(i64, Given)| given.next_offset > start && stored.get(base) != Some(given);
+    let (base, given) = served.find(is_other)?;
+    let there = stored.get(&base);
+    Some(format!(
+        "offsets {base}..{} were served (checksum {:#x}), and there is {there:x?}",
+        given.next_offset, given.crc
+    ))
 }
 
 fn epochs_disagree(

@@ -4,15 +4,16 @@
 //! |---|---|
 //! | `store.opened` | - (another life of the broker begins: what only memory held is gone) |
 //! | `log.opened` | `log-end`: a log holds at least what was released; `bounds`: it begins nowhere behind its end |
-//! | `log.appended` | `dense-offsets`: a batch begins where the log ends, and where nothing was released before; tickets rise |
+//! | `log.appended` | `dense-offsets`: a batch begins where the log ends, and where nothing was released before; tickets never fall |
 //! | `log.start` | `bounds`: a log starts nowhere behind its end |
 //! | `wal.durable` | `durable`: the disk keeps that group whatever becomes of the power |
 //! | `broker.released` | `durable-acknowledgement`: what a reply tells of is durable when it leaves |
 //! | `broker.committed` | `durable-acknowledgement`: so is what it tells each producer of, an original that is sent again included |
 //! | `broker.committed` | `high-watermark`: it never goes back, lies within the log, and only durable batches are below it |
 //! | `checkpoint.begun`, `checkpoint.done` | `memory`: what is in no segment yet takes no more memory than it may |
+//! | `broker.stopped` | `memory`: requests and replies have given back what they took |
 //!
-//! After a start, after each checkpoint and at one event in a thousand a whole-log comparison is due ([`crate::copies`]).
+//! After a start and its first groups, after each checkpoint and at one event in a thousand a whole-log comparison is due ([`crate::copies`]).
 //!
 //! Invariant: nothing here is told of any bug that is switched on, and nothing in the product asks what came of it.
 //!
@@ -35,6 +36,8 @@ const KEPT_MAX: usize = 20;
 
 /// So many events, and a whole-log comparison is due.
 const COPY_EVERY: u64 = 1000;
+/// After a start a comparison is due at each of so many groups: what an earlier life has left lies right behind them.
+const COPIES_OF_BEGINNINGS: u64 = 2;
 /// Memory that deletions may take beyond what there is for appends: they free some.
 const MEMORY_SLACK: i64 = 16 * 1024;
 
@@ -83,6 +86,8 @@ struct Inside {
     is_proven: bool,
     violations: Vec<Violation>,
     events: u64,
+    /// Groups of the write-ahead log that this life of the broker has made durable.
+    groups: u64,
     /// A whole-log comparison is due.
     is_copy_due: bool,
 }
@@ -161,6 +166,7 @@ impl Inside {
             "broker.released" => self.released(event),
             "broker.committed" => self.committed(event),
             "checkpoint.begun" => self.memory(event),
+            "broker.stopped" => self.stopped(event),
             "checkpoint.done" => {
                 self.is_copy_due = true;
                 self.memory(event);
@@ -181,6 +187,7 @@ impl Inside {
         (self.last_ticket, self.durable_ticket) = (0, 0);
         self.is_proven = false;
         self.is_copy_due = true;
+        self.groups = 0;
         // A log that is not found again is empty; what it must have is told when something is appended to it, or by clients.
         for log in self.logs.values_mut() {
             let released_end = log.released_end;
@@ -227,7 +234,8 @@ impl Inside {
                 format!("log {id:x?}: {base} is given again, {released_end} was released"),
             );
         }
-        if ticket <= last {
+        // What becomes durable together has one ticket.
+        if ticket < last {
             self.fail(event, "dense-offsets", format!("log {id:x?}: ticket {ticket} follows {last}"));
         }
     }
@@ -253,6 +261,8 @@ impl Inside {
         let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
         let range = position.unsigned_abs()..(position + length).unsigned_abs();
         let is_empty = field(event, "ticket") == 0;
+        self.groups += 1;
+        self.is_copy_due |= self.groups <= COPIES_OF_BEGINNINGS;
         self.durable_ticket = self.durable_ticket.max(field(event, "ticket"));
         // The writer has formed it while nothing was under way.
         self.is_proven = is_empty && self.last_ticket <= self.durable_ticket;
@@ -268,6 +278,12 @@ impl Inside {
         let (used, limit) = (field(event, "tail"), field(event, "tail-limit"));
         if used > limit + MEMORY_SLACK {
             self.fail(event, "memory", format!("what is in no segment takes {used} bytes of {limit}"));
+        }
+    }
+
+    fn stopped(&mut self, event: &ProbeEvent) {
+        for (budget, taken) in event.fields.iter().filter(|(_, taken)| *taken != 0) {
+            self.fail(event, "memory", format!("a broker that has stopped still holds {taken} bytes of its {budget}"));
         }
     }
 

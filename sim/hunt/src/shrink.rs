@@ -194,6 +194,9 @@ impl Shrinker<'_> {
                 }
             }
         }
+        for heal_ms in [0, self.best.heal_ms / 2] {
+            self.try_plan(Plan { heal_ms, ..self.best.clone() });
+        }
     }
 }
 

@@ -55,7 +55,17 @@ pub fn plan(seed: u64) -> Plan {
     let mut workload = workload(&mut stream(seed, "workload"), &shape, &config);
     clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = faults(&mut stream(seed, "faults"), &shape, &workload);
-    Plan { format: FORMAT, seed, config, budget: budget(&faults), workload, faults }
+    let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
+    Plan { format: FORMAT, seed, heal_ms, config, budget: budget(&faults), workload, faults }
+}
+
+/// Time for what waits for its place, behind the last fault.
+fn heal_ms(rng: &mut Rng, faults: &[TimedFault]) -> u64 {
+    let last = faults.last().map_or(0, |timed| timed.at_ms);
+    match pick(rng, &[0, 10, 50, 100, 300, 1000]) {
+        0 => 0,
+        more => last + more,
+    }
 }
 
 fn aimed(seed: u64) -> Plan {
@@ -64,7 +74,8 @@ fn aimed(seed: u64) -> Plan {
     if one_in(&mut rng, 2) {
         clients::draw(&mut rng, &mut workload);
     }
-    Plan { format: FORMAT, seed, config, budget: budget(&faults), workload, faults }
+    let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
+    Plan { format: FORMAT, seed, heal_ms, config, budget: budget(&faults), workload, faults }
 }
 
 fn budget(faults: &[TimedFault]) -> Budget {
@@ -151,6 +162,10 @@ impl Shape {
     }
 }
 
+/// What a disk keeps when the power goes.
+const POWER_CUTS: &[PowerCut] =
+    &[PowerCut::LoseAll, PowerCut::Random, PowerCut::Random, PowerCut::Pages, PowerCut::KeepAll];
+
 /// What a kind of fault may cost at worst.
 fn cost_of(kind: &str) -> Cost {
     match kind {
@@ -184,7 +199,7 @@ fn config(rng: &mut Rng, shape: &Shape) -> Config {
     let latency_min_us = pick(rng, &[0, 20, 50, 200]);
     Config {
         shards: rng.random_range(1..=4),
-        power_cut: pick(rng, &[PowerCut::LoseAll, PowerCut::Random, PowerCut::Random, PowerCut::KeepAll]),
+        power_cut: pick(rng, POWER_CUTS),
         torn_sectors: rng.random(),
         garbage_tails: rng.random(),
         direct_io: !one_in(rng, 3),

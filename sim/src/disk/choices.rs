@@ -159,6 +159,48 @@ impl Choices for RandomChoices {
     }
 }
 
+/// Chance by the page: each is as it was synced or as it was written last, and each name and length as well.
+#[derive(Debug)]
+pub struct PageChoices {
+    rng: Rng,
+    /// Sectors of the page that are still to be asked for.
+    left: u64,
+    keeps: bool,
+}
+
+/// Sectors of a page.
+const PAGE_SECTORS: u64 = (super::BLOCK_BYTES / super::SECTOR_BYTES) as u64;
+
+impl PageChoices {
+    /// Draws every choice from `rng`.
+    #[must_use]
+    pub const fn new(rng: Rng) -> Self {
+        Self { rng, left: 0, keeps: true }
+    }
+}
+
+impl Choices for PageChoices {
+    fn choose(&mut self, what: Choice, count: u64) -> u64 {
+        let keeps = match what {
+            Choice::Sector => {
+                if self.left == 0 {
+                    (self.left, self.keeps) = (PAGE_SECTORS, self.rng.random());
+                }
+                self.left -= 1;
+                self.keeps
+            }
+            Choice::Length | Choice::Name => self.rng.random(),
+            Choice::Tear => true,
+            Choice::Tail | Choice::Cache => return self.rng.random_range(0..count),
+        };
+        if keeps { count - 1 } else { 0 }
+    }
+
+    fn garbage(&mut self) -> u8 {
+        self.rng.random()
+    }
+}
+
 /// Tries every sequence of choices, one after the other, for scenarios that are small enough.
 ///
 /// ```

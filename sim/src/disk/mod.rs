@@ -44,7 +44,7 @@ use std::{
 
 pub use blocks::{BLOCK_BYTES, SECTOR_BYTES};
 pub(crate) use choices::Counted;
-pub use choices::{Choice, Choices, Exhaustive, ExhaustiveRun, KeepAll, LoseAll, RandomChoices};
+pub use choices::{Choice, Choices, Exhaustive, ExhaustiveRun, KeepAll, LoseAll, PageChoices, RandomChoices};
 pub use faults::{Fault, FaultRule};
 use file::FileNode;
 use imbl::OrdMap;

@@ -516,3 +516,22 @@ fn random_choices_reach_extremes_and_mixtures() {
     }
     assert_eq!(kept, (0..=8).collect());
 }
+
+#[test]
+fn page_by_page_each_page_is_old_or_new_as_a_whole() {
+    const PAGES: usize = 4;
+    let page = BLOCK_BYTES / SECTOR_BYTES;
+    let mut disk = disk();
+    let file = put_durably(&mut disk, "f", sectors(0, PAGES * page));
+    disk.write(&file, 0, &[sectors(1, PAGES * page)]).unwrap();
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let mut cut = disk.clone();
+        cut.power_cut(&mut PageChoices::new(quipu_env::Rng::seed_from_u64(seed)));
+        let bytes = read(&mut cut, "f").unwrap();
+        let pages: Vec<u8> = bytes.chunks(BLOCK_BYTES).map(|page| page[0]).collect();
+        assert!(bytes.chunks(BLOCK_BYTES).zip(&pages).all(|(page, fill)| page.iter().all(|byte| byte == fill)));
+        seen.insert(pages);
+    }
+    assert_eq!(seen.len(), 1 << PAGES, "every combination");
+}

@@ -150,6 +150,7 @@ impl Draw<'_> {
                 let keep = match self.rng.random_range(0..8) {
                     0 => PowerCut::LoseAll,
                     1 => PowerCut::KeepAll,
+                    2 | 3 => PowerCut::Pages,
                     _ => PowerCut::Random,
                 };
                 let (torn_sectors, garbage_tails) = (!self.chance(4), !self.chance(4));

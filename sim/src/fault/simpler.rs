@@ -101,6 +101,12 @@ impl Fault {
                 };
                 variants.push(kill(same.clone()));
                 match keep {
+                    PowerCut::Pages => {
+                        variants.push(cut(PowerCut::LoseAll, false, false));
+                        if *torn_sectors || *garbage_tails {
+                            variants.push(cut(PowerCut::Pages, false, false));
+                        }
+                    }
                     PowerCut::Random => {
                         variants.push(cut(PowerCut::LoseAll, false, false));
                         if *torn_sectors {

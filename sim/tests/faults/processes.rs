@@ -66,8 +66,10 @@ fn a_kill_keeps_the_page_cache_and_a_power_cut_what_it_is_told_to() {
     };
     let cut = |keep| Fault::PowerCut { node: node(), down_ms: 1, keep, torn_sectors: false, garbage_tails: false };
     assert!(left(Fault::Kill { node: node(), down_ms: 1, times: 1, up_ms: 0 }) > 10);
-    assert!(left(cut(PowerCut::KeepAll)) > 10);
+    let all = left(cut(PowerCut::KeepAll));
+    assert!(all > 10);
     assert_eq!(left(cut(PowerCut::LoseAll)), 0);
+    assert!((1..all).contains(&left(cut(PowerCut::Pages))), "each name by the toss of a coin");
 }
 
 #[test]

@@ -20,7 +20,7 @@
 //! | `late-poll` | nothing was wrong, and records that were there came late |
 //! | `bounds` | a log start above the high watermark |
 //! | `panic`, `livelock` | noted by the run: it panicked, or went round in circles |
-//! | `corrupt-read`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
+//! | `corrupt-read`, `served-bytes`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
 //!
 //! Invariants
 //! - Each is a pure function of the history, and knows nothing of any bug.

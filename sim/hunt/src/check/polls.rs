@@ -46,9 +46,10 @@ pub(super) fn between(facts: &Facts<'_>) -> Vec<Violation> {
                     violations.extend(stands.judge(facts, *log, index, ("a poll begins", first.offset)));
                     *stands = Stands { due: Some(last.offset + 1), op: Some(index) };
                 }
-                // Where the log starts by now, perhaps; what was fetched before may still come.
+                // Where the log starts by now, perhaps. From there it goes on.
                 if *after >= 0 {
                     violations.extend(stands.judge(facts, *log, index, ("a consumer stands", *after)));
+                    *stands = Stands { due: Some(*after), op: Some(index) };
                 }
             }
             _ => {}

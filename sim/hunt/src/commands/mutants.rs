@@ -83,7 +83,7 @@ struct Found {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Done {
-    let chosen = choose(&arguments.only)?;
+    let chosen = choose(arguments)?;
     if arguments.list {
         chosen.iter().for_each(|mutant| list(mutant));
         return Ok(());
@@ -124,15 +124,16 @@ pub(super) fn run(arguments: &Arguments) -> Done {
     summary(&all, begin.elapsed())
 }
 
-fn choose(only: &[String]) -> Result<Vec<&'static Mutant>, Failed> {
-    if only.is_empty() {
-        return Ok(mutants::catalogue().collect());
+fn choose(arguments: &Arguments) -> Result<Vec<&'static Mutant>, Failed> {
+    if arguments.only.is_empty() {
+        let is_reached = |mutant: &&Mutant| arguments.list || !mutants::OF_SEVERAL.contains(&mutant.name);
+        return Ok(mutants::catalogue().filter(is_reached).collect());
     }
     let find = |name: &String| {
         mutants::find(name)
             .ok_or_else(|| Failed::Usage(format!("--only {name}: there is no such bug; --list names them")))
     };
-    only.iter().map(find).collect()
+    arguments.only.iter().map(find).collect()
 }
 
 fn list(mutant: &Mutant) {
@@ -160,7 +161,9 @@ fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Fai
             hunt.cpu += limit;
             last_cpu_ms = 0;
         } else {
-            hunt.cpu += Duration::from_millis(answer.cpu_ms.saturating_sub(last_cpu_ms));
+            // Another process begins anew.
+            let spent_ms = answer.cpu_ms.checked_sub(last_cpu_ms).unwrap_or(answer.cpu_ms);
+            hunt.cpu += Duration::from_millis(spent_ms);
             last_cpu_ms = answer.cpu_ms;
         }
         if let Some(checker) = answer.checker {

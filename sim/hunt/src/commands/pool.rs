@@ -15,8 +15,13 @@ use super::{
     worker::{Answer, Request},
 };
 
+/// Worlds that one process runs: each leaves a little memory behind.
+const WORLDS_MAX: u64 = 1000;
+
 /// A process that runs worlds one after the other.
 struct Worker {
+    /// Worlds that it has run.
+    worlds: u64,
     child: Child,
     requests: ChildStdin,
     answers: mpsc::Receiver<String>,
@@ -43,12 +48,13 @@ impl Worker {
                 }
             }
         });
-        Ok(Self { child, requests, answers })
+        Ok(Self { worlds: 0, child, requests, answers })
     }
 
     /// Runs one world. Errors: what became of the process.
     fn run(&mut self, request: &Request, limit: Duration) -> Result<Answer, &'static str> {
         let json = serde_json::to_string(request).map_err(|_| "the request has no text")?;
+        self.worlds += 1;
         writeln!(self.requests, "{json}").map_err(|_| "crash")?;
         match self.answers.recv_timeout(limit) {
             Ok(line) => serde_json::from_str(&line).map_err(|_| "its answer can't be read"),
@@ -123,7 +129,7 @@ impl Pool<'_> {
             };
             let answer = match current.run(&Request { seed, plan: None, trace }, self.limit) {
                 Ok(answer) => {
-                    if self.is_fresh {
+                    if self.is_fresh || current.worlds >= WORLDS_MAX {
                         current.end()
                     } else {
                         worker = Some(current)

@@ -75,3 +75,22 @@ fn epochs_are_what_batches_say() {
     let early = |epoch: LeaderEpoch, _: Offset| (epoch, Offset(if epoch.0 == 1 { 1 } else { 3 }));
     assert!(epochs_disagree(&headers, at, early, Offset(3)).is_some());
 }
+
+#[test]
+fn what_was_served_is_what_is_stored() {
+    let batch = |offset: i64, value: &'static [u8]| {
+        let mut builder = BatchBuilder::new().base_offset(Offset(offset));
+        builder.push(&NewRecord { timestamp: Timestamp(1), key: None, value: Some(value), headers: &[] }).unwrap();
+        builder.build().unwrap()
+    };
+    let stored = [batch(4, b"a"), batch(5, b"b")];
+    let judge = |served: Batch, start: i64| {
+        let served = [(served.header().base_offset.0, Given::of(&served))];
+        served_disagree(&stored, served.into_iter(), start)
+    };
+    assert_eq!(judge(batch(4, b"a"), 4), None);
+    assert!(judge(batch(4, b"x"), 4).is_some(), "other bytes");
+    assert!(judge(batch(6, b"c"), 4).is_some(), "it is gone, or never was");
+    assert!(judge(batch(3, b"z"), 3).is_some(), "it is gone from the beginning");
+    assert_eq!(judge(batch(3, b"z"), 4), None, "it was deleted");
+}

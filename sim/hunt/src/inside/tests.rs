@@ -79,10 +79,11 @@ fn what_was_never_released_may_be_lost() {
 }
 
 #[test]
-fn offsets_are_dense_and_tickets_rise() {
+fn offsets_are_dense_and_tickets_never_fall() {
     Script::new().append(1, 2, 1).expect(&["dense-offsets"]);
     Script::new().append(0, 0, 1).expect(&["dense-offsets"]);
-    Script::acknowledged().append(2, 3, 1).expect(&["dense-offsets"]);
+    Script::acknowledged().append(2, 3, 1).expect(&[]);
+    Script::acknowledged().append(2, 3, 0).expect(&["dense-offsets"]);
 }
 
 #[test]
@@ -134,14 +135,26 @@ fn memory_has_a_limit() {
     };
     of(100_000).expect(&[]);
     of(200_000).expect(&["memory"]);
+    let stopped = |replies| {
+        let mut script = Script::new();
+        script.tell("broker.stopped", vec![("requests", 0), ("replies", replies), ("workspace", 0)]);
+        script
+    };
+    stopped(0).expect(&[]);
+    stopped(1).expect(&["memory"]);
 }
 
 #[test]
 fn copies_are_due_after_starts_checkpoints_and_many_events() {
     let mut script = Script::new();
     assert!(core::mem::take(&mut script.inside.is_copy_due), "a start");
-    script.append(0, 1, 1);
-    assert!(!script.inside.is_copy_due);
+    for ticket in 1..=3 {
+        script.append(ticket - 1, ticket, ticket);
+        assert!(!script.inside.is_copy_due);
+        script.durable(ticket);
+        let is_first = ticket <= 2;
+        assert_eq!(core::mem::take(&mut script.inside.is_copy_due), is_first, "the first groups");
+    }
     script.tell("checkpoint.done", vec![("tail", 0), ("tail-limit", 1)]);
     assert!(core::mem::take(&mut script.inside.is_copy_due), "a checkpoint");
     for _ in 0..COPY_EVERY {

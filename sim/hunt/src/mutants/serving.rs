@@ -36,6 +36,13 @@ pub(super) const BUGS: &[Mutant] = &[
                 something else.",
     },
     Mutant {
+        name: "connection.room-not-given-back",
+        bug: "The memory that a reply takes from its budget stays taken when the reply has left.",
+        story: "Go's HTTP/2 client (golang/go issue 16481, 2016): the connection's share of a stream that ended in an error was \
+                not given back, and after enough of them all streams waited for room that nobody held. Whatever is bounded by \
+                waiting stops for good when it leaks.",
+    },
+    Mutant {
         name: "fetch.wake-up-lost",
         bug: "A fetch that waits registers for growth after it has looked at the log, not before.",
         story: "Kafka, KAFKA-6653: a delayed operation could miss the event that would have completed it, and sat in purgatory until \

@@ -3,6 +3,7 @@
 //! ```toml
 //! format = 1
 //! seed = 7                     # chance beneath the plan: how long things take, what a power cut keeps
+//! heal_ms = 500                # until then nothing heals
 //! [config]                     # the broker and its machine
 //! [config.kafka]               # Kafka's properties of the broker
 //! [budget]                     # what is promised under these faults
@@ -37,6 +38,11 @@ pub const BROKER: &str = "broker";
 /// Where the broker keeps everything.
 pub const DATA_DIR: &str = "/var/quipu";
 
+/// When a broker forgets a producer that is not heard of, unless it is told otherwise.
+const PRODUCER_EXPIRATION_MS: i64 = 24 * 3600 * 1000;
+/// What a run takes, and drift adds, at most, where that counts.
+const CLOCK_SLACK_MS: i64 = 3600 * 1000;
+
 /// See the module.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +52,10 @@ pub struct Plan {
     /// For everything that is not in the plan.
     #[serde(default)]
     pub seed: u64,
+    /// Nothing heals before this moment, though all faults have begun: what waits for its place has time to come to it.
+    /// Milliseconds since the run began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub heal_ms: u64,
     /// The broker and its machine.
     #[serde(default)]
     pub config: Config,
@@ -171,6 +181,11 @@ pub struct Topic {
     /// Its properties.
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 const fn one() -> i32 {
@@ -331,6 +346,19 @@ impl Plan {
             paces.saturating_add(sleeps.sum())
         };
         Duration::from_millis(self.workload.clients.iter().map(rests).max().unwrap_or(0))
+    }
+
+    /// Whether the broker's wall clock may be put so far ahead that it rightly forgets producers: then a batch sent again is new.
+    #[must_use]
+    pub fn may_forget_producers(&self) -> bool {
+        let expiration = self.config.kafka.get("producer.id.expiration.ms").and_then(|text| text.parse().ok());
+        let ahead = self.faults.iter().map(|timed| match &timed.fault {
+            Fault::ClockStep { node, by_ms } | Fault::ClockSkew { node, by_ms, .. } if node == BROKER => {
+                (*by_ms).max(0)
+            }
+            _ => 0,
+        });
+        ahead.fold(CLOCK_SLACK_MS, i64::saturating_add) >= expiration.unwrap_or(PRODUCER_EXPIRATION_MS)
     }
 
     /// Whether any client deletes this topic, or records of it.

@@ -187,7 +187,7 @@ fn section(out: &mut String, name: &str, values: &Table) {
 }
 
 /// What stands first.
-const FIRST: &[&str] = &["format", "seed", "name", "at_ms"];
+const FIRST: &[&str] = &["format", "seed", "heal_ms", "name", "at_ms"];
 
 /// All that is no table; operations one on a line, after everything else.
 fn scalars(out: &mut String, values: &Table) {
@@ -254,6 +254,22 @@ mod tests {
     fn an_empty_plan_is_a_plan() {
         let plan = Plan::parse("format = 1\n").unwrap();
         assert_eq!((plan.config.shards, plan.budget.liveness_ms), (1, 120_000));
+    }
+
+    #[test]
+    fn who_puts_the_clock_a_day_ahead_may_make_the_broker_forget() {
+        let plan = |kafka: &str, faults: &[(&str, i64)]| {
+            let fault = |(node, by_ms): &(&str, i64)| {
+                format!("[[faults]]\nat_ms = 5\nfault.clock-step = {{ node = \"{node}\", by_ms = {by_ms} }}\n")
+            };
+            let faults: String = faults.iter().map(fault).collect();
+            let kafka = format!("[config.kafka]\n\"socket.request.max.bytes\" = \"2097152\"\n{kafka}\n");
+            Plan::parse(&format!("format = 1\n{kafka}{faults}")).unwrap().may_forget_producers()
+        };
+        assert!(!plan("", &[("broker", 50_000_000), ("broker", -50_000_000)]));
+        assert!(plan("", &[("broker", 50_000_000), ("broker", 50_000_000)]), "together");
+        assert!(!plan("", &[("admin", 100_000_000)]), "nobody asks that clock");
+        assert!(plan("\"producer.id.expiration.ms\" = \"60000\"", &[]), "it may just take as long");
     }
 
     #[test]

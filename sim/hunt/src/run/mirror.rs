@@ -17,13 +17,13 @@ use std::{
 use quipu_broker::Config as BrokerConfig;
 use quipu_sim::{
     Node, World,
-    disk::{KeepAll, LoseAll, RandomChoices},
+    disk::{KeepAll, LoseAll, PageChoices, RandomChoices},
 };
 use quipu_storage::StoreOptions;
 
 use crate::{
     check::Violation,
-    copies::{self, Expected, Stored},
+    copies::{self, Expected, Served, Stored},
     inside::Findings,
     plan::{DATA_DIR, Plan, operation::Operation},
 };
@@ -52,7 +52,7 @@ impl Mirror {
             world: world.clone(),
             config: super::broker_config(&plan.config).expect("the plan was checked"),
             may_be_gone: operations.clone().any(deletes),
-            may_forget: plan.faults.iter().any(|timed| timed.fault.kind().starts_with("clock")),
+            may_forget: plan.may_forget_producers(),
             count: Arc::default(),
             stored: Arc::default(),
         }
@@ -63,8 +63,8 @@ impl Mirror {
         self.count.load(Ordering::Relaxed) < COPIES_MAX
     }
 
-    /// Copies the disk of `broker`, and looks at it.
-    pub(super) async fn compare(&self, broker: &Node, inside: &Findings) -> Vec<Violation> {
+    /// Copies the disk of `broker`, and looks at it. `served`: what clients were given until now.
+    pub(super) async fn compare(&self, broker: &Node, inside: &Findings, served: Served) -> Vec<Violation> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let (promised, mut disk) = (inside.promised(), broker.with_disk(|disk| disk.clone()));
         disk.clear_faults();
@@ -73,6 +73,7 @@ impl Mirror {
         match number % 4 {
             0 => disk.power_cut(&mut LoseAll),
             1 => disk.power_cut(&mut KeepAll),
+            2 => disk.power_cut(&mut PageChoices::new(self.world.rng(&format!("mirror {number}")))),
             _ => disk.power_cut(&mut RandomChoices::new(self.world.rng(&format!("mirror {number}")))),
         }
         // A machine that has no data directory yet has promised nothing.
@@ -84,7 +85,7 @@ impl Mirror {
         self.node.with_disk(|mirrored| *mirrored = disk);
         let stored = core::mem::take(&mut *self.stored());
         let (may_be_gone, may_forget) = (self.may_be_gone, self.may_forget);
-        let expected = Expected { promised, may_be_gone, may_forget, stored };
+        let expected = Expected { promised, may_be_gone, may_forget, stored, served };
         let options = StoreOptions {
             wal_file_bytes: self.config.wal_file_bytes,
             tail_bytes: self.config.memory_tail_bytes,

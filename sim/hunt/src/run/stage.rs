@@ -183,6 +183,7 @@ impl Stage {
         };
         if is_done {
             self.until_faults_began().await;
+            self.sleep_until(Duration::from_millis(self.plan.heal_ms)).await;
         }
         self.heal();
         if !is_done {
@@ -207,12 +208,12 @@ impl Stage {
         }
     }
 
-    /// Ends when the last fault has passed.
+    /// Ends when the last fault has passed, and things may heal.
     async fn until_faults_pass(&self) {
         self.until_faults_began().await;
         let end = |timed: &crate::plan::TimedFault| Duration::from_millis(timed.at_ms) + timed.fault.lasts();
         let last = self.plan.faults.iter().map(end).max().unwrap_or_default();
-        self.sleep_until(last).await;
+        self.sleep_until(last.max(Duration::from_millis(self.plan.heal_ms))).await;
     }
 
     async fn sleep_until(&self, at: Duration) {
@@ -305,7 +306,7 @@ impl Stage {
     }
 
     async fn compare_copy(&self) {
-        let found = self.mirror.compare(&self.server.node, &self.inside).await;
+        let found = self.mirror.compare(&self.server.node, &self.inside, self.scene.served()).await;
         let now = u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.state().violations.extend(found.into_iter().map(|violation| violation.seen_at(now)));
     }
@@ -344,7 +345,9 @@ impl Stage {
                 state.tally.failed_starts += u64::from(!self.server.is_ready());
                 core::mem::replace(&mut state.down, DOWN)
             };
-            if let Some((checker, message)) = self.judge(&end) {
+            if let Some((checker, message)) = self.judge(&end)
+                && !self.state().violations.iter().any(|known| known.checker == checker && known.message == message)
+            {
                 self.violation(checker, message);
             }
             self.state().is_stopping = false;
@@ -357,12 +360,11 @@ impl Stage {
     fn judge(&self, end: &End) -> Option<(&'static str, String)> {
         let state = self.state();
         let disk = state.begun.iter().any(|kind| HURTS_DISK.contains(kind));
-        // A start must be able to open files; all else goes on, or waits, without.
+        // A start must be able to open files, and a stop to note that it was one; all else goes on, or waits, without.
         let files = disk || state.begun.contains("few-descriptors");
         let is_excused = match end {
             End::Stopped => state.is_stopping,
-            End::StoppedBadly(_) => disk,
-            End::Refused { .. } => files,
+            End::StoppedBadly(_) | End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
             End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
             End::Down(_) => false,

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | tears | several groups of the log are under way when the power goes, and it goes again soon after the start that follows |
 //! | checkpoints | there is one all the time, some fail, and the process ends in the middle of one |
-//! | rot | bits flip in groups of the log that were acknowledged and proven, or reads fail; then the log is read |
+//! | rot | bits flip in groups of the log that were acknowledged and proven; then the log is read |
+//! | unread | a start can't read something of the log at once, of which the last groups were just acknowledged |
 //! | beginnings | a sync fails while the data directory, or a file of the log, is made, and later the power goes |
 //! | deletions | the process ends when a topic was just deleted, or its records were, or it was made again |
 //! | room | requests with several large batches, little room, a disk that is full for a moment |
@@ -42,7 +43,7 @@ pub(super) struct Aimed {
 /// One of them.
 pub(super) fn draw(rng: &mut Rng) -> Aimed {
     let aims: &[fn(&mut Rng) -> Aimed] =
-        &[tears, tears, tears, checkpoints, checkpoints, rot, beginnings, deletions, room, room, waits, stalls];
+        &[tears, tears, tears, checkpoints, checkpoints, rot, unread, beginnings, deletions, room, room, waits, stalls];
     let aim = pick(rng, aims);
     let mut aimed = aim(rng);
     if one_in(rng, 2) && !aimed.workload.clients.iter().any(|client| client.name.starts_with("consumer")) {
@@ -66,6 +67,11 @@ fn config(rng: &mut Rng) -> Config {
         buggify: rng.random(),
         ..Config::default()
     }
+}
+
+/// When a first start has ended and the topics are made, about: both take some syncs.
+fn ready_ms(config: &Config) -> u64 {
+    config.sync_us / 40 + 5
 }
 
 fn topics(partitions: i32) -> Vec<Topic> {
@@ -123,7 +129,11 @@ fn kill(rng: &mut Rng) -> Fault {
 
 /// How a process may end without a word.
 fn end(rng: &mut Rng) -> Fault {
-    if one_in(rng, 3) { kill(rng) } else { power_cut(rng, PowerCut::Random) }
+    if one_in(rng, 3) {
+        return kill(rng);
+    }
+    let keep = pick(rng, &[PowerCut::Random, PowerCut::Pages]);
+    power_cut(rng, keep)
 }
 
 /// Places in the starts that follow: at the first things that they write, or when those are durable.
@@ -143,20 +153,24 @@ fn moment(rng: &mut Rng) -> Moment {
 }
 
 fn tears(rng: &mut Rng) -> Aimed {
-    let config = Config { sync_us: pick(rng, &[1000, 8000]), ..config(rng) };
-    let partitions = rng.random_range(1..=3);
+    let keep = pick(rng, &[PowerCut::Random, PowerCut::Pages]);
+    let config = Config { sync_us: pick(rng, &[1000, 8000]), power_cut: keep, ..config(rng) };
+    let partitions = pick(rng, &[1, 1, 2, 3]);
     let size = (pick(rng, &[1, 1, 4]), pick(rng, &[0, 100, 6000]));
     let producers = (0..rng.random_range(1..=3)).map(|number| {
-        let count = rng.random_range(10..=30);
-        producer(rng, number, count, partitions, size)
+        let count = rng.random_range(20..=50);
+        // Whoever sends all at once is done when the power goes.
+        let pace_ms = pick(rng, &[0, 1, 1 + config.sync_us / 1500]);
+        Client { pace_ms, ..producer(rng, number, count, partitions, size) }
     });
     let clients: Vec<Client> = producers.collect();
-    let horizon_ms = config.sync_us / 50 + 50;
+    let begin_ms = ready_ms(&config);
+    let horizon_ms = begin_ms + config.sync_us / 50 + 50;
     let cuts = rng.random_range(1..=3);
     let cut = |rng: &mut Rng| {
-        let at_ms = rng.random_range(10..=horizon_ms);
+        let at_ms = rng.random_range(begin_ms..=horizon_ms);
         let fault = if one_in(rng, 3) {
-            power_cut(rng, PowerCut::Random)
+            power_cut(rng, keep)
         } else {
             let (at, moment) = (rng.random_range(0..=40), moment(rng));
             Fault::CrashAtDisk {
@@ -243,18 +257,24 @@ fn rot(rng: &mut Rng) -> Aimed {
     // Most of a file is empty, and it fills from the front.
     let front_ppm = pick(rng, &[100_000, 400_000]);
     let (node, wal) = (BROKER.to_owned(), below("wal"));
-    if one_in(rng, 3) {
-        // Not until the log proves itself.
-        let at_ms = rng.random_range(5..=60);
-        let (skip, times) = (rng.random_range(0..=5), rng.random_range(1..=3));
-        let fails = TimedFault { at_ms, fault: Fault::ReadFails { node, below: wal, skip, times } };
-        let faults = vec![fails, TimedFault { at_ms, fault: end(rng) }];
-        return Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults };
-    }
     let (place_ppm, bits) = (rng.random_range(0..=front_ppm), rng.random_range(1..=4));
     let mut faults = vec![TimedFault { at_ms, fault: Fault::BitRot { node, below: wal, file: 0, place_ppm, bits } }];
     let fault = end(rng);
     faults.push(TimedFault { at_ms: at_ms + rng.random_range(1..=20), fault });
+    Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
+}
+
+fn unread(rng: &mut Rng) -> Aimed {
+    let config = Config { wal_file_bytes: 4096 * rng.random_range(16..=32), ..config(rng) };
+    let partitions = rng.random_range(1..=2);
+    let count = rng.random_range(20..=60);
+    let pace_ms = pick(rng, &[0, 1, 2]);
+    let clients = vec![Client { pace_ms, ..producer(rng, 0, count, partitions, (1, 100)) }];
+    let at_ms = ready_ms(&config) + rng.random_range(1..=60);
+    // A start reads the beginning of each file first, and then what follows in those that hold something.
+    let (skip, times) = (pick(rng, &[0, 1, 2, 3, 3, 3, 4, 4, 5]), rng.random_range(1..=2));
+    let fails = Fault::ReadFails { node: BROKER.to_owned(), below: below("wal"), skip, times };
+    let faults = vec![TimedFault { at_ms, fault: fails }, TimedFault { at_ms, fault: end(rng) }];
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 
@@ -308,7 +328,8 @@ fn deletions(rng: &mut Rng) -> Aimed {
             again: again(rng),
         },
     };
-    let faults = vec![TimedFault { at_ms: begin_ms + rng.random_range(0..=10), fault }];
+    let at_ms = ready_ms(&config) + begin_ms + rng.random_range(0..=10);
+    let faults = vec![TimedFault { at_ms, fault }];
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 
@@ -339,8 +360,9 @@ fn room(rng: &mut Rng) -> Aimed {
             Client { pipelined: pick(rng, &[1, 3, 5, 5]), operations, ..base }
         })
         .collect();
+    let begin_ms = ready_ms(&config);
     let full = |rng: &mut Rng| TimedFault {
-        at_ms: rng.random_range(10..=100),
+        at_ms: begin_ms + rng.random_range(0..=100),
         fault: Fault::FullDisk {
             node: BROKER.to_owned(),
             free_bytes: pick(rng, &[0, 0, 20_000]),
@@ -379,7 +401,7 @@ fn stalls(rng: &mut Rng) -> Aimed {
         Client { timeout_ms: 100, patience_ms: 500, pace_ms: pick(rng, &[0, 3, 10]), ..base }
     });
     let clients: Vec<Client> = clients.collect();
-    let at_ms = rng.random_range(5..=60);
+    let at_ms = ready_ms(&config) + rng.random_range(0..=60);
     let lasts_ms = rng.random_range(300..=3000);
     let mut faults = vec![TimedFault { at_ms, fault: Fault::DiskStall { node: BROKER.to_owned(), lasts_ms } }];
     if one_in(rng, 2) {

@@ -51,7 +51,7 @@ fn settings_of_consumers(rng: &mut Rng, client: &mut Client) {
     client.client_prefetch_bytes = pick(rng, &[0, 1000, 64 * 1024, 1 << 20]);
     client.client_poll_records = pick(rng, &[1, 5, 500, 500]);
     client.client_pauses = one_in(rng, 3);
-    // A fetch of idle partitions keeps those that were read meanwhile waiting.
+    // A partition that was just read up waits until the fetch of the idle ones is answered, as with Kafka's own consumer.
     client.fetch_wait_ms = client.fetch_wait_ms.min(500);
 }
 

@@ -7,10 +7,12 @@
 use core::time::Duration;
 
 use bytes::Bytes;
+use quipu_base::{PartitionIndex, TopicIdPartition};
 use quipu_protocol::{
-    ErrorCode, Response,
+    ErrorCode, Records, Response,
     messages::fetch::{FetchResponse, PartitionData},
 };
+use quipu_records::Batches;
 use quipu_wire_client::requests::{self, FetchBounds};
 
 use super::{
@@ -185,6 +187,7 @@ pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Op
             return None;
         }
     };
+    note_served(client, known, data);
     let mut found = Vec::with_capacity(records.len());
     for (offset, bytes) in records {
         match record::decode(&bytes, &known.topic.name, data.partition_index) {
@@ -201,6 +204,20 @@ pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Op
         }
     }
     Some(found)
+}
+
+/// Notes the batches of a reply, byte for byte; each place of a log holds one and the same for ever.
+fn note_served(client: &Client, known: &Known, data: &PartitionData) {
+    let index = data.partition_index;
+    let partition = TopicIdPartition { topic_id: known.topic.id, partition: PartitionIndex(index) };
+    let bytes = data.records.clone().and_then(Records::into_bytes).unwrap_or_default();
+    for batch in Batches::new(bytes).flatten() {
+        if !client.scene.note_served(partition, &batch) && client.scene.plan.budget.loss == Loss::None {
+            let place = format!("{}-{index} offset {}", known.topic.name, batch.header().base_offset);
+            client
+                .strange("served-bytes", format!("{place}: the batch has other bytes than when it was served before"));
+        }
+    }
 }
 
 /// An offset of a partition by time; none if the broker does not say.

@@ -27,12 +27,15 @@ use std::{
     },
 };
 
+use quipu_base::TopicIdPartition;
 use quipu_protocol::{ApiKey, ErrorCode, Response};
+use quipu_records::Batch;
 use quipu_sim::{SimEnv, World};
 
 pub use self::{audit::audit, echo::echo};
 use self::{client::Client, echo::Last};
 use crate::{
+    copies::{Given, Served},
     history::{LogIndex, Recorder, What},
     plan::{Plan, operation::Operation},
 };
@@ -61,6 +64,8 @@ pub struct Scene {
     pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
     /// The last acknowledged batch of each producer in each log.
     last: Arc<Mutex<BTreeMap<(u32, LogIndex), Last>>>,
+    /// Batches that clients of the wire were given.
+    served: Arc<Mutex<Served>>,
 }
 
 impl Scene {
@@ -76,7 +81,20 @@ impl Scene {
             codes: Arc::default(),
             apis: Arc::default(),
             last: Arc::default(),
+            served: Arc::default(),
         }
+    }
+
+    /// What clients were given until now.
+    pub(crate) fn served(&self) -> Served {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a batch that a client was given. Whether it is the same that others were given at its place.
+    fn note_served(&self, partition: TopicIdPartition, batch: &Batch) -> bool {
+        let given = Given::of(batch);
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        *served.entry((partition, batch.header().base_offset.0)).or_insert(given) == given
     }
 
     /// Nanoseconds since the run began.
