@@ -245,7 +245,8 @@ impl Inside {
         let (start, end) = (field(event, "start"), field(event, "end"));
         let id = log_id(event);
         let log = self.logs.entry(id).or_default();
-        let high_watermark = log.high_watermark;
+        // Where it is between two answers, nobody is told; it may be as far as what is durable.
+        let high_watermark = log.high_watermark.max(log.durable_end);
         // Not durable yet: after a crash it may be where it was.
         if start > high_watermark || start > end {
             self.fail(
