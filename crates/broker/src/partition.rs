@@ -71,6 +71,12 @@ impl<E: Env> Partition<E> {
         self.high_watermark() >= Offset(self.epoch_start.load(Ordering::Acquire))
     }
 
+    /// Up to where consumers may have read: a new leader knows only later how far its predecessors have committed, but all of it
+    /// lies below its epoch.
+    pub(crate) fn readable_elsewhere(&self) -> Offset {
+        self.high_watermark().max(Offset(self.epoch_start.load(Ordering::Acquire)))
+    }
+
     /// Shows how far records are committed, and wakes those who wait for more.
     pub(crate) fn advance_high_watermark(&self, to: Offset) {
         let before = self.high_watermark.fetch_max(to.get(), Ordering::AcqRel);

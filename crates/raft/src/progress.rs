@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Invariants
-//! - `matched <= next`; `matched` never falls while the leader leads.
+//! - `matched <= next`; of a voter, `matched` never falls while the leader leads. An observer's disk may be put back to an older state.
 //! - Replicate: the Appends in flight lie between `matched` and `next`, in order, within the limits in flight.
 //!
 //! Not here: what is sent (`node::replicate`), and whether the peer votes (the voter set says so).

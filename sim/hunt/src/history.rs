@@ -216,6 +216,10 @@ pub struct History {
     /// Clients whose records carry no sequence numbers and are sent again all the same: they may be there twice, and overtake.
     #[serde(default)]
     pub loose: BTreeSet<u32>,
+    /// Whether it is a cluster's: then a leader that was replaced, and does not know it yet, may answer with what it knew, and a new one
+    /// learns only later how far the one before had committed.
+    #[serde(default)]
+    pub is_cluster: bool,
     /// From this moment on nothing was wrong with machines, disks or network; none if there was no such moment.
     pub quiet_from: Option<u64>,
 }
@@ -229,6 +233,12 @@ impl History {
             self.logs.len() - 1
         });
         LogIndex(u32::try_from(index).expect("a run has few logs"))
+    }
+
+    /// Whether an answer to what was asked then may be a former leader's, or one that has only just begun to lead.
+    #[must_use]
+    pub fn may_be_stale(&self, asked: u64) -> bool {
+        self.is_cluster && self.quiet_from.is_none_or(|quiet| asked < quiet)
     }
 
     /// A log's name.
@@ -353,6 +363,11 @@ impl Recorder {
     /// Notes that nothing is wrong from that moment on.
     pub fn quiet(&self, from: u64) {
         self.with(|history| history.quiet_from = Some(from));
+    }
+
+    /// Notes that it is a cluster's history.
+    pub fn of_cluster(&self) {
+        self.with(|history| history.is_cluster = true);
     }
 
     /// Notes that a client's records may be there twice.

@@ -17,18 +17,22 @@
 //!
 //! Invariant: nothing here is told of any bug that is switched on, and nothing in the product asks what came of it.
 //!
-//! Not here: what clients saw ([`crate::check`]); the comparisons themselves.
+//! Not here: what clients saw ([`crate::check`]); the comparisons themselves; the nodes of a cluster, where other rules hold
+//! ([`nodes`]).
+
+mod nodes;
 
 use core::ops::Range;
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use quipu_sim::{Node, ProbeEvent, World};
 use tokio::sync::Notify;
 
+use self::nodes::Nodes;
 use crate::{check::Violation, plan::DATA_DIR};
 
 /// Violations of one kind that are kept: one bug is told a thousand times.
@@ -42,7 +46,7 @@ const COPIES_OF_BEGINNINGS: u64 = 2;
 const MEMORY_SLACK: i64 = 16 * 1024;
 
 /// A partition, by the end of its topic's id and its number.
-type LogId = (i64, i64);
+pub(crate) type LogId = (i64, i64);
 
 /// Asks the disk whether it keeps these bytes of a file whatever becomes of the power.
 type IsDurable<'a> = &'a dyn Fn(&Path, Range<u64>) -> bool;
@@ -96,13 +100,15 @@ struct Inside {
 #[derive(Clone)]
 pub(crate) struct Findings {
     inside: Arc<Mutex<Inside>>,
+    /// Of a cluster.
+    nodes: Option<Arc<Mutex<Nodes>>>,
     /// Told when a whole-log comparison is due.
     due: Arc<Notify>,
 }
 
 impl Findings {
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inside)
     }
 
     /// Whether a later group proves everything in the write-ahead log: then damage to it is never taken for a torn write.
@@ -115,33 +121,62 @@ impl Findings {
         self.due.notified().await;
     }
 
-    /// What a copy of the disk must hold now.
-    pub(crate) fn promised(&self) -> Promised {
-        self.inside().logs.iter().map(|(id, log)| (*id, log.released_end)).collect()
+    /// What a copy of a node's disk must hold now; in a cluster, up to where what it holds of each log must not change any more.
+    pub(crate) fn promised(&self, node: &Node) -> Promised {
+        match &self.nodes {
+            Some(nodes) => lock(nodes).promised(node.number() as u64),
+            None => self.inside().logs.iter().map(|(id, log)| (*id, log.released_end)).collect(),
+        }
+    }
+
+    /// Of a cluster: who does not know yet of all that was committed of a log that it holds; `holders` are machines by log.
+    pub(crate) fn behind(&self, holders: &BTreeMap<LogId, Vec<u64>>) -> Option<String> {
+        let nodes = self.nodes.as_ref()?;
+        lock(nodes).behind(holders.iter().map(|(id, nodes)| (*id, nodes.as_slice())))
     }
 
     /// What was found, first first.
     pub(crate) fn take(&self) -> Vec<Violation> {
-        core::mem::take(&mut self.inside().violations)
+        let of_nodes = self.nodes.as_ref().map(|nodes| core::mem::take(&mut lock(nodes).violations));
+        of_nodes.unwrap_or_else(|| core::mem::take(&mut self.inside().violations))
     }
 }
 
-/// Checks every event of a world's broker from now on.
-pub(crate) fn watch(world: &World, broker: &Node) -> Findings {
-    let findings = Findings { inside: Arc::default(), due: Arc::default() };
-    let (watching, broker) = (findings.clone(), broker.clone());
-    let number = broker.number() as u64;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks every event of a world's brokers from now on.
+pub(crate) fn watch<'a>(world: &World, brokers: impl Iterator<Item = &'a Node>) -> Findings {
+    let brokers: BTreeMap<u64, Node> = brokers.map(|node| (node.number() as u64, node.clone())).collect();
+    let nodes = (brokers.len() > 1).then(Arc::default);
+    let findings = Findings { inside: Arc::default(), nodes, due: Arc::default() };
+    let watching = findings.clone();
     world.on_event(move |event| {
-        if event.node != number {
-            return;
-        }
+        let Some(broker) = brokers.get(&event.node) else { return };
+        let is_durable: IsDurable<'_> = &|path, range| broker.is_durable(path, range);
         let mut inside = watching.inside();
-        inside.see(event, &|path, range| broker.is_durable(path, range));
-        if core::mem::take(&mut inside.is_copy_due) {
+        let is_due = if let Some(nodes) = &watching.nodes {
+            let mut nodes = lock(nodes);
+            nodes.see(event, is_durable);
+            inside.count();
+            core::mem::take(&mut nodes.is_copy_due)
+        } else {
+            inside.see(event, is_durable);
+            false
+        };
+        if core::mem::take(&mut inside.is_copy_due) || is_due {
             watching.due.notify_one();
         }
     });
     findings
+}
+
+/// Where a group lies that is called durable.
+fn group_of(event: &ProbeEvent) -> (PathBuf, Range<u64>) {
+    let [file, position, length] = ["file", "position", "length"].map(|name| field(event, name));
+    let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
+    (path, position.unsigned_abs()..(position + length).unsigned_abs())
 }
 
 fn field(event: &ProbeEvent, name: &str) -> i64 {
@@ -154,9 +189,13 @@ fn log_id(event: &ProbeEvent) -> LogId {
 }
 
 impl Inside {
-    fn see(&mut self, event: &ProbeEvent, is_durable: IsDurable<'_>) {
+    fn count(&mut self) {
         self.events += 1;
         self.is_copy_due |= self.events.is_multiple_of(COPY_EVERY);
+    }
+
+    fn see(&mut self, event: &ProbeEvent, is_durable: IsDurable<'_>) {
+        self.count();
         match event.name {
             "store.opened" => self.opened(),
             "log.opened" => self.log_opened(event),
@@ -258,9 +297,7 @@ impl Inside {
     }
 
     fn durable(&mut self, event: &ProbeEvent, is_durable: IsDurable<'_>) {
-        let [file, position, length] = ["file", "position", "length"].map(|name| field(event, name));
-        let path = Path::new(DATA_DIR).join("wal").join(format!("{file:04}"));
-        let range = position.unsigned_abs()..(position + length).unsigned_abs();
+        let (path, range) = group_of(event);
         let is_empty = field(event, "ticket") == 0;
         self.groups += 1;
         self.is_copy_due |= self.groups <= COPIES_OF_BEGINNINGS;
@@ -269,8 +306,8 @@ impl Inside {
         self.is_proven = is_empty && self.last_ticket <= self.durable_ticket;
         let ticket = self.durable_ticket;
         self.logs.values_mut().for_each(|log| log.become_durable(ticket));
-        if !is_durable(&path, range) {
-            let message = format!("a group was called durable, and {position}+{length} of {} is not", path.display());
+        if !is_durable(&path, range.clone()) {
+            let message = format!("a group was called durable, and {range:?} of {} is not", path.display());
             self.fail(event, "durable", message);
         }
     }

@@ -159,6 +159,14 @@ impl Shrinker<'_> {
     }
 
     fn simpler_settings(&mut self) {
+        for nodes in 1..self.best.config.nodes {
+            let mut plan = self.best.clone();
+            plan.config.nodes = nodes;
+            plan.config.controllers = plan.config.controllers.min(nodes - 1);
+            if self.try_plan(plan) {
+                break;
+            }
+        }
         for change in CONFIG {
             let mut plan = self.best.clone();
             change(&mut plan.config, &Config::default());
@@ -216,6 +224,10 @@ type Change<T> = fn(&mut T, &T);
 
 const CONFIG: &[Change<Config>] = &[
     |config, plain| *config = plain.clone(),
+    // Of a cluster.
+    |config, plain| *config = Config { nodes: config.nodes, controllers: config.controllers, ..plain.clone() },
+    |config, plain| config.controllers = plain.controllers,
+    |config, plain| config.racks = plain.racks.clone(),
     |config, plain| config.shards = plain.shards,
     |config, plain| config.buggify = plain.buggify,
     |config, plain| config.kafka = plain.kafka.clone(),

@@ -7,6 +7,7 @@
 
 mod aims;
 mod clients;
+mod clusters;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,9 @@ fn one_in(rng: &mut Rng, count: u32) -> bool {
 /// The plan of a seed.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
+    if stream(seed, "nodes").random_range(0..10) < CLUSTERS_IN_TEN {
+        return cluster(seed);
+    }
     if one_in(&mut stream(seed, "kind"), 2) {
         return aimed(seed);
     }
@@ -66,6 +70,19 @@ fn heal_ms(rng: &mut Rng, faults: &[TimedFault]) -> u64 {
         0 => 0,
         more => last + more,
     }
+}
+
+fn cluster(seed: u64) -> Plan {
+    let mut shape = Shape::draw(&mut stream(seed, "shape"));
+    let mut config = config(&mut stream(seed, "config"), &Shape { is_large: false, ..shape.clone() });
+    let mut rng = stream(seed, "cluster");
+    clusters::draw(&mut rng, &mut shape, &mut config);
+    let mut workload = workload(&mut stream(seed, "workload"), &shape, &config);
+    clusters::stretch(&mut rng, &shape, &mut workload);
+    clusters::change_quorums(&mut rng, &config, &mut workload);
+    clients::draw(&mut stream(seed, "clients"), &mut workload);
+    let faults = clusters::faults(&mut rng, &shape, &config, &workload);
+    Plan { format: FORMAT, seed, config, budget: Budget::default(), workload, faults }
 }
 
 fn aimed(seed: u64) -> Plan {
@@ -115,7 +132,11 @@ fn loss(fault: &Fault) -> Loss {
     }
 }
 
+/// So many worlds in ten have several nodes.
+const CLUSTERS_IN_TEN: u32 = 4;
+
 /// What kind of world it is.
+#[derive(Clone)]
 struct Shape {
     /// The time in which faults begin, and in which clients are busy, about, milliseconds.
     horizon_ms: u64,
@@ -213,6 +234,7 @@ fn config(rng: &mut Rng, shape: &Shape) -> Config {
         memory_replies_bytes: if shape.is_large { 8 << 20 } else { pick(rng, &[16, 256, 1024]) * 1024 },
         buggify: one_in(rng, 2),
         kafka,
+        ..Config::default()
     }
 }
 

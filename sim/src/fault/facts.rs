@@ -102,7 +102,8 @@ impl Fault {
     }
 
     /// For faults of one machine.
-    pub(super) fn node(&self) -> Option<&str> {
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
         match self {
             Self::ConnectSilence { node, .. }
             | Self::ConnectRefusal { node, .. }
@@ -121,6 +122,17 @@ impl Fault {
             | Self::FewDescriptors { node, .. } => Some(node),
             _ => self.down().map(|(node, _)| node).or(self.rule().map(|rule| rule.node)),
         }
+    }
+
+    /// Every machine that it names.
+    #[must_use]
+    pub fn machines_named(&self) -> Vec<&str> {
+        let ways = self.ways().into_iter().flat_map(|(from, to, _)| from.iter().chain(to)).map(String::as_str);
+        let storm = match self {
+            Self::ConnectionStorm { from, to, .. } => vec![from.as_str(), to.as_str()],
+            _ => Vec::new(),
+        };
+        ways.chain(self.node()).chain(storm).collect()
     }
 
     /// For faults that strike operations of a disk.

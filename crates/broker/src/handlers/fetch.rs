@@ -200,7 +200,7 @@ impl<E: Env> Look<E> {
             records: Some(Records::EMPTY),
             ..Default::default()
         };
-        if let Some(diverging_epoch) = diverging(partition, wanted, high_watermark)? {
+        if let Some(diverging_epoch) = diverging(partition, wanted, partition.readable_elsewhere())? {
             self.urgent = true;
             data.diverging_epoch = diverging_epoch;
             return Ok(data);

@@ -52,9 +52,9 @@ fn find<E: Env>(view: &View<E>, topic: &str, wanted: &OffsetForLeaderPartition) 
     let asked = LeaderEpoch(wanted.leader_epoch);
     let (leader_epoch, end_offset) = if asked == current {
         // The epoch that goes on ends, for now, where consumers may read to.
-        (asked, partition.high_watermark())
+        (asked, partition.readable_elsewhere())
     } else {
-        partition.log.epoch_end(asked, partition.high_watermark())
+        partition.log.epoch_end(asked, partition.readable_elsewhere())
     };
     Ok(EpochEndOffset {
         error_code: ErrorCode::None.code(),

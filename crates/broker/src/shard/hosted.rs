@@ -14,8 +14,8 @@ use quipu_base::{BrokerId, Offset, TopicIdPartition};
 use quipu_env::{Clock, Env, Instant, Probe};
 use quipu_records::Batch;
 use quipu_replication::{
-    Acks, Ask, BatchShape, BrokerView, Effect, Event, Message, Replica, Reply, RequestError, RequestId, Sender,
-    Settings, Write, WriteId,
+    Acks, Ask, BatchShape, BrokerView, Effect, Event, Message, Replica, Reply, RequestError, RequestId, RoleKind,
+    Sender, Settings, Write, WriteId,
 };
 use quipu_storage::{Check, Reservation, Ticket};
 use tokio::sync::oneshot;
@@ -68,6 +68,8 @@ impl<E: Env> Hosted<E> {
         let written = ReplicaState::of(&durable);
         let probe = hub.env.probe().clone();
         partition.show_high_watermark(durable.high_watermark);
+        let [topic, number] = named(&partition);
+        hub.env.probe().event("replica.opened", &[topic, number, ("high-watermark", durable.high_watermark.0)]);
         let replica = Replica::new(begun.identity, durable, insync_replicas_min, Settings::default(), probe);
         let mut hosted = Self {
             partition,
@@ -253,6 +255,11 @@ impl<E: Env> Hosted<E> {
     pub(super) fn on_durable(&mut self, hub: &mut Hub<E>, write: WriteId) {
         self.steps.on_durable();
         self.feed(hub, Event::Synced { id: write });
+        if self.steps.is_idle() {
+            let [topic, number] = named(&self.partition);
+            let high_watermark = self.partition.high_watermark().0;
+            hub.env.probe().event("replica.durable", &[topic, number, ("high-watermark", high_watermark)]);
+        }
         self.answer_duplicates(hub, Offset::ZERO);
     }
 
@@ -277,6 +284,9 @@ impl<E: Env> Hosted<E> {
             Effect::HighWatermark(offset) => self.on_high_watermark(hub, offset),
             Effect::Activated { epoch, epoch_start } => {
                 hub.env.probe().sometimes("replica.activated");
+                let [topic, number] = named(&self.partition);
+                let fields = [topic, number, ("epoch", i64::from(epoch.get())), ("start", epoch_start.0)];
+                hub.env.probe().event("replica.activated", &fields);
                 self.partition.activate(epoch, epoch_start);
                 hub.settle_awaiting(self.id());
             }
@@ -289,10 +299,16 @@ impl<E: Env> Hosted<E> {
             Effect::AskController(ask) => self.ask(hub, ask),
             Effect::ReadBarrier => self.read_barrier(hub),
             Effect::BecameFaulty => {
+                hub.env.probe().event("replica.faulty", &named(&self.partition));
                 tracing::warn!(partition = %self.id(), "this replica does not count until it is repaired from its leader");
                 hub.settle_awaiting(self.id());
             }
-            Effect::BecameSound => tracing::info!(partition = %self.id(), "this replica is sound again"),
+            Effect::BecameSound => {
+                let [topic, number] = named(&self.partition);
+                let high_watermark = self.partition.high_watermark().0;
+                hub.env.probe().event("replica.sound", &[topic, number, ("high-watermark", high_watermark)]);
+                tracing::info!(partition = %self.id(), "this replica is sound again");
+            }
             Effect::Refused(refusal) => {
                 hub.env.probe().sometimes("replica.refused");
                 tracing::warn!(partition = %self.id(), %refusal, "an event was refused");
@@ -349,9 +365,28 @@ impl<E: Env> Hosted<E> {
         } else {
             offset
         };
+        self.tell_high_watermark(hub, offset);
         self.partition.log.note_high_watermark(offset);
         self.partition.advance_high_watermark(shown);
         self.answer_duplicates(hub, Offset::ZERO);
+    }
+
+    /// For whoever watches: what this replica knows to be committed, and by which quorum if it leads.
+    fn tell_high_watermark(&self, hub: &Hub<E>, offset: Offset) {
+        let (epoch, record) = (self.replica.promised(), self.replica.record());
+        let leads = self.replica.role() == RoleKind::Leader;
+        let quorum = record.map_or(0, |record| i64::try_from(record.configuration.quorum).unwrap_or(i64::MAX));
+        let [topic, number] = named(&self.partition);
+        let fields = [
+            topic,
+            number,
+            ("epoch", i64::from(epoch.get())),
+            ("leads", i64::from(leads)),
+            ("quorum", quorum),
+            ("high-watermark", offset.0),
+            ("idle", i64::from(self.steps.is_idle())),
+        ];
+        hub.env.probe().event("replica.high-watermark", &fields);
     }
 
     /// Answers the duplicates whose originals are kept as their acks want, or that end at or below `told`.
@@ -410,4 +445,9 @@ impl<E: Env> Hosted<E> {
             }
         });
     }
+}
+
+/// For whoever watches: which replica it is.
+fn named<E: Env>(partition: &Partition<E>) -> [(&'static str, i64); 2] {
+    [("topic", partition.id.topic_id.low()), ("partition", i64::from(partition.id.partition.0))]
 }

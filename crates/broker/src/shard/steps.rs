@@ -96,6 +96,11 @@ impl<E: Env> Steps<E> {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
+    /// Whether everything that was asked of the log is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_running && self.under_way == 0
+    }
+
     /// Whether one failed, and all before it are durable.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed && self.under_way == 0 && !self.is_running

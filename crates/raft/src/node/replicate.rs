@@ -330,6 +330,7 @@ impl<P: Probe> Node<P> {
     /// The peer's log does not hold what is before `at`; it may agree at `hint`.
     pub(super) fn handle_diverged(&mut self, from: ReplicaKey, at: Offset, hint: LogPoint) {
         let agreed = if hint.offset < self.log.start() { hint } else { self.log.last_before(hint) };
+        let is_voter = self.voters().contains(from);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         let is_answer = match progress.mode {
@@ -339,6 +340,10 @@ impl<P: Probe> Node<P> {
         };
         if is_answer && at > Offset::ZERO {
             // Always back by one at least, else two logs with nothing in common would be asked for ever.
+            if !is_voter {
+                // Its disk was put back to an older state: nothing was counted on it.
+                progress.matched = progress.matched.min(agreed.offset);
+            }
             progress.become_probe(agreed.offset.min(Offset(at.get() - 1)));
         }
     }

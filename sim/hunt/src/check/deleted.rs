@@ -29,6 +29,7 @@ pub(super) fn reads(facts: &Facts<'_>) -> Vec<Violation> {
             What::Audit { start, .. } => Some(*start),
             // It may have been fetched before.
             What::Poll { high_watermark: ..0, .. } => continue,
+            What::Poll { .. } if facts.history.may_be_stale(op.invoked) => continue,
             _ => records.first().map(|found| found.offset),
         };
         let before = lows.get(log).into_iter().flatten().filter(|(at, ..)| *at < op.invoked);

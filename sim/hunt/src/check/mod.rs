@@ -24,6 +24,8 @@
 //!
 //! Invariants
 //! - Each is a pure function of the history, and knows nothing of any bug.
+//! - In a cluster with faults, a poll may be answered by who leads no more: `stale-watermark` and `deleted-read` are not held
+//!   against it.
 //! - Offsets are dense: nothing is compacted yet, and nothing but `DeleteRecords` moves a log's start.
 //!
 //! Not here: the inside of the broker ([`crate::inside`]), liveness ([`mod@crate::run`]). Read `facts` next.

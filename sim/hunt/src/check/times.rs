@@ -75,6 +75,9 @@ pub(super) fn stale_watermarks(facts: &Facts<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
         let What::Poll { log, high_watermark: high_watermark @ 0.., .. } = &op.what else { continue };
+        if facts.history.may_be_stale(op.invoked) {
+            continue;
+        }
         let Some(most) = told.before(*log, op.invoked).filter(|most| most.offset > *high_watermark) else { continue };
         let name = facts.history.name(*log);
         let message = format!("{name}: the high watermark is {high_watermark}, and was {} before", most.offset);

@@ -33,8 +33,12 @@ pub use self::text::PlanError;
 
 /// The only format there is so far.
 pub const FORMAT: i64 = 1;
-/// The machine of the broker.
+/// The machine of the broker; in a cluster, of node 1.
 pub const BROKER: &str = "broker";
+/// Nodes of a cluster at most.
+pub const NODES_MAX: u32 = 7;
+/// Voters of a cluster at most, where nodes are both.
+const VOTERS_MAX: u32 = 5;
 /// Where the broker keeps everything.
 pub const DATA_DIR: &str = "/var/quipu";
 
@@ -74,6 +78,13 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Nodes, of 1 to [`NODES_MAX`]: their machines are called "broker" (node 1), "broker-2", "broker-3", ...
+    pub nodes: u32,
+    /// How many of them, the last ones, only vote in the metadata quorum, and nobody else does: their machines are called
+    /// "controller-N". 0: the first ones do both, as many as are an odd number of up to 5.
+    pub controllers: u32,
+    /// Racks, which nodes are in by turns; none if there are none.
+    pub racks: Vec<String>,
     /// Shards.
     pub shards: u16,
     /// What its disk keeps when the power goes, unless a fault says otherwise.
@@ -110,6 +121,9 @@ impl Default for Config {
     /// Part of the format: these never change.
     fn default() -> Self {
         Self {
+            nodes: 1,
+            controllers: 0,
+            racks: Vec::new(),
             shards: 1,
             power_cut: PowerCut::Random,
             torn_sectors: true,
@@ -125,6 +139,46 @@ impl Default for Config {
             memory_replies_bytes: 4 << 20,
             buggify: false,
             kafka: BTreeMap::from([("socket.request.max.bytes".to_owned(), "2097152".to_owned())]),
+        }
+    }
+}
+
+impl Config {
+    /// Whether there is more than one node.
+    #[must_use]
+    pub const fn is_cluster(&self) -> bool {
+        self.nodes > 1
+    }
+
+    /// The numbers of all nodes.
+    pub fn all_nodes(&self) -> impl Iterator<Item = u32> + use<> {
+        1..=self.nodes
+    }
+
+    /// The numbers of the nodes that serve clients.
+    pub fn brokers(&self) -> impl Iterator<Item = u32> + use<> {
+        1..=self.nodes.saturating_sub(self.controllers)
+    }
+
+    /// The numbers of the nodes that vote in the metadata quorum.
+    pub fn voters(&self) -> impl Iterator<Item = u32> + use<> {
+        let both = self.nodes.min(VOTERS_MAX);
+        let (first, last) = match self.controllers {
+            0 => (1, both - u32::from(both.is_multiple_of(2))),
+            controllers => (self.nodes - controllers + 1, self.nodes),
+        };
+        first..=last
+    }
+
+    /// The name of a node's machine.
+    #[must_use]
+    pub fn machine(&self, node: u32) -> String {
+        if node == 1 {
+            BROKER.to_owned()
+        } else if node + self.controllers > self.nodes {
+            format!("controller-{node}")
+        } else {
+            format!("broker-{node}")
         }
     }
 }

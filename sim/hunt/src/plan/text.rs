@@ -67,7 +67,9 @@ impl Plan {
 
     /// What only all of it together tells. Errors: a word to look for in the text, and the message.
     fn check(&self) -> Result<(), (String, String)> {
-        let mut names = std::collections::BTreeSet::from([super::BROKER]);
+        nodes(&self.config)?;
+        let servers: Vec<String> = self.config.all_nodes().map(|node| self.config.machine(node)).collect();
+        let mut names: std::collections::BTreeSet<&str> = servers.iter().map(String::as_str).collect();
         for client in &self.workload.clients {
             let quoted = format!("\"{}\"", client.name);
             if !names.insert(&client.name) {
@@ -97,7 +99,18 @@ impl Plan {
             let message = "config.latency_min_us: it is more than latency_max_us".to_owned();
             return Err(("latency_min_us".to_owned(), message));
         }
-        crate::run::broker_config(config).map(|_| ()).map_err(|message| (String::new(), format!("config: {message}")))
+        names.extend(["auditor", "mirror"]);
+        for timed in &self.faults {
+            if let Some(name) = timed.fault.machines_named().into_iter().find(|name| !names.contains(name)) {
+                let known: Vec<&str> = names.iter().copied().collect();
+                let message =
+                    format!("{}: no machine is called {name:?}; there are {}", timed.fault.kind(), known.join(", "));
+                return Err((format!("{name:?}"), message));
+            }
+        }
+        crate::run::broker_config(config, 1)
+            .map(|_| ())
+            .map_err(|message| (String::new(), format!("config: {message}")))
     }
 
     /// Prints a plan.
@@ -136,6 +149,19 @@ impl Plan {
         }
         out
     }
+}
+
+/// What no cluster can be.
+fn nodes(config: &Config) -> Result<(), (String, String)> {
+    if !(1..=super::NODES_MAX).contains(&config.nodes) {
+        let message = format!("config.nodes: {} is not from 1 to {}", config.nodes, super::NODES_MAX);
+        return Err(("nodes".to_owned(), message));
+    }
+    if config.controllers >= config.nodes {
+        let message = format!("config.controllers: {} of {} nodes leave no broker", config.controllers, config.nodes);
+        return Err(("controllers".to_owned(), message));
+    }
+    Ok(())
 }
 
 /// What the Rust client would refuse. Errors: the field, and why.
@@ -294,5 +320,16 @@ mod tests {
         let property = refused("format = 1\n[config.kafka]\n\"no.such\" = \"1\"\n");
         assert!(property.contains("no.such"), "{property}");
         assert!(refused("format = \n").starts_with("line 1"));
+        let nodes = refused("format = 1\n[config]\nnodes = 8\n");
+        assert!(nodes.starts_with("line 3: config.nodes: 8 is not from 1 to 7"), "{nodes}");
+        let controllers = refused("format = 1\n[config]\nnodes = 3\ncontrollers = 3\n");
+        assert!(controllers.starts_with("line 4: config.controllers: 3 of 3"), "{controllers}");
+        let pause = |node: &str| {
+            let fault = format!("fault.pause = {{ node = \"{node}\", lasts_ms = 7 }}");
+            Plan::parse(&format!("format = 1\n[config]\nnodes = 3\ncontrollers = 1\n[[faults]]\nat_ms = 5\n{fault}\n"))
+        };
+        assert!(pause("broker-2").is_ok() && pause("controller-3").is_ok());
+        let unknown = pause("broker-3").expect_err("it is a controller").to_string();
+        assert!(unknown.starts_with("line 7: pause: no machine is called \"broker-3\""), "{unknown}");
     }
 }

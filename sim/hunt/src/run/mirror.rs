@@ -28,6 +28,8 @@ use crate::{
     plan::{DATA_DIR, Plan, operation::Operation},
 };
 
+use super::{server::Server, stage::HURTS_DISK};
+
 /// Copies that a run may look at before its end.
 const COPIES_MAX: u64 = 24;
 
@@ -37,6 +39,7 @@ pub(super) struct Mirror {
     node: Node,
     world: World,
     config: BrokerConfig,
+    is_cluster: bool,
     may_be_gone: bool,
     may_forget: bool,
     count: Arc<AtomicU64>,
@@ -50,7 +53,8 @@ impl Mirror {
         Self {
             node: world.node("mirror", super::node_config(&plan.config)),
             world: world.clone(),
-            config: super::broker_config(&plan.config).expect("the plan was checked"),
+            config: super::broker_config(&plan.config, 1).expect("the plan was checked"),
+            is_cluster: plan.config.is_cluster(),
             may_be_gone: operations.clone().any(deletes),
             may_forget: plan.may_forget_producers(),
             count: Arc::default(),
@@ -63,10 +67,17 @@ impl Mirror {
         self.count.load(Ordering::Relaxed) < COPIES_MAX
     }
 
-    /// Copies the disk of `broker`, and looks at it. `served`: what clients were given until now.
-    pub(super) async fn compare(&self, broker: &Node, inside: &Findings, served: Served) -> Vec<Violation> {
+    /// Copies the disk of a node, and looks at it. `served`: what clients were given until now. When the cluster `is_settled`, a node
+    /// holds all that it is to hold.
+    pub(super) async fn compare(
+        &self,
+        server: &Server,
+        inside: &Findings,
+        served: Served,
+        is_settled: bool,
+    ) -> Vec<Violation> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let (promised, mut disk) = (inside.promised(), broker.with_disk(|disk| disk.clone()));
+        let (promised, mut disk) = (inside.promised(&server.node), server.node.with_disk(|disk| disk.clone()));
         disk.clear_faults();
         disk.set_capacity(None);
         disk.set_crash_plan(None);
@@ -85,15 +96,22 @@ impl Mirror {
         self.node.with_disk(|mirrored| *mirrored = disk);
         let stored = core::mem::take(&mut *self.stored());
         let (may_be_gone, may_forget) = (self.may_be_gone, self.may_forget);
-        let expected = Expected { promised, may_be_gone, may_forget, stored, served };
+        let is_replica = self.is_cluster && !is_settled;
+        let may_be_damaged = self.is_cluster && server.has_met(HURTS_DISK);
+        let expected = Expected { promised, is_replica, may_be_damaged, may_be_gone, may_forget, stored, served };
         let options = StoreOptions {
             wal_file_bytes: self.config.wal_file_bytes,
             tail_bytes: self.config.memory_tail_bytes,
-            ..StoreOptions::new(DATA_DIR, self.config.node_id)
+            ..StoreOptions::new(DATA_DIR, super::id(server.number))
         };
         match self.node.start(|env| copies::compare(env, options, expected)).join().await {
-            Ok((stored, violations)) => {
+            Ok((stored, mut violations)) => {
                 *self.stored() = stored;
+                if self.is_cluster {
+                    violations
+                        .iter_mut()
+                        .for_each(|found| found.message = format!("{}: {}", server.name, found.message));
+                }
                 violations
             }
             Err(down) => {

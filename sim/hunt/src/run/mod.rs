@@ -21,7 +21,8 @@ mod stage;
 use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};
 
-use quipu_broker::{Config as BrokerConfig, HostPort, Origin};
+use quipu_base::BrokerId;
+use quipu_broker::{Config as BrokerConfig, HostPort, Origin, Roles};
 use quipu_sim::{DiskTiming, Latency, LinkSettings, NodeConfig, Sim, SimConfig, disk::DiskOptions};
 
 use self::stage::{Played, Stage};
@@ -32,9 +33,12 @@ pub use self::{
 use crate::{
     check,
     history::Recorder,
-    plan::{BROKER, Config, DATA_DIR, Plan},
+    plan::{Config, DATA_DIR, Plan},
     workload::PORT,
 };
+
+/// Where nodes listen for each other.
+const PEER_PORT: u16 = 9192;
 
 /// No run takes longer, in virtual time.
 const TIME_LIMIT: Duration = Duration::from_secs(100 * 24 * 3600);
@@ -107,7 +111,7 @@ fn latency(config: &Config) -> Latency {
     }
 }
 
-/// The broker's machine.
+/// A node's machine.
 pub(crate) fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
         shards: config.shards,
@@ -121,15 +125,16 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
     }
 }
 
-/// The broker's configuration.
+/// A node's configuration.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn broker_config(config: &Config) -> Result<BrokerConfig, String> {
+pub(crate) fn broker_config(config: &Config, node: u32) -> Result<BrokerConfig, String> {
     let mut broker = BrokerConfig {
+        node_id: id(node),
         data_dir: DATA_DIR.into(),
         listen: HostPort { host: "0.0.0.0".into(), port: PORT },
-        advertise: Some(HostPort { host: BROKER.into(), port: PORT }),
+        advertise: Some(HostPort { host: config.machine(node), port: PORT }),
         insecure_listen: true,
         wal_file_bytes: config.wal_file_bytes,
         memory_tail_bytes: config.memory_tail_bytes,
@@ -137,11 +142,30 @@ pub(crate) fn broker_config(config: &Config) -> Result<BrokerConfig, String> {
         memory_replies_bytes: config.memory_replies_bytes,
         ..BrokerConfig::default()
     };
+    if config.is_cluster() {
+        let peer = |node: u32| HostPort { host: config.machine(node), port: PEER_PORT };
+        broker.peer_listen = Some(HostPort { host: "0.0.0.0".into(), port: PEER_PORT });
+        broker.peer_advertise = Some(peer(node));
+        broker.voters = config.voters().map(|voter| (id(voter), peer(voter))).collect();
+        let votes = config.voters().any(|voter| voter == node);
+        let serves = config.brokers().any(|broker| broker == node);
+        broker.roles = match (serves, votes) {
+            (true, true) => Roles::Both,
+            (true, false) => Roles::Broker,
+            (false, _) => Roles::Controller,
+        };
+        let place = usize::try_from(node - 1).unwrap_or(0);
+        broker.rack = place.checked_rem(config.racks.len()).map(|index| config.racks[index].clone());
+    }
     for (name, value) in &config.kafka {
         broker.apply_default(name, value, Origin::Flag(name.clone())).map_err(|error| error.message)?;
     }
     broker.check().map_err(|error| error.message)?;
     Ok(broker)
+}
+
+fn id(node: u32) -> BrokerId {
+    BrokerId(node.cast_signed())
 }
 
 /// What the broker serves: Kafka's number and name of each request.

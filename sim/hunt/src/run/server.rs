@@ -1,13 +1,17 @@
-//! The broker as a process on its machine: started, stopped, started again.
+//! A node's broker as a process on its machine: started, stopped, started again.
 
-use core::fmt;
+use core::{fmt, time::Duration};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_broker::{Broker, Config as BrokerConfig};
 use quipu_sim::{Down, Node, World};
 use tokio::sync::oneshot;
 
-use crate::plan::{BROKER, Plan};
+use crate::plan::Plan;
+
+/// How long a machine stays down when nothing else is said.
+pub(super) const DOWN: Duration = Duration::from_millis(20);
 
 /// How a broker's process ended.
 #[derive(Clone, Debug)]
@@ -39,25 +43,55 @@ impl fmt::Display for End {
 }
 
 /// What is known of the process.
-#[derive(Default)]
 struct State {
     stop: Option<oneshot::Sender<()>>,
     is_ready: bool,
     end: Option<End>,
+    /// How long the machine stays down after the next end.
+    down: Duration,
+    /// Somebody has asked the broker to stop.
+    is_stopping: bool,
+    /// Kinds of fault that have begun on this machine.
+    begun: BTreeSet<&'static str>,
+    /// How often it has started to serve.
+    served: u64,
+    /// When it goes back to an older state of its disk, and how often it had served by the time of that state.
+    goes_back: Option<(Duration, u64)>,
 }
 
-/// The broker's machine. A clone is the same one.
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            stop: None,
+            is_ready: false,
+            end: None,
+            down: DOWN,
+            is_stopping: false,
+            begun: BTreeSet::new(),
+            served: 0,
+            goes_back: None,
+        }
+    }
+}
+
+/// A node's machine. A clone is the same one.
 #[derive(Clone)]
 pub(super) struct Server {
     pub(super) node: Node,
+    /// The node's number, from 1.
+    pub(super) number: u32,
+    /// Its machine's name.
+    pub(super) name: String,
     config: BrokerConfig,
     state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    pub(super) fn new(world: &World, plan: &Plan) -> Self {
-        let config = super::broker_config(&plan.config).expect("the plan was checked");
-        Self { node: world.node(BROKER, super::node_config(&plan.config)), config, state: Arc::default() }
+    pub(super) fn new(world: &World, plan: &Plan, number: u32) -> Self {
+        let config = super::broker_config(&plan.config, number).expect("the plan was checked");
+        let name = plan.config.machine(number);
+        let node = world.node(&name, super::node_config(&plan.config));
+        Self { node, number, name, config, state: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,12 +101,19 @@ impl Server {
     /// Starts the broker.
     pub(super) fn start(&self) {
         let (stop, stopped) = oneshot::channel();
-        *self.state() = State { stop: Some(stop), is_ready: false, end: None };
+        {
+            let mut state = self.state();
+            (state.stop, state.is_ready, state.end) = (Some(stop), false, None);
+        }
         let (config, server) = (self.config.clone(), self.clone());
         let _running = self.node.start(|env| async move {
             let end = match Broker::start(config, env).await {
                 Ok(broker) => {
-                    server.state().is_ready = true;
+                    {
+                        let mut state = server.state();
+                        state.is_ready = true;
+                        state.served += 1;
+                    }
                     // Nobody asks any more when a run ends: then it just goes on.
                     if stopped.await.is_err() {
                         core::future::pending::<()>().await;
@@ -90,7 +131,11 @@ impl Server {
 
     /// Asks the broker to stop.
     pub(super) fn stop(&self) {
-        let stop = self.state().stop.take();
+        let stop = {
+            let mut state = self.state();
+            state.is_stopping = true;
+            state.stop.take()
+        };
         if let Some(stop) = stop {
             // An error means that it is down.
             let _down: Result<(), ()> = stop.send(());
@@ -100,6 +145,51 @@ impl Server {
     /// Whether the broker that runs, or ran last, has started.
     pub(super) fn is_ready(&self) -> bool {
         self.state().is_ready
+    }
+
+    /// Notes a fault that begins on this machine, and how long it stays down after it.
+    pub(super) fn note_fault(&self, kind: &'static str, down: Option<Duration>) {
+        let mut state = self.state();
+        state.begun.insert(kind);
+        state.down = down.unwrap_or(state.down);
+    }
+
+    /// Notes that the machine goes back, at that time, to the state that its disk has now.
+    pub(super) fn note_snapshot(&self, at: Duration) {
+        let mut state = self.state();
+        state.goes_back = Some((at, state.served));
+    }
+
+    /// Whether it has just gone back to a state of its disk of the same incarnation, which nobody can tell.
+    pub(super) fn has_gone_back_unseen(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        let Some((at, served)) = state.goes_back.filter(|(at, _)| *at <= now) else { return false };
+        state.goes_back = None;
+        at <= now && served == state.served
+    }
+
+    /// Whether a fault of one of these kinds has begun on this machine.
+    pub(super) fn has_met(&self, kinds: &[&'static str]) -> bool {
+        kinds.iter().any(|kind| self.state().begun.contains(kind))
+    }
+
+    /// Whether somebody has asked it to stop since it was started.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.state().is_stopping
+    }
+
+    /// How long the machine stays down now that it has ended.
+    pub(super) fn take_down(&self) -> Duration {
+        let mut state = self.state();
+        state.is_stopping = false;
+        core::mem::replace(&mut state.down, DOWN)
+    }
+
+    /// Waits until the broker has started, or has ended.
+    pub(super) async fn started(&self, world: &World) {
+        while self.node.is_up() && !self.is_ready() {
+            world.sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until the process has ended.

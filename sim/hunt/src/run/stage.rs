@@ -1,10 +1,12 @@
 //! A run's machines, and what happens to them in which order.
 
-use core::{future::Future, time::Duration};
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+use core::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
 };
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 
 use quipu_env::Fatal;
 use quipu_sim::{Down, Node, NodeConfig, World, fault::Fault};
@@ -23,8 +25,6 @@ use crate::{
     workload::{self, Scene},
 };
 
-/// How long a machine stays down when nothing else is said.
-const DOWN: Duration = Duration::from_millis(20);
 /// How long to wait between two whole-log comparisons at least.
 const BETWEEN_COPIES: Duration = Duration::from_millis(2);
 /// How long the broker rests after a start that was refused.
@@ -44,12 +44,6 @@ pub(super) struct Played {
 struct State {
     violations: Vec<Violation>,
     tally: Tally,
-    /// How long the broker's machine stays down after its next end.
-    down: Duration,
-    /// Somebody has asked the broker to stop.
-    is_stopping: bool,
-    /// Kinds of fault that have begun.
-    begun: BTreeSet<&'static str>,
     /// All faults have begun.
     is_last_begun: bool,
     is_healed: bool,
@@ -65,7 +59,8 @@ pub(super) struct Stage {
     plan: Arc<Plan>,
     world: World,
     scene: Scene,
-    server: Server,
+    /// In the order of their numbers.
+    servers: Vec<Server>,
     inside: Findings,
     auditor: Node,
     /// Where copies of the broker's disk are looked at.
@@ -79,26 +74,23 @@ struct Late;
 
 impl Stage {
     pub(super) fn new(world: &World, plan: &Arc<Plan>, recorder: Recorder) -> Self {
-        let server = Server::new(world, plan);
+        let servers: Vec<Server> = plan.config.all_nodes().map(|number| Server::new(world, plan, number)).collect();
         let client = |client: &crate::plan::Client| world.node(&client.name, NodeConfig::default());
         let state = State {
             violations: Vec::new(),
             tally: Tally::default(),
-            down: DOWN,
-            is_stopping: false,
-            begun: BTreeSet::new(),
             is_last_begun: plan.faults.is_empty(),
             is_healed: false,
             loss: plan.budget.loss,
             is_wal_rotten: false,
         };
-        let inside = inside::watch(world, &server.node);
+        let inside = inside::watch(world, servers.iter().map(|server| &server.node));
         Self {
             inside,
             plan: Arc::clone(plan),
             world: world.clone(),
             scene: Scene::new(world, plan, recorder),
-            server,
+            servers,
             auditor: world.node("auditor", NodeConfig::default()),
             mirror: Mirror::new(world, plan),
             clients: plan.workload.clients.iter().map(client).collect(),
@@ -122,6 +114,9 @@ impl Stage {
 
     /// All of it.
     pub(super) async fn play(self) -> Played {
+        if self.plan.config.is_cluster() {
+            self.scene.recorder.of_cluster();
+        }
         if self.is_gentle() {
             self.scene.recorder.quiet(0);
         }
@@ -152,7 +147,8 @@ impl Stage {
         tally.acknowledged = sends.count() as u64;
         (tally.codes, tally.apis) = (codes, apis);
         let mut violations = core::mem::take(&mut state.violations);
-        if self.plan.budget.loss == Loss::None {
+        let may_lose = if self.plan.config.is_cluster() { state.loss } else { self.plan.budget.loss };
+        if may_lose == Loss::None {
             violations.extend(self.inside.take());
         }
         Played { history, violations, tally, loss: state.loss }
@@ -196,6 +192,7 @@ impl Stage {
             }
         })
         .await?;
+        self.settle("the cluster settles").await?;
         self.audit("the first audit").await
     }
 
@@ -248,8 +245,47 @@ impl Stage {
             .filter(|(node, _)| node.is_up())
             .map(|(_, client)| client.name.as_str())
             .collect();
-        let broker = if self.server.is_ready() { "" } else { "; the broker is not up" };
-        if names.is_empty() { broker.to_owned() } else { format!("; still busy: {}{broker}", names.join(", ")) }
+        let down = self.servers.iter().filter(|server| !server.is_ready());
+        let brokers: String = down.map(|server| format!("; the {} is not up", server.name)).collect();
+        if names.is_empty() { brokers } else { format!("; still busy: {}{brokers}", names.join(", ")) }
+    }
+
+    /// Of a cluster: everybody knows the same, every partition has a leader, and all its replicas are in sync.
+    async fn settle(&self, what: &str) -> Result<(), Late> {
+        if !self.plan.config.is_cluster() {
+            return Ok(());
+        }
+        let (scene, unsettled) = (self.scene.clone(), Arc::new(Mutex::new(String::new())));
+        let why = Arc::clone(&unsettled);
+        let settled = self.auditor.start(|env| workload::settle(env, scene, why));
+        let done = self.within(what, settled.join()).await;
+        if done.is_err() {
+            self.auditor.kill();
+            let why = unsettled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.violation("liveness", format!("{what}: {why}"));
+        }
+        let _settled = done?;
+        self.level(what).await
+    }
+
+    /// Every replica knows of all that was committed.
+    async fn level(&self, what: &str) -> Result<(), Late> {
+        let machine = |node: &u32| self.servers.get(*node as usize - 1).map(|server| server.node.number() as u64);
+        let holders = self.scene.holders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let holders =
+            holders.into_iter().map(|(log, nodes)| (log, nodes.iter().filter_map(machine).collect())).collect();
+        let level = async {
+            while self.inside.behind(&holders).is_some() {
+                self.world.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let done = self.within(what, level).await;
+        if done.is_err()
+            && let Some(why) = self.inside.behind(&holders)
+        {
+            self.violation("liveness", format!("{what}: {why}"));
+        }
+        done
     }
 
     async fn audit(&self, what: &str) -> Result<(), Late> {
@@ -264,27 +300,34 @@ impl Stage {
 
     /// Nothing is wrong any more: a stop, a look at what lies there, a start, and everything is read again.
     async fn calm(&self) -> Result<(), Late> {
-        self.state().is_stopping = true;
-        if !self.server.node.is_up() {
-            self.server.start();
+        for server in self.servers.iter().filter(|server| !server.node.is_up()) {
+            server.start();
         }
-        self.within("the broker starts", async {
-            while self.server.node.is_up() && !self.server.is_ready() {
-                self.world.sleep(Duration::from_millis(1)).await;
+        self.within("the broker starts", all(self.servers.iter().map(|server| server.started(&self.world)))).await?;
+        self.servers.iter().for_each(Server::stop);
+        for server in &self.servers {
+            let end = self.within("the broker stops", server.ended()).await?;
+            if !matches!(end, End::Stopped) && self.plan.budget.loss == Loss::None {
+                self.violation("end", format!("{}: asked to stop when nothing was wrong: {end}", server.name));
             }
-        })
-        .await?;
-        self.server.stop();
-        let end = self.within("the broker stops", self.server.ended()).await?;
-        if !matches!(end, End::Stopped) && self.plan.budget.loss == Loss::None {
-            self.violation("end", format!("asked to stop when nothing was wrong: {end}"));
         }
-        self.verify().await?;
+        for server in &self.servers {
+            self.verify(server).await?;
+        }
         if self.plan.budget.loss == Loss::None {
-            self.within("a comparison of all logs", self.compare_copy()).await?;
+            for server in &self.servers {
+                self.within("a comparison of all logs", self.compare_copy(server, true)).await?;
+            }
         }
-        self.state().tally.starts += 1;
-        self.server.start();
+        tokio::select! { biased;
+            () = self.operate() => unreachable!("the operator never leaves"),
+            done = self.look_again() => done,
+        }
+    }
+
+    /// After a cold start.
+    async fn look_again(&self) -> Result<(), Late> {
+        self.settle("the cluster settles after a cold start").await?;
         if self.plan.budget.loss == Loss::None {
             let scene = self.scene.clone();
             self.within("the echo", self.auditor.start(|env| workload::echo(env, scene)).join()).await?.ok();
@@ -297,79 +340,98 @@ impl Stage {
         if self.plan.budget.loss > Loss::None {
             core::future::pending::<()>().await;
         }
+        let mut nodes = self.servers.iter().cycle();
         while self.mirror.is_wanted() {
             self.inside.copy_due().await;
-            self.compare_copy().await;
+            self.compare_copy(nodes.next().expect("there is a node"), false).await;
             self.world.sleep(BETWEEN_COPIES).await;
         }
         core::future::pending::<()>().await;
     }
 
-    async fn compare_copy(&self) {
-        let found = self.mirror.compare(&self.server.node, &self.inside, self.scene.served()).await;
+    async fn compare_copy(&self, server: &Server, is_settled: bool) {
+        let found = self.mirror.compare(server, &self.inside, self.scene.served(), is_settled).await;
         let now = u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.state().violations.extend(found.into_iter().map(|violation| violation.seen_at(now)));
     }
 
-    async fn verify(&self) -> Result<(), Late> {
+    async fn verify(&self, server: &Server) -> Result<(), Late> {
         let look = |env| async move { quipu_storage::verify(&env, DATA_DIR.as_ref()).await };
-        let verified = self.within("verify", self.server.node.start(look).join()).await?;
+        let verified = self.within("verify", server.node.start(look).join()).await?;
         if self.plan.budget.loss > Loss::None {
             return Ok(());
         }
+        let name = &server.name;
         match verified {
             Ok(Ok(report)) => {
                 if let Some(first) = report.damaged.first() {
                     let count = report.damaged.len();
-                    self.violation("verify", format!("{count} ranges are damaged, the first: {first:?}"));
+                    self.violation("verify", format!("{name}: {count} ranges are damaged, the first: {first:?}"));
                 }
-                leftovers::check(&self.server.node, &self.scene.recorder).into_iter().for_each(|left| {
-                    self.violation("leaked-file", left);
+                leftovers::check(&server.node, &self.scene.recorder).into_iter().for_each(|left| {
+                    self.violation("leaked-file", format!("{name}: {left}"));
                 });
             }
-            Ok(Err(error)) => self.violation("verify", error.to_string()),
-            Err(down) => self.violation("verify", down.to_string()),
+            Ok(Err(error)) => self.violation("verify", format!("{name}: {error}")),
+            Err(down) => self.violation("verify", format!("{name}: {down}")),
         }
         Ok(())
     }
 
-    /// Starts the broker whenever it is down.
+    /// Starts each broker whenever it is down.
     async fn operate(&self) {
+        all(self.servers.iter().map(|server| self.operate_one(server))).await;
+    }
+
+    async fn operate_one(&self, server: &Server) {
         loop {
             self.state().tally.starts += 1;
-            self.server.start();
-            let end = self.server.ended().await;
-            let down = {
+            server.start();
+            let end = server.ended().await;
+            {
                 let mut state = self.state();
                 state.tally.stops += u64::from(matches!(end, End::Stopped));
-                state.tally.failed_starts += u64::from(!self.server.is_ready());
-                core::mem::replace(&mut state.down, DOWN)
-            };
-            if let Some((checker, message)) = self.judge(&end)
+                state.tally.failed_starts += u64::from(!server.is_ready());
+            }
+            if let Some((checker, message)) = self.judge(server, &end)
                 && !self.state().violations.iter().any(|known| known.checker == checker && known.message == message)
             {
                 self.violation(checker, message);
             }
-            self.state().is_stopping = false;
-            let down = if matches!(end, End::Refused { .. }) { down.max(REFUSED) } else { down };
+            if server.has_gone_back_unseen(self.world.elapsed()) {
+                self.state().loss = Loss::Silent;
+            }
+            let mut down = server.take_down();
+            if let End::Refused { .. } = end {
+                down = down.max(REFUSED);
+                self.replace_disk(server, &end);
+            }
             self.world.sleep(down).await;
         }
     }
 
+    /// In a cluster a node whose disk is damaged such that it does not start any more gets a new one.
+    fn replace_disk(&self, server: &Server, end: &End) {
+        let is_for_good = matches!(end, End::Refused { exit_status: STATUS_DAMAGED | STATUS_OTHER, .. });
+        if is_for_good && self.plan.config.is_cluster() && server.has_met(HURTS_DISK) {
+            let wiped = Fault::WipedDisk { node: server.name.clone(), down_ms: 0 };
+            self.begin(&wiped);
+        }
+    }
+
     /// What is wrong with an end, if something is.
-    fn judge(&self, end: &End) -> Option<(&'static str, String)> {
-        let state = self.state();
-        let disk = state.begun.iter().any(|kind| HURTS_DISK.contains(kind));
+    fn judge(&self, server: &Server, end: &End) -> Option<(&'static str, String)> {
+        let disk = server.has_met(HURTS_DISK);
         // A start must be able to open files, and a stop to note that it was one; all else goes on, or waits, without.
-        let files = disk || state.begun.contains("few-descriptors");
+        let files = disk || server.has_met(&["few-descriptors"]);
         let is_excused = match end {
-            End::Stopped => state.is_stopping,
+            End::Stopped => server.is_stopping(),
             End::StoppedBadly(_) | End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
             End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
             End::Down(_) => false,
         };
-        (!is_excused).then(|| ("end", format!("the broker ended by itself: {end}")))
+        (!is_excused).then(|| ("end", format!("the {} ended by itself: {end}", server.name)))
     }
 
     /// Begins each fault at its time.
@@ -386,12 +448,16 @@ impl Stage {
     }
 
     fn begin(&self, fault: &Fault) {
-        if let Some((_, down)) = fault.down() {
-            self.state().down = down;
+        let server = fault.node().and_then(|name| self.servers.iter().find(|server| server.name == name));
+        if let Some(server) = server {
+            server.note_fault(fault.kind(), fault.down().map(|(_, down)| down));
         }
-        self.state().begun.insert(fault.kind());
+        if let (Fault::StaleSnapshot { age_ms, .. }, Some(server)) = (fault, server) {
+            server.note_snapshot(self.world.elapsed() + Duration::from_millis(*age_ms));
+        }
         if let Fault::BitRot { below, .. } = fault
             && below.split('/').any(|name| name == "wal")
+            && !self.plan.config.is_cluster()
         {
             // Unproven groups, and groups whose proof is hit as well, count as torn.
             let mut state = self.state();
@@ -403,15 +469,29 @@ impl Stage {
         if let Err(error) = self.world.begin(fault) {
             self.violation("plan", format!("{}: {error}", fault.kind()));
         }
-        if let Fault::Stop { .. } = fault {
-            self.state().is_stopping = true;
-            self.server.stop();
+        if let (Fault::Stop { .. }, Some(server)) = (fault, server) {
+            server.stop();
         }
     }
 }
 
+/// Waits for all of them, which take turns.
+async fn all<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
+    let mut left: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    poll_fn(|context| {
+        left.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// The exit status of a node whose data is damaged.
+const STATUS_DAMAGED: u8 = 65;
+/// And of one whose disk the others don't know.
+const STATUS_OTHER: u8 = 78;
+
 /// Faults after which a broker may stop by itself, or not start.
-const HURTS_DISK: &[&str] = &[
+pub(super) const HURTS_DISK: &[&str] = &[
     "sync-fails",
     "sync-lies",
     "read-fails",

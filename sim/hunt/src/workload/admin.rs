@@ -26,7 +26,6 @@ use quipu_wire_client::requests;
 use super::{
     client::{Client, text},
     consume::{EARLIEST, LATEST, list},
-    produce::is_passing,
     topics,
 };
 use crate::{
@@ -57,13 +56,15 @@ async fn create_until_done(client: &mut Client, topic: &str, partitions: i32, co
     let what = What::CreateTopic { topic: topic.to_owned() };
     let op = client.scene.recorder.invoke(client.number, client.scene.now(), what);
     loop {
-        let request = requests::create_topic(topic, partitions, configs);
+        let mut request = requests::create_topic(topic, partitions, configs);
+        // As many replicas as the brokers' default has it.
+        request.topics.iter_mut().for_each(|topic| topic.replication_factor = -1);
         let Response::CreateTopics(response) = client.call(7, request).await else { continue };
         let Some(answer) = response.topics.first() else { continue };
         let outcome = match client.code(answer.error_code) {
             ErrorCode::None => Outcome::Ok,
             ErrorCode::TopicAlreadyExists => Outcome::Info,
-            code if is_passing(code) => {
+            code if client.scene.is_passing(code) => {
                 client.pause().await;
                 continue;
             }
@@ -93,7 +94,7 @@ pub(super) async fn delete(client: &mut Client, topic: &str) {
             ErrorCode::None => {}
             // An earlier try, or somebody else.
             ErrorCode::UnknownTopicId => {}
-            code if is_passing(code) => {
+            code if client.scene.is_passing(code) => {
                 client.pause().await;
                 continue;
             }
@@ -116,7 +117,7 @@ pub(super) async fn grow(client: &mut Client, topic: &str, partitions: i32) {
             ErrorCode::None => break,
             // It has as many, or more, by now; or it is gone.
             ErrorCode::InvalidPartitions | ErrorCode::UnknownTopicOrPartition => break,
-            code if is_passing(code) => client.pause().await,
+            code if client.scene.is_passing(code) => client.pause().await,
             code => {
                 client.unexpected("CreatePartitions", code, text(answer.error_message.as_ref()).as_deref());
                 break;
@@ -137,7 +138,7 @@ pub(super) async fn alter(client: &mut Client, topic: &str, name: &str, value: &
         let Some(answer) = response.responses.first() else { continue };
         match client.code(answer.error_code) {
             ErrorCode::None | ErrorCode::UnknownTopicOrPartition => return,
-            code if is_passing(code) => client.pause().await,
+            code if client.scene.is_passing(code) => client.pause().await,
             code => {
                 client.unexpected("IncrementalAlterConfigs", code, text(answer.error_message.as_ref()).as_deref());
                 return;
@@ -160,7 +161,7 @@ pub(super) async fn replace(client: &mut Client, topic: &str, name: &str, value:
         let Some(answer) = response.responses.first() else { continue };
         match client.code(answer.error_code) {
             ErrorCode::None | ErrorCode::UnknownTopicOrPartition => return,
-            code if is_passing(code) => client.pause().await,
+            code if client.scene.is_passing(code) => client.pause().await,
             code => {
                 client.unexpected("AlterConfigs", code, text(answer.error_message.as_ref()).as_deref());
                 return;
@@ -186,14 +187,19 @@ pub(super) async fn delete_records(client: &mut Client, topic: &str, partition: 
         let wanted = DeleteRecordsPartition { partition_index: partition, offset: to };
         let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions: vec![wanted] }];
         let request = DeleteRecordsRequest { topics, timeout_ms: TIMEOUT_MS };
-        let Response::DeleteRecords(response) = client.call(2, request).await else { continue };
+        let leader = client.known.get(topic).map_or(client.home(), |known| client.leader(known, partition));
+        let Some(Response::DeleteRecords(response)) = client.call_once_at(leader, 2, request).await else {
+            topics::refresh(client).await;
+            continue;
+        };
         let Some(answer) = response.topics.first().and_then(|topic| topic.partitions.first()) else { continue };
         let low = answer.low_watermark;
         let outcome = match client.code(answer.error_code) {
             ErrorCode::None => Outcome::Ok,
             ErrorCode::OffsetOutOfRange | ErrorCode::UnknownTopicOrPartition => Outcome::Info,
-            code if is_passing(code) => {
+            code if client.scene.is_passing(code) => {
                 client.pause().await;
+                topics::refresh(client).await;
                 continue;
             }
             code => {

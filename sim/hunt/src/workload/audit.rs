@@ -92,7 +92,8 @@ async fn fetch(client: &mut Client, known: &Known, partition: i32, from: i64) ->
     let mut why = "no answer";
     for _ in 0..TRIES_MAX {
         let request = requests::fetch(&known.topic, &[(partition, from)], FetchBounds::NOW);
-        let Some(Response::Fetch(response)) = client.call_once(17, request).await else { continue };
+        let leader = client.leader(known, partition);
+        let Some(Response::Fetch(response)) = client.call_once_at(leader, 17, request).await else { continue };
         let Some(data) = response.responses.first().and_then(|topic| topic.partitions.first()) else { continue };
         match client.code(data.error_code) {
             ErrorCode::None => return decode(client, known, data).ok_or("a batch fails its checksum"),

@@ -1,4 +1,4 @@
-//! A client's connection, which is made again whenever it fails, and what the client knows.
+//! A client's connections, one to each broker, which are made again whenever one fails, and what the client knows.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -10,11 +10,8 @@ use quipu_sim::SimEnv;
 use quipu_wire_client::{CallError, Connection, requests::TopicRef};
 use rand::RngExt;
 
-use super::{PORT, Scene};
-use crate::{
-    history::LogIndex,
-    plan::{self, BROKER},
-};
+use super::{PORT, Scene, topics};
+use crate::{history::LogIndex, plan};
 
 /// When nothing is wrong, every answer comes within this time.
 const LATE: Duration = Duration::from_secs(2);
@@ -28,6 +25,8 @@ fn nanos(duration: Duration) -> u64 {
 pub(super) struct Known {
     pub(super) topic: TopicRef,
     pub(super) partitions: i32,
+    /// The leader of each partition, by its node's number; those that have none are missing.
+    pub(super) leaders: BTreeMap<i32, u32>,
 }
 
 impl Known {
@@ -44,7 +43,10 @@ pub(super) struct Client {
     pub(super) number: u32,
     pub(super) spec: plan::Client,
     pub(super) rng: Rng,
-    connection: Option<Connection<SimEnv>>,
+    /// By node.
+    connections: BTreeMap<u32, Connection<SimEnv>>,
+    /// The broker that it asks for what any of them can answer.
+    home: u32,
     /// By name.
     pub(super) known: BTreeMap<String, Known>,
     /// Where it stands, and the history's idea of it.
@@ -61,7 +63,8 @@ impl Client {
             number,
             spec: spec.clone(),
             rng: env.rng("client"),
-            connection: None,
+            connections: BTreeMap::new(),
+            home: number % scene.brokers() + 1,
             known: BTreeMap::new(),
             positions: BTreeMap::new(),
             records: 0,
@@ -74,19 +77,53 @@ impl Client {
 
     /// A connection beside the client's own.
     pub(super) async fn connect(&self) -> Option<Connection<SimEnv>> {
-        let addresses = self.env.net().resolve(BROKER, PORT).await.ok()?;
+        self.connect_to(self.home).await
+    }
+
+    async fn connect_to(&self, node: u32) -> Option<Connection<SimEnv>> {
+        let machine = self.scene.plan.config.machine(node);
+        let addresses = self.env.net().resolve(&machine, PORT).await.ok()?;
         Connection::connect(&self.env, *addresses.first()?, self.patience()).await.ok()
     }
 
-    /// The client's connection, made if there is none.
+    /// The client's connection to any broker, made if there is none.
     pub(super) async fn connection(&mut self) -> &mut Connection<SimEnv> {
-        while self.connection.is_none() {
+        while !self.connections.contains_key(&self.home) {
             match self.connect().await {
-                Some(connection) => self.connection = Some(connection),
-                None => self.pause().await,
+                Some(connection) => drop(self.connections.insert(self.home, connection)),
+                None => {
+                    self.turn_to_another();
+                    self.pause().await;
+                }
             }
         }
-        self.connection.as_mut().expect("it has just been made")
+        self.connections.get_mut(&self.home).expect("it has just been made")
+    }
+
+    /// The client's connection to a broker; none if that one of several can't be reached.
+    pub(super) async fn connection_to(&mut self, node: u32) -> Option<&mut Connection<SimEnv>> {
+        if self.scene.brokers() == 1 {
+            return Some(self.connection().await);
+        }
+        if !self.connections.contains_key(&node) {
+            let connection = self.connect_to(node).await?;
+            self.connections.insert(node, connection);
+        }
+        self.connections.get_mut(&node)
+    }
+
+    /// The broker that it asks for what any of them can answer.
+    pub(super) const fn home(&self) -> u32 {
+        self.home
+    }
+
+    fn turn_to_another(&mut self) {
+        self.home = self.home % self.scene.brokers() + 1;
+    }
+
+    /// Who leads a partition; whoever is asked for everything, if nobody is known to.
+    pub(super) fn leader(&self, known: &Known, partition: i32) -> u32 {
+        known.leaders.get(&partition).copied().unwrap_or(self.home)
     }
 
     /// Waits a little, before something is tried again.
@@ -109,7 +146,29 @@ impl Client {
     /// Calls once. None if there was no reply; the connection is gone then.
     pub(super) async fn call_once(&mut self, version: i16, request: impl Into<Request>) -> Option<Response> {
         let request = request.into();
-        match self.connection().await.call(version, request).await {
+        let outcome = self.connection().await.call(version, request).await;
+        self.called(outcome).await
+    }
+
+    /// Calls that broker once. None if it can't be reached, or there was no reply; no connection is left then.
+    pub(super) async fn call_once_at(
+        &mut self,
+        node: u32,
+        version: i16,
+        request: impl Into<Request>,
+    ) -> Option<Response> {
+        let request = request.into();
+        let Some(connection) = self.connection_to(node).await else {
+            topics::refresh(self).await;
+            self.pause().await;
+            return None;
+        };
+        let outcome = connection.call(version, request).await;
+        self.called(outcome).await
+    }
+
+    async fn called(&mut self, outcome: Result<Response, CallError>) -> Option<Response> {
+        match outcome {
             Ok(response) => {
                 self.scene.answered(&response);
                 Some(response)
@@ -140,7 +199,12 @@ impl Client {
         if is_late && self.scene.recorder.is_quiet(since) {
             self.strange("late-answer", format!("nothing is wrong, and no answer came in {:?}", self.patience()));
         }
-        self.connection = None;
+        self.connections.clear();
+        self.turn_to_another();
+        // Whoever led may be gone.
+        if self.scene.plan.config.is_cluster() {
+            self.known.clear();
+        }
         self.pause().await;
     }
 

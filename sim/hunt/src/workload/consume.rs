@@ -5,6 +5,7 @@
 //! - Records below where it stands (a batch may begin there) are looked at, but are not part of what it polled.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quipu_base::{PartitionIndex, TopicIdPartition};
@@ -30,6 +31,8 @@ const LIST_VERSION: i16 = 7;
 pub(super) const EARLIEST: i64 = -2;
 /// Of ListOffsets: the high watermark.
 pub(super) const LATEST: i64 = -1;
+/// How long a fetch waits at most where several leaders are asked in turn, milliseconds.
+const WAIT_MS: i32 = 200;
 /// Times that a follower looks for more after the workload is over.
 const LAST_LOOKS_MAX: u32 = 10_000;
 
@@ -76,38 +79,65 @@ pub(super) async fn poll(client: &mut Client, topic: &str) {
 
 async fn poll_once(client: &mut Client, topic: &str) -> Polled {
     let Some(known) = topics::find(client, topic).await else { return Polled::NoTopic };
-    let asked = ask(client, &known).await;
+    let mut by_leader: BTreeMap<u32, Vec<i32>> = BTreeMap::new();
+    for partition in 0..known.partitions {
+        by_leader.entry(client.leader(&known, partition)).or_default().push(partition);
+    }
+    let mut all = Polled::End;
+    for (leader, partitions) in by_leader {
+        match poll_at(client, topic, &known, leader, &partitions).await {
+            Polled::End => {}
+            polled => all = polled,
+        }
+    }
+    all
+}
+
+/// Polls partitions of one leader once.
+async fn poll_at(client: &mut Client, topic: &str, known: &Known, leader: u32, partitions: &[i32]) -> Polled {
+    let Some(asked) = ask(client, known, leader, partitions).await else {
+        client.known.remove(topic);
+        client.pause().await;
+        return Polled::Some;
+    };
     let from: Vec<(i32, i64)> = asked.iter().map(|asked| (asked.partition, asked.from)).collect();
     let bounds = FetchBounds {
         min_bytes: client.spec.fetch_min_bytes,
         max_bytes: client.spec.fetch_max_bytes,
         partition_max_bytes: client.spec.partition_max_bytes,
-        max_wait_ms: client.spec.fetch_wait_ms,
+        // One leader after the other is asked.
+        max_wait_ms: if client.scene.brokers() > 1 {
+            client.spec.fetch_wait_ms.min(WAIT_MS)
+        } else {
+            client.spec.fetch_wait_ms
+        },
     };
     let mut request = requests::fetch(&known.topic, &from, bounds);
     request.isolation_level = i8::from(client.spec.read_committed);
     let version = client.version_for(topic, client.spec.fetch_version, 13);
     let patience = client.patience() + Duration::from_millis(u64::try_from(client.spec.fetch_wait_ms).unwrap_or(0));
-    client.connection().await.set_patience(patience);
-    match client.call_once(version, request).await {
-        Some(Response::Fetch(response)) => take_in(client, &known, &asked, &response).await,
+    if let Some(connection) = client.connection_to(leader).await {
+        connection.set_patience(patience);
+    }
+    match client.call_once_at(leader, version, request).await {
+        Some(Response::Fetch(response)) => take_in(client, known, &asked, &response).await,
         _ => Polled::Some,
     }
 }
 
-/// Notes what is asked.
-async fn ask(client: &mut Client, known: &Known) -> Vec<Asked> {
+/// Notes what is asked; none if that leader can't be reached.
+async fn ask(client: &mut Client, known: &Known, leader: u32, partitions: &[i32]) -> Option<Vec<Asked>> {
     // Connected before: what becomes known while it connects is not what the broker was asked after.
-    client.connection().await;
+    client.connection_to(leader).await?;
     let now = client.scene.now();
     let mut all = Vec::new();
-    for partition in 0..known.partitions {
+    for partition in partitions.iter().copied() {
         let log = client.log(known, partition);
         let from = *client.positions.entry(log).or_insert(0);
         let op = client.scene.recorder.invoke(client.number, now, What::poll(log, from));
         all.push(Asked { partition, log, from, op });
     }
-    all
+    Some(all)
 }
 
 async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: &FetchResponse) -> Polled {
@@ -136,7 +166,10 @@ async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: 
                 match code {
                     ErrorCode::OffsetOutOfRange => lost.push((one.partition, one.log)),
                     ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => is_stale = true,
-                    ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => client.pause().await,
+                    code if client.scene.is_passing(code) => {
+                        client.known.remove(&known.topic.name);
+                        client.pause().await;
+                    }
                     code => client.unexpected("Fetch", code, None),
                 }
                 polled = Polled::Some;
@@ -223,7 +256,9 @@ fn note_served(client: &Client, known: &Known, data: &PartitionData) {
 /// An offset of a partition by time; none if the broker does not say.
 pub(super) async fn list(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Option<i64> {
     let request = requests::list_offsets(&known.topic, [partition], timestamp);
-    let Some(Response::ListOffsets(response)) = client.call_once(LIST_VERSION, request).await else { return None };
+    let leader = client.leader(known, partition);
+    let answer = client.call_once_at(leader, LIST_VERSION, request).await;
+    let Some(Response::ListOffsets(response)) = answer else { return None };
     let answer = response.topics.first()?.partitions.first()?;
     match client.code(answer.error_code) {
         ErrorCode::None => Some(answer.offset),
@@ -231,7 +266,11 @@ pub(super) async fn list(client: &mut Client, known: &Known, partition: i32, tim
             client.known.remove(&known.topic.name);
             None
         }
-        ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => None,
+        ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => {
+            client.known.remove(&known.topic.name);
+            None
+        }
+        code if client.scene.is_passing(code) => None,
         code if client.scene.plan.budget.loss > Loss::None && code == ErrorCode::OffsetNotAvailable => None,
         code => {
             client.unexpected("ListOffsets", code, None);

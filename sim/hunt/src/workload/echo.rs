@@ -7,7 +7,7 @@ use quipu_protocol::{ErrorCode, Response};
 use quipu_sim::SimEnv;
 use quipu_wire_client::requests::{self, TopicRef};
 
-use super::{AUDITOR, Scene, client::Client, produce::is_passing};
+use super::{AUDITOR, Scene, client::Client, topics};
 use crate::{history::LogIndex, plan};
 
 /// How often an echo is tried.
@@ -46,7 +46,9 @@ pub async fn echo(env: SimEnv, scene: Scene) {
 async fn send(client: &mut Client, producer: u32, last: &Last) {
     for _ in 0..TRIES_MAX {
         let request = requests::produce(&last.topic, -1, 5000, vec![(last.partition, last.bytes.clone())]);
-        let Some(Response::Produce(response)) = client.call_once(13, request).await else { continue };
+        let known = topics::find(client, &last.topic.name).await;
+        let leader = known.map_or(client.home(), |known| client.leader(&known, last.partition));
+        let Some(Response::Produce(response)) = client.call_once_at(leader, 13, request).await else { continue };
         let answer = response.responses.first().and_then(|topic| topic.partition_responses.first());
         let Some(answer) = answer else { continue };
         let place = format!("{}-{}: the last batch of producer {producer}", last.topic.name, last.partition);
@@ -58,7 +60,8 @@ async fn send(client: &mut Client, producer: u32, last: &Last) {
             }
             // The broker's clock has stepped since; it looks at that first.
             ErrorCode::InvalidTimestamp => {}
-            code if is_passing(code) => {
+            code if client.scene.is_passing(code) => {
+                client.known.remove(&last.topic.name);
                 client.pause().await;
                 continue;
             }

@@ -17,6 +17,7 @@ mod hostile;
 mod library;
 mod produce;
 pub mod record;
+mod settle;
 mod topics;
 
 use std::{
@@ -32,7 +33,7 @@ use quipu_protocol::{ApiKey, ErrorCode, Response};
 use quipu_records::Batch;
 use quipu_sim::{SimEnv, World};
 
-pub use self::{audit::audit, echo::echo};
+pub use self::{audit::audit, echo::echo, settle::settle};
 use self::{client::Client, echo::Last};
 use crate::{
     copies::{Given, Served},
@@ -62,6 +63,8 @@ pub struct Scene {
     pub codes: Arc<Mutex<BTreeMap<i16, u64>>>,
     /// Requests that had an answer, by Kafka's number, and how often.
     pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
+    /// The nodes that hold each log, when the cluster has settled; logs by the end of their topic's id, and their partition.
+    pub holders: Arc<Mutex<BTreeMap<(i64, i64), Vec<u32>>>>,
     /// The last acknowledged batch of each producer in each log.
     last: Arc<Mutex<BTreeMap<(u32, LogIndex), Last>>>,
     /// Batches that clients of the wire were given.
@@ -80,6 +83,7 @@ impl Scene {
             done: Arc::default(),
             codes: Arc::default(),
             apis: Arc::default(),
+            holders: Arc::default(),
             last: Arc::default(),
             served: Arc::default(),
         }
@@ -100,6 +104,25 @@ impl Scene {
     /// Nanoseconds since the run began.
     fn now(&self) -> u64 {
         u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How many nodes serve clients.
+    fn brokers(&self) -> u32 {
+        u32::try_from(self.plan.config.brokers().count()).unwrap_or(1)
+    }
+
+    /// Whether this is trouble that passes.
+    fn is_passing(&self, code: ErrorCode) -> bool {
+        let in_clusters = matches!(
+            code,
+            ErrorCode::NotEnoughReplicas
+                | ErrorCode::InvalidReplicationFactor
+                | ErrorCode::LeaderNotAvailable
+                | ErrorCode::OffsetNotAvailable
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::UnknownLeaderEpoch
+        );
+        produce::is_passing(code) || (in_clusters && self.plan.config.is_cluster())
     }
 
     fn is_over(&self) -> bool {

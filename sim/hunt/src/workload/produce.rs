@@ -6,7 +6,7 @@
 //! - A batch is noted as failed only if it was sent once and refused: nobody may see it then.
 //! - After a batch that was refused for good, the client takes another producer id: the broker would refuse all that follow.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quipu_base::{ProducerEpoch, ProducerId, Sequence};
@@ -147,7 +147,7 @@ impl Producer {
                     self.identity = Some(Identity { id, epoch });
                 }
                 code => {
-                    if !is_passing(code) {
+                    if !client.scene.is_passing(code) {
                         client.unexpected("InitProducerId", code, None);
                     }
                     client.pause().await;
@@ -161,28 +161,36 @@ impl Producer {
     async fn round(&mut self, client: &mut Client) -> Result<(), CallError> {
         let (acks, timeout_ms) = (client.spec.acks, client.spec.timeout_ms);
         let mut sent = Vec::new();
+        // What was to go first goes first: nothing is sent to a broker behind what could not be.
+        let mut out_of_reach = BTreeSet::new();
         for (index, pending) in self.pending.iter_mut().enumerate() {
-            let left = || pending.parts.iter().filter(|part| !part.done);
-            let batches: Vec<(i32, Bytes)> = left().map(|part| (part.partition, part.bytes.clone())).collect();
-            if batches.is_empty() {
-                continue;
-            }
             let version = client.version_for(&pending.topic.name, client.spec.produce_version, 13);
-            let request = requests::produce(&pending.topic, acks, timeout_ms, batches);
-            let connection = client.connection().await;
-            pending.parts.iter_mut().filter(|part| !part.done).for_each(|part| part.attempts += 1);
-            connection.send(version, request).await?;
-            if acks == 0 {
-                connection.expect_no_reply();
-            } else {
-                sent.push(index);
+            for (leader, batches) in pending.by_leader(client) {
+                let partitions: Vec<i32> = batches.iter().map(|(partition, _)| *partition).collect();
+                let request = requests::produce(&pending.topic, acks, timeout_ms, batches);
+                let connection = match client.connection_to(leader).await {
+                    Some(connection) if !out_of_reach.contains(&leader) => connection,
+                    _ => {
+                        out_of_reach.insert(leader);
+                        continue;
+                    }
+                };
+                let is_sent = |part: &&mut Part| !part.done && partitions.contains(&part.partition);
+                pending.parts.iter_mut().filter(is_sent).for_each(|part| part.attempts += 1);
+                connection.send(version, request).await?;
+                if acks == 0 {
+                    connection.expect_no_reply();
+                } else {
+                    sent.push((index, leader));
+                }
             }
         }
         if acks == 0 {
             self.end_of_connection(client);
         }
-        for index in sent {
-            let response = client.connection().await.receive().await?;
+        for (index, leader) in sent {
+            let Some(connection) = client.connection_to(leader).await else { return Err(CallError::Closed) };
+            let response = connection.receive().await?;
             client.scene.answered(&response);
             let Response::Produce(response) = response else { continue };
             let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -224,7 +232,10 @@ impl Producer {
         let Pending { topic, parts } = &mut self.pending[index];
         let part = &mut parts[place];
         let code = client.code(answer.error_code);
+        let is_cluster = client.scene.plan.config.is_cluster();
         match code {
+            // One replica has it: a later leader may not.
+            ErrorCode::None if is_cluster && client.spec.acks != -1 => part.end(client, Outcome::Info, None),
             ErrorCode::None => {
                 part.end(client, Outcome::Ok, Some(answer.base_offset));
                 if is_idempotent(client) {
@@ -237,10 +248,15 @@ impl Producer {
             ErrorCode::RequestTimedOut if is_idempotent(client) => {}
             ErrorCode::RequestTimedOut => part.end(client, Outcome::Info, None),
             ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower if is_idempotent(client) => {}
+            // Others may have it.
+            ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower if is_cluster => {
+                part.end(client, Outcome::Info, None);
+            }
+            ErrorCode::NotEnoughReplicas if is_cluster && is_idempotent(client) => {}
             // What failed before it left a gap.
             ErrorCode::OutOfOrderSequenceNumber if is_idempotent(client) && !is_first => {}
             _ => {
-                if !is_refusal(code, client.scene.plan.budget.loss) {
+                if !is_refusal(code, client.scene.plan.budget.loss) && !client.scene.is_passing(code) {
                     client.unexpected("Produce", code, text(answer.error_message.as_ref()).as_deref());
                 }
                 let outcome = if part.attempts == 1 { Outcome::Fail } else { Outcome::Info };
@@ -261,6 +277,19 @@ impl Producer {
                 part.end(client, Outcome::Info, None);
             }
         }
+    }
+}
+
+impl Pending {
+    /// What is not done, by who leads its partition.
+    fn by_leader(&self, client: &Client) -> BTreeMap<u32, Vec<(i32, Bytes)>> {
+        let mut batches: BTreeMap<u32, Vec<(i32, Bytes)>> = BTreeMap::new();
+        let known = client.known.get(&self.topic.name).filter(|known| known.topic == self.topic);
+        for part in self.parts.iter().filter(|part| !part.done) {
+            let leader = known.map_or(client.home(), |known| client.leader(known, part.partition));
+            batches.entry(leader).or_default().push((part.partition, part.bytes.clone()));
+        }
+        batches
     }
 }
 

@@ -19,7 +19,11 @@ pub(super) async fn refresh(client: &mut Client) {
         let (Some(name), ErrorCode::None) = (&topic.name, client.code(topic.error_code)) else { continue };
         let reference = TopicRef { name: name.to_string(), id: topic.topic_id };
         let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        known.insert(name.to_string(), Known { topic: reference, partitions });
+        let led = topic.partitions.iter().filter_map(|partition| {
+            let leader = u32::try_from(partition.leader_id).ok()?;
+            Some((partition.partition_index, leader))
+        });
+        known.insert(name.to_string(), Known { topic: reference, partitions, leaders: led.collect() });
     }
     client.known = known;
 }

@@ -21,13 +21,10 @@ use quipu_protocol::{ApiKey, ErrorCode};
 use quipu_sim::SimEnv;
 use rand::RngExt;
 
-use super::{
-    PORT, Scene, hostile,
-    produce::{is_passing, is_refusal},
-};
+use super::{PORT, Scene, hostile, produce::is_refusal};
 use crate::{
     history::LogIndex,
-    plan::{self, BROKER, Kind, Loss, Plan, operation::Operation},
+    plan::{self, Kind, Loss, Plan, operation::Operation},
 };
 
 /// How long a call of the library may take before it is made again.
@@ -89,7 +86,10 @@ enum Judged<T> {
 impl Library {
     fn new(env: &SimEnv, scene: &Scene, number: u32, spec: &plan::Client) -> Self {
         let config = ClientConfig {
-            bootstrap: vec![BrokerAddress::new(BROKER, PORT)],
+            bootstrap: {
+                let config = &scene.plan.config;
+                config.brokers().map(|node| BrokerAddress::new(&config.machine(node), PORT)).collect()
+            },
             client_id: spec.name.clone(),
             connect_timeout: Duration::from_millis(spec.patience_ms.max(1)),
             request_timeout: Duration::from_millis(spec.patience_ms.max(1)),
@@ -196,7 +196,7 @@ impl Library {
         self.note_error(asked, &error);
         match code_of(&error) {
             Some(code) if expected.contains(&code) => Judged::Refused(code),
-            Some(code) if is_passing(code) || error.is_retriable() => Judged::Again,
+            Some(code) if self.scene.is_passing(code) || error.is_retriable() => Judged::Again,
             Some(code) => {
                 if !is_refusal(code, self.scene.plan.budget.loss) {
                     self.strange("unexpected-error", format!("{asked}: {error}"));

@@ -15,7 +15,7 @@ use quipu_env::{Env, Task};
 use quipu_protocol::ApiKey;
 use quipu_sim::SimEnv;
 
-use super::{super::record, Library, code_of, is_passing, is_refusal};
+use super::{super::record, Library, code_of, is_refusal};
 use crate::{
     history::{OpIndex, Outcome, Value, What},
     plan::{self, operation::BatchSpec},
@@ -123,7 +123,10 @@ fn told(scene: &Scene, number: u32, op: OpIndex, told: Told) {
     let (outcome, offset) = match told {
         Ok(metadata) => {
             scene.reached(ApiKey::Produce);
-            metadata.offset.map_or((Outcome::Info, None), |offset| (Outcome::Ok, Some(offset.0)))
+            // Where one replica of several has it, a later leader may not.
+            let is_one = scene.plan.config.is_cluster() && scene.plan.workload.clients[number as usize].acks != -1;
+            let place = metadata.offset.filter(|_| !is_one);
+            place.map_or((Outcome::Info, None), |offset| (Outcome::Ok, Some(offset.0)))
         }
         Err(error) => {
             judge(scene, number, &error);
@@ -143,7 +146,7 @@ fn judge(scene: &Scene, number: u32, error: &ProducerError) {
     let code = code_of(&error.cause);
     code.into_iter().for_each(|code| scene.met(code));
     let is_expected = match (&error.cause, code) {
-        (_, Some(code)) => is_passing(code) || is_refusal(code, loss) || error.kind() == ErrorKind::Retriable,
+        (_, Some(code)) => scene.is_passing(code) || is_refusal(code, loss) || error.kind() == ErrorKind::Retriable,
         // A producer that was closed has told why by another record.
         (cause, None) => cause.is_retriable() || matches!(cause, ClientError::Closed),
     };
