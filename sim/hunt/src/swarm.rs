@@ -82,7 +82,8 @@ fn cluster(seed: u64) -> Plan {
     clusters::change_quorums(&mut rng, &config, &mut workload);
     clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = clusters::faults(&mut rng, &shape, &config, &workload);
-    Plan { format: FORMAT, seed, config, budget: Budget::default(), workload, faults }
+    let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
+    Plan { format: FORMAT, seed, heal_ms, config, budget: Budget::default(), workload, faults }
 }
 
 fn aimed(seed: u64) -> Plan {

@@ -413,7 +413,7 @@ impl Stage {
     /// In a cluster a node whose disk is damaged such that it does not start any more gets a new one.
     fn replace_disk(&self, server: &Server, end: &End) {
         let is_for_good = matches!(end, End::Refused { exit_status: STATUS_DAMAGED | STATUS_OTHER, .. });
-        if is_for_good && self.plan.config.is_cluster() && server.has_met(HURTS_DISK) {
+        if is_for_good && self.plan.config.is_cluster() && server.has_met(ROTS_DISK) {
             let wiped = Fault::WipedDisk { node: server.name.clone(), down_ms: 0 };
             self.begin(&wiped);
         }
@@ -485,6 +485,8 @@ async fn all<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
     .await;
 }
 
+/// Faults after which what a disk holds may be damaged for good.
+const ROTS_DISK: &[&str] = &["sync-lies", "phantom-write", "misdirected-write", "bit-rot", "unreadable"];
 /// The exit status of a node whose data is damaged.
 const STATUS_DAMAGED: u8 = 65;
 /// And of one whose disk the others don't know.
