@@ -101,7 +101,9 @@ impl Plan {
         }
         names.extend(["auditor", "mirror"]);
         for timed in &self.faults {
-            if let Some(name) = timed.fault.machines_named().into_iter().find(|name| !names.contains(name)) {
+            let is_node = |name: &str| name.starts_with("broker-") || name.starts_with("controller-");
+            let unknown = |name: &&str| is_node(name) && !names.contains(name);
+            if let Some(name) = timed.fault.machines_named().into_iter().find(unknown) {
                 let known: Vec<&str> = names.iter().copied().collect();
                 let message =
                     format!("{}: no machine is called {name:?}; there are {}", timed.fault.kind(), known.join(", "));
