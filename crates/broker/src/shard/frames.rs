@@ -8,7 +8,7 @@
 //! Version history: 1, the first.
 //!
 //! Invariant: what is decoded has been checked: every batch is whole, its CRC is right, and together they are exactly the
-//! records that the message names, in the epochs that it names.
+//! records that the message names, in the epochs that it names. (The first batch may begin before them: a log start may lie inside it.)
 //!
 //! Not here: connections and their limits (`quipu-peer`); what messages mean (`quipu-replication`).
 
@@ -165,10 +165,12 @@ fn check_records(message: &Message, batches: &[Batch]) -> Result<(), FrameError>
     let mut at = start;
     for batch in batches {
         let header = batch.header();
-        // A batch has one epoch: none begins inside it.
-        let is_its = epochs.epoch_at(header.base_offset) == header.leader_epoch
-            && epochs.epoch_at(header.last_offset()) == header.leader_epoch;
-        if header.base_offset != at || !is_its {
+        // A batch has one epoch: none begins inside it. A log may begin inside a batch: then the first one begins before what is named.
+        let is_next =
+            header.base_offset == at || (at == start && (header.base_offset..=header.last_offset()).contains(&at));
+        let is_its =
+            epochs.epoch_at(at) == header.leader_epoch && epochs.epoch_at(header.last_offset()) == header.leader_epoch;
+        if !is_next || !is_its {
             return Err(FrameError::Records);
         }
         at = header.next_offset();

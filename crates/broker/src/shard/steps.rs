@@ -139,8 +139,9 @@ impl<E: Env> Hosted<E> {
             Source::Message(batches) => batches,
             Source::Nothing | Source::Request { .. } => Vec::new(),
         };
-        let append = write.append.as_ref().map_or(Ok(Vec::new()), |(_, range)| records(&batches, range))?;
-        let repair = write.repair.as_ref().map_or(Ok(Vec::new()), |range| records(&batches, range))?;
+        let is_anew = write.begin_anew.is_some();
+        let append = write.append.as_ref().map_or(Ok(Vec::new()), |(_, range)| records(&batches, range, is_anew))?;
+        let repair = write.repair.as_ref().map_or(Ok(Vec::new()), |range| records(&batches, range, false))?;
         let mut states = Vec::new();
         if write.promise.is_some() || write.label.is_some() || write.faulty.is_some() {
             self.written.promised = write.promise.unwrap_or(self.written.promised);
@@ -152,7 +153,14 @@ impl<E: Env> Hosted<E> {
         let has_to_wait =
             write.begin_anew.is_some() || write.truncate.is_some() || write.repair.is_some() || clears_damage;
         let class = if append.is_empty() && repair.is_empty() { Class::Reserve } else { Class::Normal };
-        let Write { begin_anew, truncate, log_start, .. } = write;
+        let Write { mut begin_anew, truncate, mut log_start, .. } = write;
+        // The leader's log begins inside a batch: here it begins with that batch, and what is before its start is not shown.
+        if let (Some(at), Some(first)) = (begin_anew, batches.first().filter(|_| !append.is_empty()))
+            && first.header().base_offset < at
+        {
+            begin_anew = Some(first.header().base_offset);
+            log_start = log_start.max(Some(at));
+        }
         let step = Step { begin_anew, truncate, append, repair, log_start, states };
         Ok(Job::Step { step, has_to_wait, class, clears_damage })
     }
@@ -251,8 +259,8 @@ async fn submit<E: Env>(
     log.step(reservation, step).await.map_err(StepError::Change)
 }
 
-/// The bytes of exactly these records.
-fn records(batches: &[Batch], range: &Range<Offset>) -> Result<Vec<Bytes>, StepError> {
+/// The bytes of exactly these records; if the log begins with them, the first batch may begin before.
+fn records(batches: &[Batch], range: &Range<Offset>, may_begin_before: bool) -> Result<Vec<Bytes>, StepError> {
     let mut at = range.start;
     let mut picked = Vec::new();
     for batch in batches {
@@ -260,7 +268,8 @@ fn records(batches: &[Batch], range: &Range<Offset>) -> Result<Vec<Bytes>, StepE
         if header.next_offset() <= range.start || header.base_offset >= range.end {
             continue;
         }
-        if header.base_offset != at || header.next_offset() > range.end {
+        let begins_before = may_begin_before && at == range.start && header.base_offset < at;
+        if (header.base_offset != at && !begins_before) || header.next_offset() > range.end {
             return Err(StepError::OtherRecords);
         }
         at = header.next_offset();

@@ -351,6 +351,25 @@ impl Cluster {
         }
     }
 
+    /// One batch of so many records, which nobody remembers.
+    async fn produce_batch(&mut self, records: usize) {
+        let up = self.leader().unwrap().clone();
+        let mut builder = BatchBuilder::new();
+        for _ in 0..records {
+            let value = Some(&b"one of many"[..]);
+            builder.push(&NewRecord { timestamp: quipu_base::Timestamp(1), key: None, value, headers: &[] }).unwrap();
+        }
+        let batch = builder.build().unwrap();
+        let reservation = up.store.reserve(batch.bytes().len(), Class::Normal).await.unwrap();
+        let (reply, outcome) = oneshot::channel();
+        let (partition, shard) = (Arc::clone(&up.partition), usize::from(up.partition.shard.0));
+        let appends = vec![Append { partition, batch, reservation }];
+        let deadline = up.env.clock().now() + PATIENCE;
+        let command = Command::Append { appends, acks: Acks::All, deadline, reply };
+        assert!(up.shards[shard].send(command).await.is_ok());
+        self.until("the batch is kept", |_| !outcome.is_empty()).await;
+    }
+
     async fn produce_many(&mut self, count: usize) {
         for _ in 0..count {
             self.produce(Acks::All).await.unwrap().unwrap();
@@ -485,6 +504,31 @@ fn nothing_acknowledged_is_lost_whoever_fails_when() {
             cluster.start(id).await;
         }
         cluster.check_all().await;
+    });
+}
+
+#[test]
+fn a_replica_is_rebuilt_from_a_log_that_begins_inside_a_batch() {
+    each_seed(0..3, |world| async move {
+        let mut cluster = Cluster::new(world, 3).await;
+        cluster.until_led().await;
+        cluster.produce_batch(10).await;
+        cluster.produce_many(5).await;
+        cluster.nodes[&2].power_cut();
+        cluster.lose(2).await;
+        cluster.disks.insert(2, 1);
+        cluster.until_led().await;
+        let up = cluster.leader().unwrap().clone();
+        let (reply, answer) = oneshot::channel();
+        let deadline = up.env.clock().now() + PATIENCE;
+        let before = Some(Offset(4));
+        let command = Command::DeleteRecords { partition: ID, before, deadline, reply };
+        assert!(up.shards[usize::from(up.partition.shard.0)].send(command).await.is_ok());
+        cluster.until("it is deleted", |_| !answer.is_empty()).await;
+        cluster.start(2).await;
+        cluster.acknowledged.retain(|(offset, _)| *offset >= Offset(4));
+        cluster.check_all().await;
+        assert!(cluster.up.values().all(|up| up.partition.log.offsets().log_start == Offset(4)));
     });
 }
 

@@ -110,6 +110,14 @@ impl Disk {
         }
         if let Some(offset) = persist.truncate {
             self.entries.retain(|(base, _)| *base < offset);
+            // Only a hostile leader's entries begin where none of ours does. A real shell ends there; the node's own state stays
+            // possible, and that is looked at here.
+            if let Some((base, entry)) = self.entries.last_mut()
+                && entry.end(*base).unwrap() > offset
+                && let Payload::Data(data) = &mut entry.payload
+            {
+                data.records = u32::try_from(offset.0 - base.0).unwrap();
+            }
         }
         let mut at = self.end();
         assert!(persist.entries.is_empty() || persist.start == at, "entries are appended at the end of the log");

@@ -46,6 +46,9 @@ pub const PORT: u16 = 9092;
 /// Who looks at everything at the end, in histories.
 pub const AUDITOR: u32 = u32::MAX;
 
+/// The nodes that hold each log; logs by the end of their topic's id, and their partition.
+pub type Holders = Arc<Mutex<BTreeMap<(i64, i64), Vec<u32>>>>;
+
 /// What all clients of a run share. A clone is the same.
 #[derive(Clone)]
 pub struct Scene {
@@ -63,8 +66,8 @@ pub struct Scene {
     pub codes: Arc<Mutex<BTreeMap<i16, u64>>>,
     /// Requests that had an answer, by Kafka's number, and how often.
     pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
-    /// The nodes that hold each log, when the cluster has settled; logs by the end of their topic's id, and their partition.
-    pub holders: Arc<Mutex<BTreeMap<(i64, i64), Vec<u32>>>>,
+    /// Who holds what, when the cluster has settled.
+    pub holders: Holders,
     /// The last acknowledged batch of each producer in each log.
     last: Arc<Mutex<BTreeMap<(u32, LogIndex), Last>>>,
     /// Batches that clients of the wire were given.
