@@ -107,8 +107,9 @@ mod tests {
         ("advertise", "'file:1'", "variable:2", "flag:3"),
         ("peer_listen", "'127.0.0.1:1'", "127.0.0.1:2", "127.0.0.1:3"),
         ("peer_advertise", "'file:1'", "variable:2", "flag:3"),
-        ("roles", "'broker'", "controller", "broker,controller"),
-        ("voters", "'1@a:1,2@b:2'", "3@c:3", "4@d:4,5@e:5"),
+        // What these say must fit the rest of the settings: a node alone, which votes.
+        ("roles", "'controller'", "broker,controller", "controller"),
+        ("voters", "'1@a:1'", "1@b:2", "1@c:3"),
         ("rack", "'file'", "variable", "flag"),
         ("metadata_snapshot_bytes", "100001", "100002", "100003"),
         ("insecure_listen", "true", "false", "true"),
