@@ -4,12 +4,12 @@
 //! What becomes of a node is drawn from a seed that is printed: `kill -9`, SIGTERM, SIGSTOP for a while. Short by default; with
 //! `cargo xtask test --long` for ten minutes each.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use quipu_testkit::broker::{self, Broker, Options};
+use quipu_testkit::broker::{self, Broker};
+use quipu_testkit::cluster::Cluster;
 use quipu_testkit::process::run;
 use quipu_testkit::scratch::Scratch;
 use rdkafka::Message;
@@ -29,43 +29,25 @@ const LONG: Duration = Duration::from_secs(600);
 /// Longer than a broker's session: the others must have taken over.
 const PAUSE: Duration = Duration::from_millis(1500);
 
-struct Cluster {
-    nodes: Vec<Broker>,
+/// Three nodes and what a test asks of them.
+struct Nodes {
+    cluster: Cluster,
     // After the nodes, so that the directory outlives them.
     _scratch: Scratch,
 }
 
-impl Cluster {
+impl Nodes {
     fn start(test: &str) -> Option<Self> {
         if skipped_against_kafka(test) {
             return None;
         }
         let scratch = Scratch::new(test).unwrap();
-        let peers: Vec<SocketAddr> = free_addresses();
-        let voters: Vec<String> = peers.iter().zip(1..).map(|(peer, id)| format!("{id}@{peer}")).collect();
-        let settings = scratch.join("cluster.toml");
-        std::fs::write(&settings, "[defaults]\n\"default.replication.factor\" = 3\n\"min.insync.replicas\" = 2\n")
-            .unwrap();
-        let options = |(peer, id): (&SocketAddr, usize)| {
-            let arguments = [
-                "--config".to_owned(),
-                settings.to_str().unwrap().to_owned(),
-                format!("--node-id={id}"),
-                format!("--peer-listen={peer}"),
-                format!("--voters={}", voters.join(",")),
-            ];
-            Options::new(scratch.join(format!("n{id}"))).unwrap().arguments(arguments)
-        };
-        let all: Vec<Options> = peers.iter().zip(1..).map(options).collect();
-        // A founder waits for the others.
-        let starting: Vec<_> =
-            all.into_iter().map(|options| std::thread::spawn(|| Broker::start_with(options))).collect();
-        let nodes = starting.into_iter().map(|node| node.join().unwrap().unwrap()).collect();
-        Some(Self { nodes, _scratch: scratch })
+        let cluster = Cluster::start(&broker::binary().unwrap(), scratch.path(), NODES).unwrap();
+        Some(Self { cluster, _scratch: scratch })
     }
 
     fn bootstrap(&self) -> String {
-        self.nodes.iter().map(Broker::bootstrap).collect::<Vec<_>>().join(",")
+        self.cluster.bootstrap()
     }
 
     /// With as many replicas as the settings say.
@@ -101,17 +83,6 @@ impl Cluster {
         consumer.unassign().unwrap();
         stored
     }
-
-    fn stop(mut self) {
-        for node in &mut self.nodes {
-            assert!(node.stop().unwrap().success(), "it stops in good order");
-        }
-    }
-}
-
-fn free_addresses() -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 
 /// Whether there is time for another round.
@@ -122,9 +93,9 @@ fn goes_on(begun: Instant, round: usize) -> bool {
 /// Runs rounds of trouble while a producer works, and checks what is there at the end.
 #[expect(clippy::print_stdout, reason = "the seed of a failed run is what one wants to see")]
 fn live_through(test: &str, trouble: impl Fn(&mut Broker, &mut Random)) {
-    let Some(mut cluster) = Cluster::start(test) else { return };
-    cluster.create_topic();
-    let (producer, deliveries) = producer(&cluster.bootstrap(), &SETTINGS);
+    let Some(mut nodes) = Nodes::start(test) else { return };
+    nodes.create_topic();
+    let (producer, deliveries) = producer(&nodes.bootstrap(), &SETTINGS);
     let stop = AtomicBool::new(false);
     let mut random = seed();
     println!("QUIPU_E2E_SEED={}", random.number());
@@ -136,7 +107,7 @@ fn live_through(test: &str, trouble: impl Fn(&mut Broker, &mut Random)) {
             let before = deliveries.count();
             wait_for_more(&deliveries, before, round);
             let node = usize::try_from(random.next_below(NODES as u64)).unwrap();
-            trouble(&mut cluster.nodes[node], &mut random);
+            trouble(&mut nodes.cluster.nodes()[node], &mut random);
             round += 1;
         }
         let before = deliveries.count();
@@ -147,8 +118,8 @@ fn live_through(test: &str, trouble: impl Fn(&mut Broker, &mut Random)) {
     producer.flush(Duration::from_secs(120)).unwrap();
     let failed: Vec<_> = deliveries.all().into_iter().filter(|(_, result)| result.is_err()).collect();
     assert!(failed.is_empty(), "idempotent retries cover every failover: {failed:?}");
-    assert_log_is(|partition, count| cluster.stored(partition, count), &deliveries, sent);
-    cluster.stop();
+    assert_log_is(|partition, count| nodes.stored(partition, count), &deliveries, sent);
+    nodes.cluster.stop().unwrap();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Apache Kafka from its Maven artifacts: fetched once below the target directory, run as one KRaft node; its Java client and
-//! console tools.
+//! Apache Kafka from its Maven artifacts: fetched once below the target directory, run as one KRaft node or several; its Java client
+//! and console tools.
 //!
 //! The server and the Java client are of version [`SERVER_VERSION`]. The console tools of that version are not published,
 //! so those of [`TOOLS_VERSION`] are used, with the libraries of their own version.
@@ -8,11 +8,12 @@
 //! Read [`crate::clients`] next.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::cluster::{free_addresses, together};
 use crate::process::{Process, run};
 use crate::wire::Wire;
 use crate::{Failure, Result, paths};
@@ -148,23 +149,40 @@ impl Kafka {
     /// Formats `directory` (which must not exist) and starts a node on it. `settings` are lines of server.properties beside
     /// those that a single node needs.
     pub fn start(jars: &Jars, directory: &Path, settings: &[&str]) -> Result<Self> {
-        let [address, controller] = free_addresses()?;
-        let data = directory.join("data");
-        std::fs::create_dir_all(&data).map_err(Failure::context(data.display()))?;
-        let properties = directory.join("server.properties");
-        std::fs::write(&properties, server_properties(address, controller, &data, settings))
-            .map_err(Failure::context(properties.display()))?;
-        let mut format = Command::new("java");
-        format.args(TOOL_JAVA).arg("-cp").arg(jars.server_class_path()).arg("kafka.tools.StorageTool");
-        format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(&properties);
-        run("kafka.tools.StorageTool format", format, &[], Duration::from_secs(60))?;
+        let mut nodes = Self::start_cluster(jars, &[directory.to_path_buf()], settings)?;
+        Ok(nodes.remove(0))
+    }
+
+    /// Formats `directories` and starts a node on each, at once: one cluster, whose nodes are brokers and controllers with the
+    /// ids 1, 2, ... Topics of three nodes or more have three replicas, of which two must be in sync.
+    pub fn start_cluster(jars: &Jars, directories: &[PathBuf], settings: &[&str]) -> Result<Vec<Self>> {
+        let controllers = free_addresses(directories.len())?;
+        let addresses = free_addresses(directories.len())?;
+        let voters: Vec<String> = controllers.iter().zip(1..).map(|(address, id)| format!("{id}@{address}")).collect();
+        let replicas = directories.len().min(3);
+        let mut nodes = Vec::new();
+        for (id, directory) in (1..).zip(directories) {
+            let (address, controller) = (addresses[id - 1], controllers[id - 1]);
+            let data = directory.join("data");
+            std::fs::create_dir_all(&data).map_err(Failure::context(data.display()))?;
+            let properties = directory.join("server.properties");
+            let mut lines = server_properties(id, address, controller, &voters.join(","), &data, replicas);
+            lines.extend(settings.iter().map(|&line| line.to_owned()));
+            std::fs::write(&properties, lines.join("\n") + "\n").map_err(Failure::context(properties.display()))?;
+            let mut format = Command::new("java");
+            format.args(TOOL_JAVA).arg("-cp").arg(jars.server_class_path()).arg("kafka.tools.StorageTool");
+            format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(&properties);
+            run("kafka.tools.StorageTool format", format, &[], Duration::from_secs(60))?;
+            nodes.push((directory.clone(), address));
+        }
         let begin = Instant::now();
-        let process = spawn(jars, directory)?;
-        let (jars, directory) = (jars.clone(), directory.to_path_buf());
-        let mut kafka = Self { process, address, jars, directory, started_in: Duration::ZERO };
-        kafka.wait_until_ready()?;
-        kafka.started_in = begin.elapsed();
-        Ok(kafka)
+        together(nodes, |(directory, address)| {
+            let process = spawn(jars, &directory)?;
+            let mut kafka = Self { process, address, jars: jars.clone(), directory, started_in: Duration::ZERO };
+            kafka.wait_until_ready()?;
+            kafka.started_in = begin.elapsed();
+            Ok(kafka)
+        })
     }
 
     /// From the start of the process until it answered, without the time that formatting took.
@@ -224,30 +242,28 @@ fn spawn(jars: &Jars, directory: &Path) -> Result<Process> {
     Process::spawn("Apache Kafka", command, &directory.join("kafka.log"))
 }
 
-/// The settings that one node needs; all else is Kafka's default.
-fn server_properties(address: SocketAddr, controller: SocketAddr, data: &Path, settings: &[&str]) -> String {
-    let mut lines = vec![
+/// The settings that a node needs; all else is Kafka's default.
+fn server_properties(
+    id: usize,
+    address: SocketAddr,
+    controller: SocketAddr,
+    voters: &str,
+    data: &Path,
+    replicas: usize,
+) -> Vec<String> {
+    vec![
         "process.roles=broker,controller".to_owned(),
-        "node.id=1".to_owned(),
-        format!("controller.quorum.voters=1@{controller}"),
+        format!("node.id={id}"),
+        format!("controller.quorum.voters={voters}"),
         format!("listeners=PLAINTEXT://{address},CONTROLLER://{controller}"),
         format!("advertised.listeners=PLAINTEXT://{address}"),
         "controller.listener.names=CONTROLLER".to_owned(),
         "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_owned(),
         format!("log.dirs={}", data.display()),
-        "offsets.topic.replication.factor=1".to_owned(),
-        "transaction.state.log.replication.factor=1".to_owned(),
-        "transaction.state.log.min.isr=1".to_owned(),
-    ];
-    lines.extend(settings.iter().map(|&line| line.to_owned()));
-    lines.join("\n") + "\n"
-}
-
-/// Two loopback addresses with ports that nobody uses now: Kafka cannot say which port it was given.
-fn free_addresses() -> Result<[SocketAddr; 2]> {
-    let bind = || TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let failed = "no free loopback port";
-    let (first, _held) = bind().map_err(Failure::context(failed))?;
-    let (second, _) = bind().map_err(Failure::context(failed))?;
-    Ok([first, second])
+        format!("default.replication.factor={replicas}"),
+        format!("min.insync.replicas={}", replicas.div_ceil(2)),
+        format!("offsets.topic.replication.factor={replicas}"),
+        format!("transaction.state.log.replication.factor={replicas}"),
+        format!("transaction.state.log.min.isr={}", replicas.div_ceil(2)),
+    ]
 }

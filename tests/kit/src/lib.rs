@@ -18,6 +18,7 @@
 pub mod batch;
 pub mod broker;
 pub mod clients;
+pub mod cluster;
 pub mod kafka;
 pub mod page_cache;
 pub mod paths;

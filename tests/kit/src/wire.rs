@@ -137,6 +137,10 @@ impl Reply {
         Ok(usize::try_from(self.i32()?).unwrap_or(0))
     }
 
+    fn nodes(&mut self) -> Result<Vec<i32>> {
+        (0..self.count()?).map(|_| self.i32()).collect()
+    }
+
     /// Gives the bytes back, for their allocation.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -166,6 +170,19 @@ pub struct Fetched {
     pub high_watermark: i64,
     /// Whole batches, and perhaps a part of one.
     pub records: Vec<u8>,
+}
+
+/// What Metadata says of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionMetadata {
+    /// Its number.
+    pub partition: i32,
+    /// The leader's node id, -1 for none.
+    pub leader: i32,
+    /// Node ids of its replicas.
+    pub replicas: Vec<i32>,
+    /// Of them, those in sync.
+    pub in_sync: Vec<i32>,
 }
 
 /// One connection. Requests are numbered from 1.
@@ -238,7 +255,19 @@ impl Wire {
 
     /// Creates a topic and waits until it is there. An existing one is an error.
     pub fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
-        let mut body = Body::new().i32(1).string(name).i32(partitions).i16(1).i32(0);
+        self.create_replicated_topic(name, partitions, 1, configs)?;
+        (0..partitions).try_for_each(|partition| self.wait_for_leader(name, partition))
+    }
+
+    /// Creates a topic with `replicas` replicas of each partition, and waits until each has a leader.
+    pub fn create_replicated_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replicas: i16,
+        configs: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut body = Body::new().i32(1).string(name).i32(partitions).i16(replicas).i32(0);
         body = body.i32(i32::try_from(configs.len()).expect("few configs"));
         for (key, value) in configs {
             body = body.string(key).string(value);
@@ -251,10 +280,64 @@ impl Wire {
         let error = reply.i16()?;
         let message = reply.string()?;
         check(error, &format!("CreateTopics {name} ({message})"))?;
-        for partition in 0..partitions {
-            self.wait_for_leader(name, partition)?;
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let led = self.partitions(name)?.iter().filter(|partition| partition.leader >= 0).count();
+            if led == usize::try_from(partitions).unwrap_or(0) {
+                return Ok(());
+            }
+            if std::time::Instant::now() > deadline {
+                return Err(Failure::new(format!("{led} of {partitions} partitions of {name} have a leader")));
+            }
+            // The broker tells nobody when a new partition is led: asking again is all that a client can do.
+            std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
+    }
+
+    /// What Metadata says of a topic's partitions; empty when the topic is not there (yet).
+    pub fn partitions(&mut self, topic: &str) -> Result<Vec<PartitionMetadata>> {
+        let mut reply = self.call(3, 1, &Body::new().i32(1).string(topic).into_bytes())?;
+        for _ in 0..reply.count()? {
+            reply.i32()?;
+            reply.string()?;
+            reply.i32()?;
+            reply.string()?;
+        }
+        reply.i32()?;
+        let mut partitions = Vec::new();
+        for _ in 0..reply.count()? {
+            reply.i16()?;
+            reply.string()?;
+            reply.i8()?;
+            for _ in 0..reply.count()? {
+                reply.i16()?;
+                let (partition, leader) = (reply.i32()?, reply.i32()?);
+                let (replicas, in_sync) = (reply.nodes()?, reply.nodes()?);
+                partitions.push(PartitionMetadata { partition, leader, replicas, in_sync });
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// Of a topic's partitions, from 0 to `partitions` - 1, those that this broker tells the end offset of: it leads and serves them.
+    pub fn served(&mut self, topic: &str, partitions: i32) -> Result<Vec<i32>> {
+        let mut body = Body::new().i32(-1).i32(1).string(topic).i32(partitions);
+        for partition in 0..partitions {
+            body = body.i32(partition).i64(-1);
+        }
+        let mut reply = self.call(2, 1, &body.into_bytes())?;
+        reply.count()?;
+        reply.string()?;
+        let mut served = Vec::new();
+        for _ in 0..reply.count()? {
+            let (partition, error) = (reply.i32()?, reply.i16()?);
+            reply.i64()?;
+            reply.i64()?;
+            if error == 0 {
+                served.push(partition);
+            }
+        }
+        Ok(served)
     }
 
     /// A Produce request for one batch, acks=all.

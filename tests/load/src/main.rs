@@ -75,6 +75,9 @@ enum Command {
         /// For how long.
         #[arg(long, default_value_t = 10)]
         seconds: u32,
+        /// Requests under way on a connection; without it as many as the client likes.
+        #[arg(long)]
+        in_flight: Option<u32>,
     },
     /// Reads records from the beginning of each partition.
     Consume {
@@ -104,6 +107,9 @@ enum Command {
         /// Its partitions.
         #[arg(long, default_value_t = 1)]
         partitions: i32,
+        /// Replicas of each.
+        #[arg(long, default_value_t = 1)]
+        replicas: i16,
     },
 }
 
@@ -111,10 +117,12 @@ fn main() -> ExitCode {
     let answer = match Command::parse() {
         Command::Produce { target, records, in_turn } => produce::run(&target, records, in_turn),
         Command::Sync { target, clients, seconds } => sync::run(&target, clients, seconds),
-        Command::OpenLoop { target, rate, seconds } => open_loop::run(&target, rate, seconds),
+        Command::OpenLoop { target, rate, seconds, in_flight } => open_loop::run(&target, rate, seconds, in_flight),
         Command::Consume { target, records } => consume::run(&target, records),
         Command::Sink { listen, record_bytes } => sink::run(listen, record_bytes),
-        Command::CreateTopic { bootstrap, topic, partitions } => create_topic(bootstrap, &topic, partitions),
+        Command::CreateTopic { bootstrap, topic, partitions, replicas } => {
+            create_topic(bootstrap, &topic, partitions, replicas)
+        }
     };
     match answer {
         Ok(json) => {
@@ -128,7 +136,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn create_topic(bootstrap: SocketAddr, topic: &str, partitions: i32) -> quipu_testkit::Result<serde_json::Value> {
-    quipu_testkit::wire::Wire::connect(bootstrap)?.create_topic(topic, partitions, &[])?;
-    Ok(serde_json::json!({ "topic": topic, "partitions": partitions }))
+fn create_topic(
+    bootstrap: SocketAddr,
+    topic: &str,
+    partitions: i32,
+    replicas: i16,
+) -> quipu_testkit::Result<serde_json::Value> {
+    let mut wire = quipu_testkit::wire::Wire::connect(bootstrap)?;
+    if replicas == 1 {
+        wire.create_topic(topic, partitions, &[])?;
+    } else {
+        wire.create_replicated_topic(topic, partitions, replicas, &[])?;
+    }
+    Ok(serde_json::json!({ "topic": topic, "partitions": partitions, "replicas": replicas }))
 }

@@ -1,6 +1,7 @@
 //! Latency at a fixed rate: records leave by the clock, whether or not earlier ones were acknowledged, one per request.
 //!
-//! Latency counts from the time at which a record was to be sent, so a server that stalls pays for every record that waits.
+//! Latency counts from the time at which a record was to be sent, so a server that stalls pays for every record that waits. The
+//! longest time between two acknowledgements is told as well: what a failover costs.
 //! Read [`crate::consume`] next.
 
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,23 @@ use crate::stats::{self, Latencies};
 struct Seen {
     latencies: Latencies,
     failure: Option<String>,
+    /// When the last acknowledgement came, and the longest time between two.
+    last: Option<Instant>,
+    gap: Duration,
+}
+
+impl Seen {
+    fn with_capacity(records: usize) -> Self {
+        Self { latencies: Latencies::with_capacity(records), ..Self::default() }
+    }
+
+    fn acknowledged(&mut self, latency: Duration) {
+        self.latencies.add(latency);
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.gap = self.gap.max(now - last);
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -35,26 +53,28 @@ impl ProducerContext<NoCustomPartitioner> for Recorder {
         let latency = intended.elapsed();
         let mut seen = self.0.lock().expect("nobody panics with the lock");
         match result {
-            Ok(_) => seen.latencies.add(latency),
+            Ok(_) => seen.acknowledged(latency),
             Err((error, _)) => drop(seen.failure.get_or_insert_with(|| error.to_string())),
         }
     }
 }
 
 /// Runs the workload.
-pub(crate) fn run(target: &Target, rate: u32, seconds: u32) -> Result<Value> {
+pub(crate) fn run(target: &Target, rate: u32, seconds: u32, in_flight: Option<u32>) -> Result<Value> {
     let records =
         usize::try_from(u64::from(rate) * u64::from(seconds)).map_err(Failure::context("too many records"))?;
-    let seen = Seen { latencies: Latencies::with_capacity(records), failure: None };
-    let recorder = Recorder(Arc::new(Mutex::new(seen)));
+    let recorder = Recorder(Arc::new(Mutex::new(Seen::with_capacity(records))));
     let mut config = config(&target.bootstrap);
     config.set("linger.ms", "0").set("batch.num.messages", "1");
+    if let Some(in_flight) = in_flight {
+        config.set("max.in.flight.requests.per.connection", in_flight.to_string());
+    }
     let producer: ThreadedProducer<Recorder> =
         config.create_with_context(recorder.clone()).map_err(Failure::context("cannot make a producer"))?;
     let pool = pool(target.record_bytes);
     let partitions = usize::try_from(target.partitions).map_err(Failure::context("--partitions"))?;
     warm_up(&producer, target, partitions, &pool)?;
-    *recorder.0.lock().expect("nobody panics with the lock") = Seen::default();
+    *recorder.0.lock().expect("nobody panics with the lock") = Seen::with_capacity(records);
 
     let begin = Instant::now();
     let mut late = Duration::ZERO;
@@ -73,8 +93,9 @@ pub(crate) fn run(target: &Target, rate: u32, seconds: u32) -> Result<Value> {
         return Err(Failure::new(format!("{} of {records} records were acknowledged", seen.latencies.count())));
     }
     let throughput = stats::throughput(records, target.record_bytes, took);
-    let lateness = json!({ "generator_late_us": u64::try_from(late.as_micros()).unwrap_or(u64::MAX) });
-    Ok(stats::merge(stats::merge(throughput, seen.latencies.into_json()), lateness))
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let spans = json!({ "generator_late_us": micros(late), "gap_max_us": micros(seen.gap) });
+    Ok(stats::merge(stats::merge(throughput, seen.latencies.into_json()), spans))
 }
 
 /// One record to each partition, so that connections and metadata are there.

@@ -30,6 +30,28 @@ pub(crate) enum Metric {
     ManyStart,
     Recovery,
     RecoveryAllowed,
+    ClusterStart,
+    ClusterIdleMemory,
+    ClusterProduce1k,
+    ClusterProduce100,
+    ClusterSync64,
+    ClusterSync64P99,
+    ClusterOneP50,
+    ClusterOpenP99,
+    ClusterLoadMemory,
+    ClusterHealthyP999,
+    ClusterStallP999,
+    ClusterHealthyGap,
+    ClusterFollowerGap,
+    ClusterLeaderGap,
+    ClusterControllerGap,
+    ClusterManyCpu,
+    ClusterManyMemory,
+    ClusterFailover,
+    ClusterFailoverSpread,
+    ClusterLightP99,
+    ClusterRebuildP99,
+    ClusterRebuild,
 }
 
 impl Metric {
@@ -59,11 +81,33 @@ impl Metric {
             Self::ManyStart => "start, 10,000 partitions and 1 GiB: ms",
             Self::Recovery => "recovery after kill -9: ms",
             Self::RecoveryAllowed => "  allowed: 2 s + WAL at 1 GB/s: ms",
+            Self::ClusterStart => "3 nodes: start together: ms",
+            Self::ClusterIdleMemory => "3 nodes: memory, 1,000 idle partitions: MiB",
+            Self::ClusterProduce1k => "3 nodes: produce 1 KB: MB/s",
+            Self::ClusterProduce100 => "3 nodes: produce 100 B: records/s",
+            Self::ClusterSync64 => "3 nodes: 64 synchronous producers: /s",
+            Self::ClusterSync64P99 => "3 nodes: 64 synchronous producers: p99 ms",
+            Self::ClusterOneP50 => "3 nodes: one record at a time: p50 ms",
+            Self::ClusterOpenP99 => "3 nodes: 5,000 x 1 KB/s: p99 ms",
+            Self::ClusterLoadMemory => "3 nodes: memory, highest under load: MiB",
+            Self::ClusterHealthyP999 => "3 nodes: 1,000/s, healthy: p99.9 ms",
+            Self::ClusterStallP999 => "3 nodes: 1,000/s, follower stopped: p99.9 ms",
+            Self::ClusterHealthyGap => "3 nodes: worst gap, healthy: ms",
+            Self::ClusterFollowerGap => "3 nodes: gap, follower killed: ms",
+            Self::ClusterLeaderGap => "3 nodes: gap, leader killed: ms",
+            Self::ClusterControllerGap => "3 nodes: gap, leader + controller killed: ms",
+            Self::ClusterManyCpu => "3 nodes: CPU, 10,000 idle: % of a core each",
+            Self::ClusterManyMemory => "3 nodes: memory, 10,000 idle: MiB",
+            Self::ClusterFailover => "3 nodes: 10,000 partitions, node killed: ms",
+            Self::ClusterFailoverSpread => "  of it after detection: ms",
+            Self::ClusterLightP99 => "3 nodes: 2,000/s: p99 ms",
+            Self::ClusterRebuildP99 => "3 nodes: 2,000/s during a rebuild: p99 ms",
+            Self::ClusterRebuild => "3 nodes: rebuild of a wiped node: MB/s",
         }
     }
 
     /// All, in the order of the report.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 45] = [
         Self::Produce1k,
         Self::Produce1kCpu,
         Self::Produce100,
@@ -87,6 +131,28 @@ impl Metric {
         Self::ManyStart,
         Self::Recovery,
         Self::RecoveryAllowed,
+        Self::ClusterStart,
+        Self::ClusterIdleMemory,
+        Self::ClusterProduce1k,
+        Self::ClusterProduce100,
+        Self::ClusterSync64,
+        Self::ClusterSync64P99,
+        Self::ClusterOneP50,
+        Self::ClusterOpenP99,
+        Self::ClusterLoadMemory,
+        Self::ClusterHealthyP999,
+        Self::ClusterStallP999,
+        Self::ClusterHealthyGap,
+        Self::ClusterFollowerGap,
+        Self::ClusterLeaderGap,
+        Self::ClusterControllerGap,
+        Self::ClusterManyCpu,
+        Self::ClusterManyMemory,
+        Self::ClusterFailover,
+        Self::ClusterFailoverSpread,
+        Self::ClusterLightP99,
+        Self::ClusterRebuildP99,
+        Self::ClusterRebuild,
     ];
 }
 
@@ -147,6 +213,12 @@ pub(crate) enum Bound {
     PlainAtMost(f64),
     /// At most another figure of ours.
     OursAtMost(Metric),
+    /// At most another figure of ours and that much more.
+    OursAndAtMost(Metric, f64),
+    /// At most that many times another figure of ours, or that much more than it.
+    OursTimesOrAndAtMost(Metric, f64, f64),
+    /// At least this much.
+    PlainAtLeast(f64),
 }
 
 /// One goal.
@@ -167,7 +239,7 @@ const fn capped(metric: Metric, bound: Bound, of_sink: f64) -> Goal {
 }
 
 /// What is to be reached on a machine of 2 cores with the client on the same two.
-pub(crate) const GOALS: [Goal; 21] = [
+pub(crate) const GOALS: [Goal; 37] = [
     capped(Metric::Produce1k, Bound::TimesAtLeast(Kind::Kafka, 1.5), 0.85),
     capped(Metric::Produce1k, Bound::TimesAtLeast(Kind::KafkaFlush, 1.5), 0.85),
     capped(Metric::Produce100, Bound::TimesAtLeast(Kind::Kafka, 1.1), 0.85),
@@ -190,4 +262,20 @@ pub(crate) const GOALS: [Goal; 21] = [
     goal(Metric::ManyIdleCpu, Bound::PlainAtMost(1.0)),
     goal(Metric::ManyStart, Bound::PlainAtMost(1000.0)),
     goal(Metric::Recovery, Bound::OursAtMost(Metric::RecoveryAllowed)),
+    capped(Metric::ClusterProduce1k, Bound::TimesAtLeast(Kind::Kafka, 1.5), 0.85),
+    capped(Metric::ClusterProduce100, Bound::TimesAtLeast(Kind::Kafka, 1.2), 0.85),
+    goal(Metric::ClusterSync64, Bound::TimesAtLeast(Kind::Kafka, 3.0)),
+    goal(Metric::ClusterOneP50, Bound::TimesAtMost(Kind::Kafka, 0.8)),
+    goal(Metric::ClusterOpenP99, Bound::TimesAtMost(Kind::Kafka, 0.1)),
+    goal(Metric::ClusterStallP999, Bound::OursTimesOrAndAtMost(Metric::ClusterHealthyP999, 2.0, 2.0)),
+    goal(Metric::ClusterFollowerGap, Bound::OursAndAtMost(Metric::ClusterHealthyGap, 50.0)),
+    goal(Metric::ClusterLeaderGap, Bound::PlainAtMost(1200.0)),
+    goal(Metric::ClusterControllerGap, Bound::PlainAtMost(1200.0)),
+    goal(Metric::ClusterFailoverSpread, Bound::PlainAtMost(1000.0)),
+    goal(Metric::ClusterStart, Bound::PlainAtMost(1500.0)),
+    goal(Metric::ClusterIdleMemory, Bound::PlainAtMost(64.0)),
+    goal(Metric::ClusterLoadMemory, Bound::PlainAtMost(400.0)),
+    goal(Metric::ClusterManyCpu, Bound::PlainAtMost(2.0)),
+    goal(Metric::ClusterRebuild, Bound::PlainAtLeast(100.0)),
+    goal(Metric::ClusterRebuildP99, Bound::OursTimesOrAndAtMost(Metric::ClusterLightP99, 2.0, 0.0)),
 ];

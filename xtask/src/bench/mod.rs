@@ -2,16 +2,18 @@
 //!
 //! - [`server`]: the servers under test, one at a time on a fresh directory.
 //! - [`round`]: everything that is measured of one server in one round.
+//! - [`cluster`]: the same for three nodes with three replicas, and what the loss of one costs.
 //! - [`scale`]: what is measured of ours alone: many partitions, restarts, recovery.
 //! - [`metrics`]: names, units and goals. [`report`]: medians, ranges, ratios, verdicts.
 //!
 //! Invariants
-//! - One server runs at a time, and rounds alternate between servers: drift of the machine meets all of them alike.
+//! - One server (or cluster) runs at a time, and rounds alternate between servers: drift of the machine meets all of them alike.
 //! - The client is the same process image with the same settings for every server.
 //! - A missed goal is reported, never an error: a benchmark is no test.
 //!
 //! Read [`round`] next.
 
+mod cluster;
 mod metrics;
 mod report;
 mod round;
@@ -38,7 +40,7 @@ use server::Kind;
 /// the client can do at most. Prints medians, ranges and ratios, and for each goal whether it is met.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// What to measure: everything, only the sink, or the simulator.
+    /// What to measure: everything of one node, a cluster of three, only the sink, or the simulator.
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
     /// Compare with another broker.
@@ -70,6 +72,7 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     All,
+    Cluster,
     Sink,
     Sim,
 }
@@ -93,10 +96,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for round in 1..=arguments.rounds {
         for &kind in &kinds {
             println!("round {round} of {}: {}", arguments.rounds, kind.name());
-            results.add(kind, round::run(&programs, kind, &plan)?);
+            let run = if arguments.what == What::Cluster { cluster::run } else { round::run };
+            results.add(kind, run(&programs, kind, &plan)?);
         }
     }
-    if plan.includes(Workload::Scale) && kinds.contains(&Kind::Quipu) {
+    if arguments.what == What::Cluster && kinds.contains(&Kind::Quipu) {
+        println!("scale: {}", Kind::Quipu.name());
+        results.add(Kind::Quipu, cluster::run_scale(&programs, &plan)?);
+    } else if plan.includes(Workload::Scale) && kinds.contains(&Kind::Quipu) {
         println!("scale: {}", Kind::Quipu.name());
         results.add(Kind::Quipu, scale::run(&programs, arguments.quick)?);
     }

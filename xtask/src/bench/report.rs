@@ -10,7 +10,7 @@ use super::server::Kind;
 /// Both tables: every figure, and every goal that can be judged.
 pub(crate) fn text(results: &Results) -> String {
     let mut out = String::from("\nmedian (lowest-highest) of the rounds\n");
-    let mut header = format!("{:<44}", "");
+    let mut header = format!("{:<48}", "");
     for kind in results.kinds() {
         write!(header, "{:>28}", kind.name()).expect("a string takes everything");
     }
@@ -19,7 +19,7 @@ pub(crate) fn text(results: &Results) -> String {
     for metric in Metric::ALL {
         let cells: Vec<String> = results.kinds().iter().map(|&kind| cell(results, kind, metric)).collect();
         if cells.iter().any(|cell| !cell.is_empty()) {
-            write!(out, "{:<44}", metric.name()).expect("a string takes everything");
+            write!(out, "{:<48}", metric.name()).expect("a string takes everything");
             for cell in cells {
                 write!(out, "{cell:>28}").expect("a string takes everything");
             }
@@ -31,7 +31,7 @@ pub(crate) fn text(results: &Results) -> String {
         out.push_str("\ngoals\n");
     }
     for verdict in verdicts {
-        writeln!(out, "{:<44}{:<40}{:>12}  {}", verdict.metric.name(), verdict.wanted, verdict.reached, verdict.word)
+        writeln!(out, "{:<48}{:<40}{:>12}  {}", verdict.metric.name(), verdict.wanted, verdict.reached, verdict.word)
             .expect("a string takes everything");
     }
     out
@@ -103,6 +103,16 @@ fn judge(results: &Results, goal: &Goal) -> Option<Verdict> {
             let most = results.median(Kind::Quipu, metric)?;
             (format!("at most {}", figure(most)), figure(ours), ours <= most)
         }
+        Bound::OursAndAtMost(metric, more) => {
+            let most = results.median(Kind::Quipu, metric)? + more;
+            (format!("at most {}", figure(most)), figure(ours), ours <= most)
+        }
+        Bound::OursTimesOrAndAtMost(metric, times, more) => {
+            let base = results.median(Kind::Quipu, metric)?;
+            let most = (base * times).max(base + more);
+            (format!("at most {}", figure(most)), figure(ours), ours <= most)
+        }
+        Bound::PlainAtLeast(least) => (format!("at least {}", figure(least)), figure(ours), ours >= least),
     };
     let of_sink = results.median(Kind::Sink, goal.metric).map(|sink| ours / sink);
     let wanted = match goal.of_sink {

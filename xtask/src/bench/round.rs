@@ -42,8 +42,14 @@ pub(crate) enum Workload {
     Many,
     /// Start-up, idle memory and CPU.
     Idle,
-    /// 10,000 partitions, restart, recovery; ours only.
+    /// 10,000 partitions, restart, recovery (of a cluster: failover); ours only.
     Scale,
+    /// Clusters: a follower that is stopped for a second.
+    Stall,
+    /// Clusters: a follower, a leader, a leader that is the active controller, each killed.
+    Kill,
+    /// Clusters: a node whose directory was wiped; ours only.
+    Rebuild,
 }
 
 /// Which workloads, and how much.
@@ -64,11 +70,13 @@ impl Plan {
         self.only.is_empty() || self.only.contains(&workload)
     }
 
-    fn records(&self, count: usize) -> usize {
+    /// That many records, or a fifth.
+    pub(crate) fn records(&self, count: usize) -> usize {
         count / self.divisor
     }
 
-    fn seconds(&self, count: usize) -> usize {
+    /// That many seconds, or a fifth.
+    pub(crate) fn seconds(&self, count: usize) -> usize {
         (count / self.divisor).max(1)
     }
 }
@@ -194,7 +202,7 @@ impl Round<'_> {
     }
 
     fn topic(&mut self, name: &str, partitions: usize) -> Result<String> {
-        create_topic(self.programs, &self.server, name, partitions)
+        create_topic(self.programs, &mut self.server, name, partitions)
     }
 
     fn load(
@@ -216,16 +224,17 @@ impl Round<'_> {
 }
 
 /// Creates the topic `<name>-<partitions>`; its name is its promise to the sink.
-pub(crate) fn create_topic(programs: &Programs, server: &Server, name: &str, partitions: usize) -> Result<String> {
+pub(crate) fn create_topic(programs: &Programs, server: &mut Server, name: &str, partitions: usize) -> Result<String> {
     let topic = format!("{name}-{partitions}");
     let mut command = Command::new(&programs.load);
-    command.arg("create-topic").args(["--bootstrap", &server.bootstrap(), "--topic", &topic]);
+    command.arg("create-topic").arg("--bootstrap").arg(server.addresses()[0].to_string()).args(["--topic", &topic]);
     command.arg("--partitions").arg(partitions.to_string());
+    command.arg("--replicas").arg(server.nodes().min(3).to_string());
     run_process(&format!("creating topic {topic}"), command, &[], WORKLOAD_LIMIT)?;
     Ok(topic)
 }
 
-/// CPU in per cent of a core and resident MiB of a server that has nothing to do.
+/// CPU in per cent of a core and resident MiB of a server that has nothing to do; of several nodes the CPU of all and the highest memory.
 pub(crate) fn idle(server: &mut Server) -> Result<(f64, f64)> {
     // Time for what a start leaves behind to end, then time to measure: these sleeps are the measurement.
     std::thread::sleep(Duration::from_secs(5));
@@ -249,11 +258,11 @@ impl Done {
         self.answer[field].as_f64().ok_or_else(missing)
     }
 
-    fn megabytes_per_second(&self) -> Result<f64> {
+    pub(crate) fn megabytes_per_second(&self) -> Result<f64> {
         Ok(self.number("bytes")? / self.number("seconds")? / 1e6)
     }
 
-    fn records_per_second(&self) -> Result<f64> {
+    pub(crate) fn records_per_second(&self) -> Result<f64> {
         Ok(self.number("records")? / self.number("seconds")?)
     }
 
@@ -261,7 +270,7 @@ impl Done {
         Ok(self.cpu_seconds / (self.number("bytes")? / 1e9))
     }
 
-    fn milliseconds(&self, field: &str) -> Result<f64> {
+    pub(crate) fn milliseconds(&self, field: &str) -> Result<f64> {
         Ok(self.number(field)? / 1e3)
     }
 }
@@ -278,21 +287,53 @@ pub(crate) fn load(
     numbers: &[(&str, usize)],
     flags: &[&str],
 ) -> Result<Done> {
-    let mut command = Command::new(&programs.load);
-    command.arg(workload).args(["--bootstrap", &server.bootstrap(), "--topic", topic]).args(flags);
-    let common = [("--partitions", partitions), ("--record-bytes", record_bytes)];
-    for (flag, number) in common.iter().chain(numbers) {
-        command.arg(flag).arg(number.to_string());
-    }
+    let mut command = load_command(programs, server, workload, topic, partitions, record_bytes, numbers);
+    command.args(flags);
     let count = numbers.iter().find(|(flag, _)| *flag == "--records").map_or(0, |(_, count)| *count);
-    let bytes = u64::try_from(count * record_bytes).map_err(Failure::context("--records"))?;
+    let bytes = u64::try_from(count * record_bytes * server.nodes()).map_err(Failure::context("--records"))?;
     page_cache::warm(server.data().parent().expect("it is in a scratch directory"), bytes + bytes / 4)?;
     let before = server.cpu_seconds()?;
     let output = run_process(&format!("{workload} on {topic}"), command, &[], WORKLOAD_LIMIT)?;
     let cpu_seconds = server.cpu_seconds()? - before;
-    let answer: Value = serde_json::from_slice(&output).map_err(Failure::context("the load client's answer"))?;
-    println!("  {workload} {topic}: {answer} broker CPU {cpu_seconds:.2} s");
-    Ok(Done { answer, cpu_seconds })
+    let done = Done { answer: answer(&output)?, cpu_seconds };
+    println!("  {workload} {topic}: {} broker CPU {cpu_seconds:.2} s", done.answer);
+    Ok(done)
+}
+
+/// Runs the load client while `trouble` is made, which begins when the load does.
+pub(crate) fn load_through(name: &str, command: Command, trouble: impl FnOnce() -> Result<()>) -> Result<Done> {
+    let (output, troubled) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| run_process(name, command, &[], WORKLOAD_LIMIT));
+        let troubled = trouble();
+        (load.join().expect("running a program does not panic"), troubled)
+    });
+    troubled?;
+    let done = Done { answer: answer(&output?)?, cpu_seconds: 0.0 };
+    println!("  {name}: {}", done.answer);
+    Ok(done)
+}
+
+/// The load client's command line.
+pub(crate) fn load_command(
+    programs: &Programs,
+    server: &mut Server,
+    workload: &str,
+    topic: &str,
+    partitions: usize,
+    record_bytes: usize,
+    numbers: &[(&str, usize)],
+) -> Command {
+    let mut command = Command::new(&programs.load);
+    command.arg(workload).args(["--bootstrap", &server.bootstrap(), "--topic", topic]);
+    let common = [("--partitions", partitions), ("--record-bytes", record_bytes)];
+    for (flag, number) in common.iter().chain(numbers) {
+        command.arg(flag).arg(number.to_string());
+    }
+    command
+}
+
+fn answer(output: &[u8]) -> Result<Value> {
+    serde_json::from_slice(output).map_err(Failure::context("the load client's answer"))
 }
 
 /// Milliseconds, with fractions.
@@ -301,7 +342,7 @@ pub(crate) fn milliseconds(span: Duration) -> f64 {
 }
 
 /// MiB, rounded down: what is shown has one digit behind the point at most.
-fn mebibytes(bytes: u64) -> f64 {
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     let kibibytes = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
     f64::from(kibibytes) / 1024.0
 }

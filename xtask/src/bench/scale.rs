@@ -21,12 +21,12 @@ pub(crate) fn run(programs: &Programs, quick: bool) -> Result<Figures> {
 
     let mut server = Server::start(programs, Kind::Quipu, scratch.path())?;
     for topic in 0..10 {
-        create_topic(programs, &server, &format!("idle{topic}"), 1000)?;
+        create_topic(programs, &mut server, &format!("idle{topic}"), 1000)?;
     }
     let (cpu, memory) = idle(&mut server)?;
     figures.insert(Metric::ManyIdleCpu, cpu);
     figures.insert(Metric::ManyIdleMemory, memory);
-    let topic = create_topic(programs, &server, "log", 4)?;
+    let topic = create_topic(programs, &mut server, "log", 4)?;
     load(programs, &mut server, "produce", &topic, 4, 1024, &[("--records", records)], &[])?;
     server.stop()?;
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use quipu_testkit::broker::{Broker, Options};
+use quipu_testkit::cluster::Cluster;
 use quipu_testkit::kafka::Kafka;
 use quipu_testkit::process::{Memory, Process};
 use quipu_testkit::{Failure, Result};
@@ -41,34 +42,51 @@ impl Kind {
 
 enum Running {
     Quipu(Broker),
-    Kafka(Kafka),
+    QuipuCluster(Cluster),
+    /// One node or several.
+    Kafka(Vec<Kafka>),
     Sink(Process, SocketAddr),
 }
 
-/// A running server.
+/// A running server: one node, or a cluster.
 pub(crate) struct Server {
     running: Running,
     data: PathBuf,
+    nodes: usize,
     started_in: Duration,
 }
 
 impl Server {
-    /// Starts one on `directory`, which is empty.
+    /// Starts one node on `directory`, which is empty.
     pub(crate) fn start(programs: &Programs, kind: Kind, directory: &Path) -> Result<Self> {
+        Self::start_nodes(programs, kind, directory, 1)
+    }
+
+    /// Starts a cluster of `nodes` nodes on `directory`, which is empty; a sink is always one.
+    pub(crate) fn start_nodes(programs: &Programs, kind: Kind, directory: &Path, nodes: usize) -> Result<Self> {
         let data = directory.join("data");
         let begin = Instant::now();
         let (running, started_in) = match kind {
             Kind::Quipu => {
                 let binary = programs.quipu.clone().ok_or_else(|| Failure::new("no quipu binary was built"))?;
-                let broker = Broker::start_with(Options::with_binary(binary, &data))?;
-                (Running::Quipu(broker), begin.elapsed())
+                if nodes == 1 {
+                    let broker = Broker::start_with(Options::with_binary(binary, &data))?;
+                    (Running::Quipu(broker), begin.elapsed())
+                } else {
+                    std::fs::create_dir_all(&data).map_err(Failure::context(data.display()))?;
+                    let cluster = Cluster::start(&binary, &data, nodes)?;
+                    let started_in = cluster.started_in();
+                    (Running::QuipuCluster(cluster), started_in)
+                }
             }
             Kind::Kafka | Kind::KafkaFlush => {
                 let settings: &[&str] = if kind == Kind::Kafka { &[] } else { &["log.flush.interval.messages=1"] };
                 let jars = programs.jars.as_ref().ok_or_else(|| Failure::new("Apache Kafka was not fetched"))?;
-                let kafka = Kafka::start(jars, directory, settings)?;
-                // Without the time that formatting the directory took.
-                let started_in = kafka.started_in();
+                let each = |node: usize| if nodes == 1 { directory.into() } else { data.join(format!("n{node}")) };
+                let directories: Vec<PathBuf> = (1..=nodes).map(each).collect();
+                let kafka = Kafka::start_cluster(jars, &directories, settings)?;
+                // Without the time that formatting the directories took.
+                let started_in = kafka.iter().map(Kafka::started_in).max().unwrap_or_default();
                 (Running::Kafka(kafka), started_in)
             }
             Kind::Sink => {
@@ -76,7 +94,8 @@ impl Server {
                 (Running::Sink(process, address), begin.elapsed())
             }
         };
-        Ok(Self { running, data, started_in })
+        let nodes = if kind == Kind::Sink { 1 } else { nodes };
+        Ok(Self { running, data, nodes, started_in })
     }
 
     /// From its start until it was ready.
@@ -84,35 +103,68 @@ impl Server {
         self.started_in
     }
 
-    /// Where it listens.
-    pub(crate) fn bootstrap(&self) -> String {
-        match &self.running {
-            Running::Quipu(broker) => broker.bootstrap(),
-            Running::Kafka(kafka) => kafka.address().to_string(),
-            Running::Sink(_, address) => address.to_string(),
+    /// Where its nodes listen.
+    pub(crate) fn addresses(&mut self) -> Vec<SocketAddr> {
+        match &mut self.running {
+            Running::Quipu(broker) => vec![broker.address()],
+            Running::QuipuCluster(cluster) => cluster.nodes().iter().map(Broker::address).collect(),
+            Running::Kafka(nodes) => nodes.iter().map(Kafka::address).collect(),
+            Running::Sink(_, address) => vec![*address],
         }
     }
 
-    /// Its data directory.
+    /// The same, as clients take it.
+    pub(crate) fn bootstrap(&mut self) -> String {
+        self.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Its data directory; a cluster's nodes have theirs in it, `n1`, `n2` and so on.
     pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
-    /// CPU seconds used so far.
+    /// CPU seconds used so far, by all nodes.
     pub(crate) fn cpu_seconds(&mut self) -> Result<f64> {
-        self.process().cpu_seconds()
+        self.processes().into_iter().map(|process| process.cpu_seconds()).sum()
     }
 
-    /// Its memory.
+    /// Its memory; of several nodes the highest of each figure.
     pub(crate) fn memory(&mut self) -> Result<Memory> {
-        self.process().memory()
+        let mut highest = Memory { resident_bytes: 0, peak_bytes: 0 };
+        for process in self.processes() {
+            let memory = process.memory()?;
+            highest.resident_bytes = highest.resident_bytes.max(memory.resident_bytes);
+            highest.peak_bytes = highest.peak_bytes.max(memory.peak_bytes);
+        }
+        Ok(highest)
     }
 
-    fn process(&mut self) -> &mut Process {
+    /// The process of the node with this id; ids begin with 1.
+    pub(crate) fn node(&mut self, id: usize) -> &mut Process {
+        self.processes().swap_remove(id - 1)
+    }
+
+    /// Starts the node with this id again, which has ended.
+    pub(crate) fn restart(&mut self, id: usize) -> Result<()> {
         match &mut self.running {
-            Running::Quipu(broker) => broker.process(),
-            Running::Kafka(kafka) => kafka.process(),
-            Running::Sink(process, _) => process,
+            Running::Quipu(broker) => broker.restart(),
+            Running::QuipuCluster(cluster) => cluster.nodes()[id - 1].restart(),
+            Running::Kafka(nodes) => nodes[id - 1].restart(),
+            Running::Sink(..) => Err(Failure::new("a sink is not started again")),
+        }
+    }
+
+    fn processes(&mut self) -> Vec<&mut Process> {
+        match &mut self.running {
+            Running::Quipu(broker) => vec![broker.process()],
+            Running::QuipuCluster(cluster) => cluster.nodes().iter_mut().map(Broker::process).collect(),
+            Running::Kafka(nodes) => nodes.iter_mut().map(Kafka::process).collect(),
+            Running::Sink(process, _) => vec![process],
         }
     }
 
@@ -123,7 +175,12 @@ impl Server {
                 let status = broker.stop()?;
                 if status.success() { Ok(()) } else { Err(Failure::new(format!("quipu ended with {status}"))) }
             }
-            Running::Kafka(mut kafka) => kafka.stop(),
+            Running::QuipuCluster(cluster) => cluster.stop(),
+            Running::Kafka(mut nodes) => {
+                // All at once: a node that cannot hand over waits for the others.
+                nodes.iter_mut().try_for_each(|node| node.process().terminate())?;
+                nodes.iter_mut().try_for_each(|node| node.process().wait(Duration::from_secs(120)).map(drop))
+            }
             Running::Sink(mut process, _) => {
                 process.kill();
                 Ok(())
