@@ -5,7 +5,7 @@
 //!
 //! Not here: what Kafka's properties mean (`quipu_metadata::config`), reading the file or the command line (`cli`).
 
-use core::fmt;
+use core::{fmt, net::IpAddr};
 use std::{collections::BTreeMap, path::PathBuf};
 
 use quipu_base::{BrokerId, limits};
@@ -301,6 +301,8 @@ const WAL_FILE_BYTES_MIN: u64 = limits::WAL_START_BYTES;
 const MEMORY_TAIL_BYTES_MIN: usize = limits::MEMORY_TAIL_RESERVE_BYTES + 3 * limits::WAL_GROUP_BYTES_MAX;
 /// Less would mean a snapshot for every other request.
 const METADATA_SNAPSHOT_BYTES_MIN: u64 = 16 * limits::KIB as u64;
+/// So many heartbeats must fit a session.
+const HEARTBEATS_PER_SESSION_MIN: u64 = 2;
 /// A budget's permits are counted in 32 bits.
 const MEMORY_BYTES_MAX: usize = u32::MAX as usize;
 
@@ -467,7 +469,37 @@ impl Config {
             );
             return Err(ConfigError { origin: None, message });
         }
-        self.check_cluster().map_err(|message| ConfigError { origin: None, message })
+        self.check_heartbeats()
+            .and_then(|()| self.check_advertised())
+            .and_then(|()| self.check_cluster())
+            .map_err(|message| ConfigError { origin: None, message })
+    }
+
+    /// A session has to outlast a heartbeat that is late.
+    fn check_heartbeats(&self) -> Result<(), String> {
+        let image = Image::new();
+        let broker = ConfigLayers::new(&image, &self.defaults, self.node_id).broker();
+        let (interval, timeout) = (broker.heartbeat_interval_ms, broker.session_timeout_ms);
+        if timeout / HEARTBEATS_PER_SESSION_MIN >= interval {
+            return Ok(());
+        }
+        Err(format!(
+            "broker.session.timeout.ms is {timeout}, and broker.heartbeat.interval.ms {interval}: a session must be at least \
+             {HEARTBEATS_PER_SESSION_MIN} heartbeats long, or a healthy broker is fenced when one is late"
+        ))
+    }
+
+    /// Nobody can connect to an address that stands for all of a machine's.
+    fn check_advertised(&self) -> Result<(), String> {
+        for (name, advertised) in [("advertise", &self.advertise), ("peer_advertise", &self.peer_advertise)] {
+            let address = advertised.as_ref().and_then(|advertised| advertised.host.parse::<IpAddr>().ok());
+            if let (Some(advertised), true) = (advertised, address.is_some_and(|address| address.is_unspecified())) {
+                return Err(format!(
+                    "{name} is {advertised}, to which nobody can connect: name an address of this machine that others reach"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this node votes in the metadata quorum.
@@ -598,6 +630,11 @@ mod tests {
         assert!(with("\"broker\", \"controller\"", "\"broker\"").contains("among the voters"));
         assert!(with("\"controller\"", "\"king\"").contains("neither"));
         assert!(with("peer_listen", "peer_advertise").contains("peer_listen is missing"));
+        assert!(with("rack = \"a\"", "advertise = \"0.0.0.0:9092\"").contains("nobody can connect"));
+        assert!(with("rack = \"a\"", "peer_advertise = \"[::]:9192\"").contains("nobody can connect"));
+        let late = "\n[defaults]\n\"broker.session.timeout.ms\" = 250\n";
+        let refused = read(&format!("{text}{late}")).and_then(|config| config.check()).expect_err("150 ms twice");
+        assert!(refused.to_string().contains("at least 2 heartbeats"), "{refused}");
         assert!(with("node_id = 1\n", "node_id = 2\n").contains("which voters says is node 1, but node_id is 2"));
     }
 

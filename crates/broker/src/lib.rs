@@ -17,6 +17,7 @@ mod connection;
 mod entry;
 mod errors;
 mod handlers;
+mod lagging;
 mod listener;
 mod membership;
 
@@ -25,6 +26,7 @@ mod node;
 mod partition;
 mod producer_ids;
 mod quorum;
+mod reach;
 mod shard;
 mod start;
 mod turned_away;

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::{
     config::{Config, HostPort},
     quorum::{self, AskError, ControllerHandle, FRAMES_MAX, Inboxes, JoinError, Joining, Registered, Settings},
+    reach::check_advertised,
     shard::{Begun, Command},
     start::StartError,
     view::View,
@@ -60,6 +61,9 @@ impl<E: Env> Membership<E> {
             None => None,
         };
         let peer_bound = listener.as_ref().map(quipu_env::Listener::local_addr);
+        if let Some(bound) = peer_bound {
+            check_advertised(env, "peer_advertise", config.peer_advertise.as_ref(), bound).await?;
+        }
         let identity = store.identity().await;
         let mut start_id = [0; 16];
         env.rng("start").fill_bytes(&mut start_id);

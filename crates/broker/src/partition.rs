@@ -14,7 +14,7 @@ use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use quipu_env::{Env, ShardId};
 use quipu_storage::Log;
 
-use crate::waiters::Waiters;
+use crate::{lagging::Lagging, waiters::Waiters};
 
 /// A partition of which this broker holds a replica.
 pub(crate) struct Partition<E: Env> {
@@ -28,6 +28,8 @@ pub(crate) struct Partition<E: Env> {
     pub(crate) log: Log<E>,
     /// Who waits for it to grow, or to be led by somebody else.
     pub(crate) waiters: Arc<Waiters>,
+    /// Where its leader tells which members lag.
+    pub(crate) lagging: Arc<Lagging>,
     high_watermark: AtomicI64,
     /// The epoch in which this broker leads it, active; [`LeaderEpoch::NONE`] if it doesn't.
     active: AtomicI32,
@@ -37,13 +39,20 @@ pub(crate) struct Partition<E: Env> {
 
 impl<E: Env> Partition<E> {
     /// A replica that its shard has not opened yet.
-    pub(crate) fn new(id: TopicIdPartition, node_id: BrokerId, log: Log<E>, shard_count: u16) -> Self {
+    pub(crate) fn new(
+        id: TopicIdPartition,
+        node_id: BrokerId,
+        log: Log<E>,
+        shard_count: u16,
+        lagging: Arc<Lagging>,
+    ) -> Self {
         Self {
             shard: shard_of(id, shard_count),
             id,
             node_id,
             log,
             waiters: Arc::default(),
+            lagging,
             high_watermark: AtomicI64::new(0),
             active: AtomicI32::new(LeaderEpoch::NONE.get()),
             epoch_start: AtomicI64::new(0),

@@ -29,6 +29,7 @@ use crate::{
     node::{Bounds, Identity, Node, Stopping},
     producer_ids::ProducerIds,
     quorum::Registered,
+    reach::check_advertised,
     shard::{self, Command, Shard},
 };
 
@@ -46,6 +47,15 @@ pub enum StartError {
     Bind {
         /// What was asked for.
         listen: HostPort,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Nobody can connect to the address that others are told.
+    Unreachable {
+        /// The setting.
+        setting: &'static str,
+        /// What it says.
+        advertised: HostPort,
         /// What the system said.
         error: io::Error,
     },
@@ -79,7 +89,7 @@ impl StartError {
             Self::Bind { .. } | Self::Register(_) => 1,
             Self::Open(error) => error.exit_status(),
             Self::Metadata(_) | Self::MetadataLost(_) => 65,
-            Self::OtherCluster { .. } | Self::NewerMetadata(_) | Self::Refused(_) => 78,
+            Self::OtherCluster { .. } | Self::NewerMetadata(_) | Self::Refused(_) | Self::Unreachable { .. } => 78,
         }
     }
 }
@@ -97,6 +107,10 @@ impl fmt::Display for StartError {
             Self::Bind { listen, error } => {
                 write!(f, "cannot listen on {listen}: {error}. Choose another address with --listen HOST:PORT")
             }
+            Self::Unreachable { setting, advertised, error } => write!(
+                f,
+                "{setting} is {advertised}, to which nobody can connect: {error}. Name an address of this node that others reach"
+            ),
             Self::Open(error) => error.fmt(f),
             Self::Metadata(why) | Self::NewerMetadata(why) | Self::Refused(why) => f.write_str(why),
             Self::OtherCluster { directory, metadata } => write!(
@@ -119,7 +133,7 @@ impl core::error::Error for StartError {
         match self {
             Self::Config(error) => Some(error),
             Self::Open(error) => Some(error),
-            Self::Bind { error, .. } => Some(error),
+            Self::Bind { error, .. } | Self::Unreachable { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -151,6 +165,9 @@ impl<E: Env> Broker<E> {
                 Some(bind(&env, &config.listen, config.insecure_listen).await?)
             }
         };
+        if let Some(listener) = &listener {
+            check_advertised(&env, "advertise", config.advertise.as_ref(), listener.local_addr()).await?;
+        }
         let options = store_options(&config);
         let (store, report) = Store::open(env.clone(), options).await.map_err(StartError::Open)?;
         tell(&report);

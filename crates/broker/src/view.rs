@@ -7,6 +7,7 @@
 //!
 //! Not here: how the image changes ([`crate::quorum`]), who leads and how far records are committed ([`crate::shard`]).
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -21,6 +22,7 @@ use quipu_storage::{LogOptions, Store};
 
 use crate::{
     errors::{self, Refusal},
+    lagging::Lagging,
     partition::{Partition, shard_of},
     shard::{Opened, Update, broker_view, partition_state},
 };
@@ -32,6 +34,7 @@ pub(crate) struct View<E: Env> {
     partitions: OrdMap<TopicIdPartition, Arc<Partition<E>>>,
     topic_configs: OrdMap<TopicId, Arc<TopicConfig>>,
     broker_config: Arc<BrokerConfig>,
+    lagging: Arc<Lagging>,
 }
 
 impl<E: Env> Clone for View<E> {
@@ -42,6 +45,7 @@ impl<E: Env> Clone for View<E> {
             partitions: self.partitions.clone(),
             topic_configs: self.topic_configs.clone(),
             broker_config: Arc::clone(&self.broker_config),
+            lagging: Arc::clone(&self.lagging),
         }
     }
 }
@@ -67,7 +71,8 @@ impl<E: Env> View<E> {
     /// Nothing is held yet.
     pub(crate) fn new(image: Image, node_id: BrokerId, statics: &StaticConfig) -> Self {
         let broker_config = Arc::new(ConfigLayers::new(&image, statics, node_id).broker());
-        Self { image, node_id, partitions: OrdMap::new(), topic_configs: OrdMap::new(), broker_config }
+        let (partitions, topic_configs) = (OrdMap::new(), OrdMap::new());
+        Self { image, node_id, partitions, topic_configs, broker_config, lagging: Arc::default() }
     }
 
     /// The partition, if this broker leads it or should. Errors: the one that a client must get.
@@ -87,6 +92,11 @@ impl<E: Env> View<E> {
     /// This broker.
     pub(crate) fn node_id(&self) -> BrokerId {
         self.node_id
+    }
+
+    /// Which replicas lag.
+    pub(crate) fn lagging(&self) -> &Arc<Lagging> {
+        &self.lagging
     }
 
     /// The configs that hold for a topic.
@@ -189,10 +199,12 @@ impl<E: Env> View<E> {
         if let Some(config) = config {
             log.set_options(log_options(config));
         }
+        let lag_time_max = Duration::from_millis(self.broker_config.replica_lag_max_ms);
         let insync_replicas_min = config.map_or(1, |config| insync_replicas_min(config));
-        let partition = Arc::new(Partition::new(id, self.node_id, log, updates.shard_count()));
+        let lagging = Arc::clone(&self.lagging);
+        let partition = Arc::new(Partition::new(id, self.node_id, log, updates.shard_count(), lagging));
         self.partitions.insert(id, Arc::clone(&partition));
-        updates.of(shard).opened.push(Opened { partition, record, insync_replicas_min });
+        updates.of(shard).opened.push(Opened { partition, record, insync_replicas_min, lag_time_max });
     }
 
     fn close(&mut self, id: TopicIdPartition, updates: &mut Updates<E>) {

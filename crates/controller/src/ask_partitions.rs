@@ -168,7 +168,7 @@ impl AskPartitions {
                     return (Verdict::Conflict, None);
                 };
                 if reason.is_unfit() {
-                    doubts.note_unfit(partition, self.broker);
+                    doubts.note_unfit(partition, self.broker, *reason == GiveUpReason::CannotLead);
                 }
                 // Who cannot commit because too few members live is not helped by another leader.
                 let helps = *reason != GiveUpReason::CannotCommit || has_quorum(image, state);

@@ -214,8 +214,14 @@ fn leaders_give_up() {
         giveup a-0 by=2 reason=CannotLead
         leaderless 9
         later 6
+        # Who could not write may be asked again, who has damage only when it reports a sound log.
         leaderless 9
+        giveup a-0 by=3 reason=WriteFailed
         leaderless 9
+        sound a-0 1
+        sound a-0 2
+        leaderless 9
+        later 6
         # Somebody has the log already.
         prefer a-0 by=1 for=3
         prefer a-0 by=3 for=2 epoch=1

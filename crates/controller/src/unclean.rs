@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - Only where the topic has `unclean.leader.election.enable`, or somebody asked for this partition; and only while fewer members
-//!   than a seal takes are sound and serve. Otherwise a clean election does.
+//!   than a seal takes are sound and serve. Otherwise a clean election does. A leader that is active is left alone, unless somebody
+//!   asked.
 //! - The one case in which the controller writes C: the sound ones that reported. Who is not among them, and was last brought up to
 //!   date before this leader epoch, is rebuilt (the record's `unclean_epoch`).
 //! - C never has fewer members than `min(min.insync.replicas, RF)`: where fewer reported, other replicas stand in as members of a
@@ -64,6 +65,8 @@ pub struct LogReport {
     pub log_end: Offset,
     /// Whether it knows its log to be damaged or lost.
     pub is_faulty: bool,
+    /// Whether it leads at this moment.
+    pub is_active: bool,
 }
 
 impl Request for ElectUnclean {
@@ -115,6 +118,9 @@ impl ElectUnclean {
         if !self.is_forced && !config.unclean_election {
             let why = "The topic does not have unclean.leader.election.enable, and nobody asked for this partition.";
             return Err(ControllerError::NoEligibleLeader(why.to_owned()));
+        }
+        if !self.is_forced && election.reports.iter().any(|report| report.is_active) {
+            return Err(ControllerError::ElectionNotNeeded);
         }
         let is_faulty = |member: &Member| election.reports.iter().any(|r| r.member == *member && r.is_faulty);
         let sound = state.configuration.members.iter().filter(|m| is_serving(image, **m) && !is_faulty(m)).count();
@@ -189,15 +195,17 @@ pub fn find_unclean(
     count_max: usize,
 ) -> Vec<(TopicIdPartition, LeaderEpoch, Vec<BrokerId>)> {
     let layers = context.layers(image);
+    let is_due = |state: &PartitionState| !can_seal(image, state) || !has_live_leader(image, state);
     image
         .topics()
+        .filter(|topic| topic.partitions().any(|(_, state)| is_due(state)))
         .filter(|topic| layers.topic_with(topic.configs()).unclean_election)
         .flat_map(|topic| {
             topic
                 .partitions()
                 .map(|(index, state)| (TopicIdPartition { topic_id: topic.topic_id(), partition: index }, state))
         })
-        .filter(|(_, state)| !can_seal(image, state))
+        .filter(|(_, state)| is_due(state))
         .filter_map(|(id, _)| unclean_electorate(image, id).map(|(epoch, electorate)| (id, epoch, electorate)))
         .filter(|(_, _, electorate)| !electorate.is_empty())
         .take(count_max)

@@ -105,8 +105,9 @@ fn partition(
         leader_epoch,
         replica_nodes: described.replicas,
         isr_nodes: described.in_sync,
+        // They may lead: a leader adopts what it lacks before it is one.
+        eligible_leader_replicas: Some(described.out_of_sync),
         // The schema allows null, but the Java client does not expect it.
-        eligible_leader_replicas: Some(Vec::new()),
         last_known_elr: Some(Vec::new()),
         offline_replicas: described.offline,
     }

@@ -257,13 +257,8 @@ fn name_leaders<E: Env>(view: &View<E>, version: i16, response: &mut FetchRespon
             }
         }
     }
-    let endpoints = leaders.endpoints(view).map(|(node, listener, rack)| NodeEndpoint {
-        node_id: node.get(),
-        host: listener.host.as_str().into(),
-        port: i32::from(listener.port),
-        rack: rack.map(Into::into),
-    });
-    response.node_endpoints = endpoints.collect();
+    response.node_endpoints =
+        leaders.endpoints(view, |node_id, host, port, rack| NodeEndpoint { node_id, host, port, rack });
 }
 
 /// Where the log that the consumer has read parts from ours (KIP-320), if it does. Errors: our log doesn't know its epoch.

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use quipu_base::{BrokerId, LeaderEpoch, PartitionIndex};
 use quipu_env::Env;
-use quipu_metadata::{Topic, record::Listener};
-use quipu_protocol::ErrorCode;
+use quipu_metadata::Topic;
+use quipu_protocol::{ErrorCode, Str};
 
 use crate::node::View;
 
@@ -34,14 +34,18 @@ impl Leaders {
         Some((leader, state.leader_epoch))
     }
 
-    /// Where those named listen, with their racks.
-    pub(super) fn endpoints<'a, E: Env>(
-        &'a self,
-        view: &'a View<E>,
-    ) -> impl Iterator<Item = (BrokerId, &'a Listener, Option<&'a str>)> {
-        self.0.iter().filter_map(|broker| {
+    /// Where those named listen: what `endpoint` makes of id, host, port and rack.
+    pub(super) fn endpoints<E: Env, N>(
+        &self,
+        view: &View<E>,
+        endpoint: impl Fn(i32, Str, i32, Option<Str>) -> N,
+    ) -> Vec<N> {
+        let named = self.0.iter().filter_map(|broker| {
             let registration = &view.image.broker(*broker)?.registration;
-            Some((*broker, registration.listener(crate::CLIENT_LISTENER)?, registration.rack.as_deref()))
-        })
+            let listener = registration.listener(crate::CLIENT_LISTENER)?;
+            let rack = registration.rack.as_deref().map(Str::from);
+            Some(endpoint(broker.get(), listener.host.as_str().into(), i32::from(listener.port), rack))
+        });
+        named.collect()
     }
 }

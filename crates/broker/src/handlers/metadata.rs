@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quipu_base::{BrokerId, PartitionIndex, TopicId, TopicIdPartition};
 use quipu_env::Env;
-use quipu_metadata::{Image, PartitionState, Topic};
+use quipu_metadata::{Image, Member, PartitionState, Topic};
 use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::metadata::{
@@ -95,6 +95,8 @@ pub(super) struct DescribedPartition {
     pub(super) leader: Option<BrokerId>,
     pub(super) replicas: Vec<i32>,
     pub(super) in_sync: Vec<i32>,
+    /// Members of the configuration that are not in sync.
+    pub(super) out_of_sync: Vec<i32>,
     pub(super) offline: Vec<i32>,
 }
 
@@ -104,7 +106,8 @@ impl DescribedPartition {
     }
 }
 
-/// A replica counts as offline if its broker is not there, or if its log is damaged: then it does not lead either.
+/// A replica counts as offline if its broker is not there, or if its log is damaged: then it does not lead either. In sync are the members
+/// of the configuration that are there with their own disks, and do not lag.
 pub(super) fn describe_partition<E: Env>(
     view: &View<E>,
     topic: &Topic,
@@ -115,11 +118,19 @@ pub(super) fn describe_partition<E: Env>(
     let is_live = |broker: &BrokerId| {
         view.image.broker(*broker).is_some_and(|state| !state.fenced) && view.is_served_by(*broker, id)
     };
-    let members = state.configuration.members.iter().map(|member| member.broker);
+    let leader = state.leader.filter(is_live);
+    let lagging = leader.map_or_else(Vec::new, |leader| view.lagging().of(id, leader, state.leader_epoch));
+    let is_in_sync = |member: &&Member| {
+        let registered = view.image.broker(member.broker).map(|state| state.registration.directory_id);
+        is_live(&member.broker) && registered == Some(member.directory_id) && !lagging.contains(&member.broker)
+    };
+    let (in_sync, out_of_sync): (Vec<&Member>, Vec<&Member>) = state.configuration.members.iter().partition(is_in_sync);
+    let nodes = |members: Vec<&Member>| members.into_iter().map(|member| member.broker.get()).collect();
     DescribedPartition {
-        leader: state.leader.filter(is_live),
+        leader,
         replicas: state.replicas.iter().map(|broker| broker.get()).collect(),
-        in_sync: members.filter(is_live).map(BrokerId::get).collect(),
+        in_sync: nodes(in_sync),
+        out_of_sync: nodes(out_of_sync),
         offline: state.replicas.iter().filter(|broker| !is_live(broker)).map(|broker| broker.get()).collect(),
     }
 }

@@ -14,17 +14,22 @@
 //! Not here: what is decided (`quipu-controller`), how requests come here (`forward`).
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quipu_base::{BrokerId, ClusterId, ControllerEpoch, LeaderEpoch, Offset, TopicId};
+use quipu_base::{BrokerId, ClusterId, ControllerEpoch, LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use quipu_controller::{
-    AnyReply, AnyRequest, Bootstrap, Context, ControllerError, Decision, Doubts, ElectLeaderless, Heartbeat,
-    HeartbeatDecision, Request, SessionSettings, Sessions, StartEpoch, Wants, has_leaderless,
-    limits::ELECTIONS_PER_DECISION_MAX,
+    AnyReply, AnyRequest, BalanceLeaders, Bootstrap, Context, ControllerError, Decision, Doubts, ElectLeaderless,
+    Heartbeat, HeartbeatDecision, Request, SessionSettings, Sessions, StartEpoch, UncleanElection, Wants, find_unclean,
+    has_leaderless,
+    limits::{ASKS_PER_REQUEST_MAX, ELECTIONS_PER_DECISION_MAX},
 };
 use quipu_env::{Clock, Env, Instant, Probe};
-use quipu_metadata::{Delta, Image, MetadataRecord, codec, config::ConfigLayers, record::Voter};
+use quipu_metadata::{
+    Delta, Image, MetadataRecord, codec,
+    config::{BrokerConfig, ConfigLayers},
+    record::Voter,
+};
 use quipu_raft::{Data, ProposeError, limits::ENTRY_BYTES_MAX};
 use quipu_records::{Batch, BatchBuilder, NewRecord};
 use quipu_storage::Class;
@@ -34,6 +39,8 @@ use super::{
     Quorum,
     forward::Ticket,
     handle::{AskError, CommitError},
+    messages::Message,
+    reports::Purpose,
 };
 
 /// Requests decided in one round, which is one entry and one sync.
@@ -44,6 +51,10 @@ const WAITING_MAX: usize = 1024;
 const ENTRY_RECORDS_MAX: usize = 32 * 1024;
 /// How often partitions without a leader are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Leaderships that go back to their preferred leaders at once: each is a short pause of its partition.
+const BALANCED_AT_ONCE_MAX: usize = 256;
+/// Nobody is late whom nobody can hear.
+const ENDLESS: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What is to be decided.
 #[derive(Clone, Debug)]
@@ -54,6 +65,8 @@ pub(super) enum Work {
     Begin,
     /// Leaders where there are none.
     ElectLeaderless,
+    /// Preferred leaders where others lead.
+    BalanceLeaders,
 }
 
 /// Work, and who waits for it.
@@ -94,12 +107,15 @@ pub(super) struct Leading {
     round: Option<Round>,
     sessions: Option<Sessions>,
     sweep_at: Option<Instant>,
+    /// When preferred leaders are looked for again, if at all, and how often.
+    balance_at: Option<Instant>,
+    balance_interval: Option<Duration>,
 }
 
 impl Leading {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.sessions.as_ref().and_then(Sessions::next_deadline);
-        self.sweep_at.into_iter().chain(sessions).min()
+        self.sweep_at.into_iter().chain(self.balance_at).chain(sessions).min()
     }
 }
 
@@ -108,7 +124,18 @@ impl<E: Env> Quorum<E> {
         tracing::info!(%epoch, "this node leads the metadata quorum");
         let stage = Stage::Replaying;
         let waiting = VecDeque::new();
-        self.leading = Some(Leading { epoch, start, stage, waiting, round: None, sessions: None, sweep_at: None });
+        let balance_interval = self.balance_interval();
+        self.leading = Some(Leading {
+            epoch,
+            start,
+            stage,
+            waiting,
+            round: None,
+            sessions: None,
+            sweep_at: None,
+            balance_at: None,
+            balance_interval,
+        });
     }
 
     /// Another leads, or nobody: what was not proposed is passed on; of the rest nobody knows.
@@ -271,10 +298,22 @@ impl<E: Env> Quorum<E> {
         let mut context = Context { node: me.id, statics, new_topic_id: &mut new_topic_id, doubts };
         let (node, directory_id) = (me.id, me.directory);
         match work {
-            Work::Asked(request) => Ok(keep(request.decide(image, &mut context)?, Some)),
+            Work::Asked(request) => {
+                let decision = keep(request.decide(image, &mut context)?, Some);
+                decision.records.iter().for_each(tell_unclean);
+                Ok(decision)
+            }
             Work::ElectLeaderless => {
                 let request = ElectLeaderless { changes_max: ELECTIONS_PER_DECISION_MAX };
                 Ok(keep(request.decide(image, &mut context)?, |_| None))
+            }
+            Work::BalanceLeaders => {
+                let request = BalanceLeaders { changes_max: BALANCED_AT_ONCE_MAX };
+                let Decision { records, reply: left } = request.decide(image, &mut context)?;
+                if left > 0 {
+                    leading.balance_at = Some(now + SWEEP_INTERVAL);
+                }
+                Ok(Decision { records, reply: None })
             }
             Work::Begin if image.cluster_id().is_none() => {
                 let cluster_id = ClusterId(random);
@@ -302,12 +341,11 @@ impl<E: Env> Quorum<E> {
         let Some(round) = leading.round.take_if(|round| round.end <= applied) else { return };
         if leading.stage == Stage::Starting {
             leading.stage = Stage::Active;
-            if !self.settings.is_alone() {
-                let mut sessions = Sessions::new(now, self.serving.image(), settings);
-                // Who was lost before, the controller before this one perhaps, has to be heard of soon.
-                self.unreachable.iter().for_each(|node| sessions.handle_disconnect(now, *node));
-                leading.sessions = Some(sessions);
-            }
+            let mut sessions = Sessions::new(now, self.serving.image(), settings);
+            // Who was lost before, the controller before this one perhaps, has to be heard of soon.
+            self.unreachable.iter().for_each(|node| sessions.handle_disconnect(now, *node));
+            leading.sessions = Some(sessions);
+            leading.balance_at = leading.balance_interval.map(|interval| now + interval);
             // On a single node as well: a disk that is full for a while leaves its partitions without a leader.
             leading.sweep_at = Some(now + SWEEP_INTERVAL);
             tracing::info!(epoch = %leading.epoch, "this node is the active controller");
@@ -318,12 +356,25 @@ impl<E: Env> Quorum<E> {
 
     /// What brokers are held to.
     fn session_settings(&self) -> SessionSettings {
-        let layers = ConfigLayers::new(self.serving.image(), self.serving.statics(), self.settings.me.id);
-        let config = layers.broker();
+        if self.settings.is_alone() {
+            return SessionSettings { timeout: ENDLESS, heartbeat_interval: ENDLESS };
+        }
+        let config = self.broker_config();
         SessionSettings {
             timeout: Duration::from_millis(config.session_timeout_ms),
             heartbeat_interval: Duration::from_millis(config.heartbeat_interval_ms),
         }
+    }
+
+    /// How often preferred leaders are looked for, if at all.
+    fn balance_interval(&self) -> Option<Duration> {
+        let config = self.broker_config();
+        let is_wanted = config.balance_leaders && !self.settings.is_alone();
+        is_wanted.then(|| Duration::from_secs(config.balance_interval_seconds))
+    }
+
+    fn broker_config(&self) -> BrokerConfig {
+        ConfigLayers::new(self.serving.image(), self.serving.statics(), self.settings.me.id).broker()
     }
 
     /// Brokers changed in the image.
@@ -336,7 +387,7 @@ impl<E: Env> Quorum<E> {
         }
     }
 
-    /// Fences who is not heard of, and finds leaders where there are none.
+    /// Fences who is not heard of, finds leaders where there are none, and brings leaderships back to preferred leaders.
     pub(super) fn sweep(&mut self, now: Instant) {
         let Some(leading) = &mut self.leading else { return };
         if let Some(sessions) = &mut leading.sessions
@@ -347,10 +398,57 @@ impl<E: Env> Quorum<E> {
                 leading.waiting.push_back(Job { work: Work::Asked(request.into()), asker: None });
             }
         }
+        if leading.balance_at.is_some_and(|at| at <= now) {
+            leading.balance_at = leading.balance_interval.map(|interval| now + interval);
+            leading.waiting.push_back(Job { work: Work::BalanceLeaders, asker: None });
+        }
         if leading.sweep_at.is_some_and(|at| at <= now) {
             leading.sweep_at = Some(now + SWEEP_INTERVAL);
-            if has_leaderless(self.serving.image()) {
+            let is_leaderless = has_leaderless(self.serving.image());
+            if is_leaderless {
                 leading.waiting.push_back(Job { work: Work::ElectLeaderless, asker: None });
+            }
+            if self.serving.image().brokers().any(|(_, broker)| !broker.is_serving()) || is_leaderless {
+                self.collect_for_unclean();
+            }
+            self.collect_for_doubts();
+            self.mend_voters();
+        }
+    }
+
+    /// Topics that may lose records rather than wait: what is left of their partitions is asked for first.
+    fn collect_for_unclean(&mut self) {
+        let (image, me) = (self.serving.image().clone(), self.settings.me.id);
+        let mut new_topic_id = || TopicId::ZERO;
+        let mut doubts = Doubts::new();
+        let statics = self.serving.statics();
+        let context = Context { node: me, statics, new_topic_id: &mut new_topic_id, doubts: &mut doubts };
+        let wanted = find_unclean(&image, &context, ASKS_PER_REQUEST_MAX);
+        self.collect(wanted, Purpose::Election);
+    }
+
+    /// Replicas that said that they can't lead are asked whether they still can't.
+    fn collect_for_doubts(&mut self) {
+        let image = self.serving.image();
+        let Some(sessions) = self.leading.as_mut().and_then(|leading| leading.sessions.as_mut()) else { return };
+        let doubts = sessions.doubts(self.env.clock().now());
+        doubts.retain_partitions(|partition| image.partition(partition).is_some());
+        let mut wanted: BTreeMap<TopicIdPartition, Vec<BrokerId>> = BTreeMap::new();
+        for (partition, broker) in doubts.damaged().take(ASKS_PER_REQUEST_MAX) {
+            wanted.entry(partition).or_default().push(broker);
+        }
+        let wanted = wanted.into_iter().map(|(partition, brokers)| (partition, LeaderEpoch::NONE, brokers));
+        self.collect(wanted.collect(), Purpose::Doubts);
+    }
+
+    /// Who reports a sound log may lead again.
+    pub(super) fn drop_doubts(&mut self, partitions: &[UncleanElection]) {
+        let now = self.env.clock().now();
+        let Some(sessions) = self.leading.as_mut().and_then(|leading| leading.sessions.as_mut()) else { return };
+        let doubts = sessions.doubts(now);
+        for election in partitions {
+            for report in election.reports.iter().filter(|report| !report.is_faulty) {
+                doubts.note_sound(election.partition, report.member.broker);
             }
         }
     }
@@ -368,9 +466,9 @@ impl<E: Env> Quorum<E> {
     pub(super) fn beat(&mut self, now: Instant) {
         self.heartbeat_at = now + self.session_settings().heartbeat_interval;
         if self.settings.is_alone() {
-            self.heartbeat_at = now + SWEEP_INTERVAL * 3600;
             return;
         }
+        self.tell_lagging(now);
         let Some(broker_epoch) = self.own.borrow().broker_epoch else { return };
         let Some(leader) = self.leader else { return };
         let metadata_offset = self.serving.image().next_offset();
@@ -378,7 +476,21 @@ impl<E: Env> Quorum<E> {
         if leader.id == self.settings.me.id {
             self.hear(now, &heartbeat);
         } else {
-            self.say(leader.id, &super::messages::Message::Heartbeat(heartbeat));
+            self.say(leader.id, &Message::Heartbeat(heartbeat));
+        }
+    }
+
+    /// Every broker is to know which members lag: clients ask any of them.
+    fn tell_lagging(&self, now: Instant) {
+        self.serving.lagging().forget(now);
+        let own = self.serving.lagging().own();
+        if own.is_empty() {
+            return;
+        }
+        let message = Message::Lagging(own);
+        let others = self.serving.image().brokers().filter(|(_, state)| !state.fenced).map(|(broker, _)| broker);
+        for broker in others.filter(|broker| *broker != self.settings.me.id) {
+            self.say(broker, &message);
         }
     }
 
@@ -406,6 +518,16 @@ impl<E: Env> Quorum<E> {
             leading.waiting.push_back(Job { work: Work::Asked(request), asker: None });
         }
         Some(Ok(heard.reply))
+    }
+}
+
+/// Everybody who looks after the cluster is to see it.
+fn tell_unclean(record: &MetadataRecord) {
+    if let MetadataRecord::PartitionChange { partition, election: Some(election), .. } = record
+        && election.unclean
+    {
+        let leader = election.leader.unwrap_or(BrokerId(-1));
+        tracing::error!(%partition, %leader, "an unclean election: acknowledged records of this partition may be lost");
     }
 }
 

@@ -205,6 +205,7 @@ impl<E: Env> Quorum<E> {
             Report::ChunkWritten { snapshot, position, ok } => {
                 self.node.handle_chunk_written(now, &snapshot, position, ok);
             }
+            Report::Replicas { to, id, reports } => self.on_replicas(to, id, reports),
             Report::SnapshotTaken { meta } => {
                 self.is_taking = false;
                 if let Some(meta) = meta {
@@ -241,7 +242,7 @@ impl<E: Env> Quorum<E> {
     }
 
     /// Beside the task.
-    fn aside(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn aside(&self, work: impl Future<Output = ()> + Send + 'static) {
         // It goes on by itself, and reports.
         let _task = self.env.spawn(ShardId(0), "quorum.aside", work);
     }

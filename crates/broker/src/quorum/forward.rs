@@ -273,7 +273,7 @@ impl<E: Env> Quorum<E> {
                     self.say(from, &Message::Founded(voters.clone()));
                 }
             }
-            Message::Founded(_) | Message::Present => {}
+            Message::Founded(_) | Message::Present | Message::Duplicate { .. } => {}
             Message::Heartbeat(heartbeat) => {
                 if heartbeat.broker == from
                     && let Some(reply) = self.hear(now, &heartbeat)
@@ -296,6 +296,9 @@ impl<E: Env> Quorum<E> {
                 self.forwarded.release(self.applied);
             }
             Message::Failed { id, why } => self.on_failed(now, from, Ticket(id), why),
+            Message::Lagging(lags) => self.serving.lagging().hear(now, from, lags),
+            Message::AskReports { id, partitions } => self.ask_shards(from, id, partitions),
+            Message::Reports { id, reports } => self.hear_reports(id, from, reports),
         }
     }
 

@@ -19,9 +19,9 @@
 //! Not here: changing the voters later (`quipu-raft`).
 
 use core::{pin::pin, time::Duration};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_base::BrokerId;
+use quipu_base::{BrokerId, DirectoryId};
 use quipu_env::{Clock, Env, Sleep};
 use quipu_peer::{Events, Frame, Lane, PeerEvent, Peers, Received, RefusalCode};
 use quipu_raft::{ReplicaKey, VoterSet};
@@ -47,6 +47,10 @@ struct Founder<'a> {
     settings: &'a Settings,
     /// What each other voter last said, and from which directory.
     heard: BTreeMap<BrokerId, (ReplicaKey, Vec<ReplicaKey>)>,
+    /// Directories that spoke for a voter before another one did.
+    replaced: BTreeSet<ReplicaKey>,
+    /// A voter for which two directories speak in turn.
+    duplicate: Option<(BrokerId, DirectoryId, DirectoryId)>,
 }
 
 enum Verdict {
@@ -68,7 +72,7 @@ pub(super) async fn found<E: Env>(
     if !settings.voters.contains_key(&me.id) {
         return Ok(VoterSet::EMPTY);
     }
-    let mut founder = Founder { settings, heard: BTreeMap::new() };
+    let mut founder = Founder::new(settings);
     let mut events = peers.events();
     let mut refusals = BTreeMap::new();
     let mut timer = pin!(env.clock().sleep(Duration::ZERO));
@@ -88,6 +92,7 @@ pub(super) async fn found<E: Env>(
                     Err(error) => {
                         // The other one is to hear why, too.
                         founder.say(peers);
+                        founder.tell_duplicate(peers);
                         env.clock().sleep(PARTING_TIME).await;
                         return Err(error);
                     }
@@ -157,7 +162,11 @@ pub(super) async fn check_present<E: Env>(env: &E, settings: &Settings, peers: &
     Ok(())
 }
 
-impl Founder<'_> {
+impl<'a> Founder<'a> {
+    const fn new(settings: &'a Settings) -> Self {
+        Self { settings, heard: BTreeMap::new(), replaced: BTreeSet::new(), duplicate: None }
+    }
+
     fn voters(&self) -> Vec<BrokerId> {
         self.settings.voters.keys().copied().collect()
     }
@@ -186,23 +195,44 @@ impl Founder<'_> {
                 let is_founder = voters.contains(self.settings.me);
                 if !is_founder {
                     tracing::warn!(
-                        "the metadata quorum was founded without this data directory: this node observes; make it a voter, \
-                         or give it back the directory that it had"
+                        "the metadata quorum was founded without this data directory: this node observes, and votes when it has \
+                         caught up"
                     );
                 }
                 Ok(Verdict::Founded(if is_founder { voters } else { VoterSet::EMPTY }))
             }
             Some(Message::Founding(founding)) if self.settings.voters.contains_key(&from.id) => {
                 self.check_same(from.id, &founding)?;
-                if let Some((known, _)) = self.heard.get(&from.id)
-                    && *known != from
-                {
-                    tracing::warn!(node = %from.id, "a voter has another directory than before, or two nodes have its id");
-                }
+                self.note_directory(from)?;
                 self.heard.insert(from.id, (from, founding.known));
                 Ok(self.agree())
             }
+            Some(Message::Duplicate { first, second }) if [first, second].contains(&self.settings.me.directory) => {
+                Err(duplicate(self.settings.me.id, first, second))
+            }
             _ => Ok(Verdict::Wait),
+        }
+    }
+
+    /// A voter's directory may be replaced while the quorum is founded; one that comes back was never gone.
+    fn note_directory(&mut self, from: ReplicaKey) -> Result<(), StartError> {
+        let Some(known) = self.heard.get(&from.id).map(|(known, _)| *known).filter(|known| *known != from) else {
+            return Ok(());
+        };
+        tracing::warn!(node = %from.id, "a voter has another directory than before, or two nodes have its id");
+        if self.replaced.contains(&from) {
+            self.duplicate = Some((from.id, known.directory, from.directory));
+            return Err(duplicate(from.id, known.directory, from.directory));
+        }
+        self.replaced.insert(known);
+        Ok(())
+    }
+
+    /// The one of the two that is where the settings say is to hear of it, too.
+    fn tell_duplicate<E: Env>(&self, peers: &Peers<E>) {
+        if let Some((voter, first, second)) = self.duplicate {
+            let _sent =
+                peers.send(voter, Lane::Control, Frame::new(messages::encode(&Message::Duplicate { first, second })));
         }
     }
 
@@ -241,6 +271,12 @@ impl Founder<'_> {
             tracing::warn!(%voter, %address, "a new cluster begins when all its voters are up: waiting for this one");
         }
     }
+}
+
+fn duplicate(id: BrokerId, first: DirectoryId, second: DirectoryId) -> StartError {
+    StartError::Founding(format!(
+        "two nodes are up with node_id {id}, with the directories {first} and {second}: give one of them another id, or stop it"
+    ))
 }
 
 /// Refusals by voters that make it pointless to go on.

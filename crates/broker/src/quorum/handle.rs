@@ -3,11 +3,13 @@
 use core::fmt;
 
 use quipu_base::BrokerId;
-use quipu_controller::{AnyReply, AnyRequest, ControllerError, Forward, ForwardError};
+use quipu_controller::{AnyReply, AnyRequest, ControllerError, Forward, ForwardError, UncleanElection};
 use quipu_metadata::Image;
 use quipu_raft::Status;
 use quipu_storage::StoreFull;
 use tokio::sync::{mpsc, oneshot};
+
+use super::reports::Wanted;
 
 /// Requests that may wait for the task.
 pub(super) const COMMANDS_MAX: usize = 1024;
@@ -87,6 +89,8 @@ pub(super) enum Command {
     Status(oneshot::Sender<Status>),
     /// Another voter is to lead, if this node leads.
     Resign,
+    /// What replicas hold.
+    Reports { wanted: Vec<Wanted>, reply: oneshot::Sender<Vec<UncleanElection>> },
 }
 
 /// Asks the active controller, wherever it is.
@@ -120,6 +124,16 @@ impl ControllerHandle {
     /// Errors: `Stopping`.
     pub(crate) async fn resign(&self) -> Result<(), CommitError> {
         self.0.send(Command::Resign).await.map_err(|_| STOPPING)
+    }
+
+    /// What these replicas hold, of those whose brokers answer in time.
+    ///
+    /// Errors: `Stopping`.
+    pub(crate) async fn reports(&self, wanted: Vec<Wanted>) -> Result<Vec<UncleanElection>, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || AskError::Commit(STOPPING);
+        self.0.send(Command::Reports { wanted, reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
     }
 
     /// What the metadata quorum is doing, as this node sees it.

@@ -1,19 +1,24 @@
-//! What nodes say to each other about the cluster, on the lane of control: founding, heartbeats, requests and their answers.
+//! What nodes say to each other about the cluster, on the lane of control: founding, heartbeats, requests and their answers, replicas
+//! that lag, what replicas hold.
 //!
 //! ```text
 //! byte 0      format version 1
 //! byte 1..    the message in postcard: the number of the kind (the order of [`Message`]), its fields
 //! ```
 //!
+//! A kind that a node does not know is dropped: a new one goes to the end.
+//!
 //! All of it is a frame's header, which has a checksum.
 //!
 //! Not here: Raft's messages, which have a lane of their own; what requests mean (`quipu-controller`).
 
 use bytes::Bytes;
-use quipu_base::{BrokerId, Offset};
-use quipu_controller::{ControllerError, Heartbeat, HeartbeatReply};
+use quipu_base::{BrokerId, DirectoryId, Offset, TopicIdPartition};
+use quipu_controller::{ControllerError, Heartbeat, HeartbeatReply, LogReport};
 use quipu_raft::{ReplicaKey, VoterSet};
 use serde::{Deserialize, Serialize};
+
+use crate::lagging::Lags;
 
 const FORMAT_VERSION: u8 = 1;
 
@@ -52,6 +57,29 @@ pub(super) enum Message {
         id: u64,
         /// Why.
         why: Failure,
+    },
+    /// Two directories have said in turn that they are the receiver's node: two nodes have its id.
+    Duplicate {
+        /// One of them.
+        first: DirectoryId,
+        /// The other.
+        second: DirectoryId,
+    },
+    /// The sender leads these partitions, of which members lag.
+    Lagging(Vec<Lags>),
+    /// What do the receiver's replicas of these partitions hold?
+    AskReports {
+        /// For the answer.
+        id: u64,
+        /// Which partitions.
+        partitions: Vec<TopicIdPartition>,
+    },
+    /// Answer to it.
+    Reports {
+        /// As asked.
+        id: u64,
+        /// Of the replicas that the sender has.
+        reports: Vec<(TopicIdPartition, LogReport)>,
     },
 }
 
@@ -109,6 +137,7 @@ mod tests {
             Message::Request { id: 7, request: vec![1, 2, 3] },
             Message::Answer { id: 7, offset: Offset(9), answer: vec![4] },
             Message::Failed { id: 7, why: Failure::NotController { leader: Some(BrokerId(3)) } },
+            Message::AskReports { id: 8, partitions: vec![TopicIdPartition::METADATA] },
         ] {
             let bytes = encode(&message);
             assert_eq!(decode(&bytes), Some(message));

@@ -11,10 +11,13 @@
 //! | what a start finds | `load` |
 //! | how a quorum begins | `found` |
 //! | Raft's effects on the log | `disk` |
+//! | whether what others say fits the entries here | `boundaries` |
 //! | committed entries become the image | `apply` |
 //! | snapshots of it | `snapshots` |
 //! | what the active controller does | `control` |
 //! | requests on their way to the active controller | `forward` |
+//! | what replicas hold, asked of their brokers | `reports` |
+//! | a voter's vote goes to its new directory | `voters` |
 //! | how this node becomes a broker of the cluster | `join` |
 //! | the image as the node sees it | `serving` |
 //!
@@ -31,6 +34,7 @@
 //! Not here: consensus (`quipu-raft`), what is decided (`quipu-controller`), what records mean (`quipu-metadata`).
 
 mod apply;
+mod boundaries;
 mod control;
 mod disk;
 mod entries;
@@ -41,8 +45,10 @@ mod join;
 mod kept;
 mod load;
 mod messages;
+mod reports;
 mod serving;
 mod snapshots;
+mod voters;
 
 use core::{fmt, pin::pin, time::Duration};
 use std::{
@@ -51,7 +57,8 @@ use std::{
     sync::Arc,
 };
 
-use quipu_base::{BrokerId, LeaderEpoch, Offset};
+use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
+use quipu_controller::LogReport;
 use quipu_env::{Clock, Env, Fatal, Instant, Rng, Sleep, watch};
 use quipu_metadata::config::StaticConfig;
 use quipu_peer::{Events, Frame, Lane, Own, PeerAddress, PeerEvent, Peers, Received};
@@ -65,6 +72,7 @@ use self::{
     forward::Forwarded,
     handle::{COMMANDS_MAX, Command},
     kept::Kept,
+    reports::{Collections, Purpose},
     serving::{Begin, Serving},
     snapshots::Snapshots,
 };
@@ -72,6 +80,7 @@ pub(crate) use self::{
     handle::{AskError, CommitError, ControllerHandle},
     join::{JoinError, Joining, Registered},
     load::LoadError,
+    reports::Wanted,
     serving::when_active,
 };
 use crate::view::View;
@@ -169,10 +178,28 @@ pub(crate) struct Started<E: Env> {
 
 /// What the task's helpers have to tell it.
 enum Report {
-    Entries { read: u64, entries: Option<Vec<Entry>> },
-    SnapshotRead { read: u64, bytes: Option<bytes::Bytes> },
-    ChunkWritten { snapshot: SnapshotMeta, position: u64, ok: bool },
-    SnapshotTaken { meta: Option<SnapshotMeta> },
+    Entries {
+        read: u64,
+        entries: Option<Vec<Entry>>,
+    },
+    SnapshotRead {
+        read: u64,
+        bytes: Option<bytes::Bytes>,
+    },
+    ChunkWritten {
+        snapshot: SnapshotMeta,
+        position: u64,
+        ok: bool,
+    },
+    SnapshotTaken {
+        meta: Option<SnapshotMeta>,
+    },
+    /// What replicas here hold, for the node that asked.
+    Replicas {
+        to: BrokerId,
+        id: u64,
+        reports: Vec<(TopicIdPartition, LogReport)>,
+    },
 }
 
 /// Somebody who waits to read behind a barrier.
@@ -222,6 +249,7 @@ pub(crate) struct Quorum<E: Env> {
     serving: Serving<E>,
     leading: Option<Leading>,
     forwarded: Forwarded,
+    collections: Collections,
     readings: BTreeMap<u64, Reading>,
     last_context: u64,
     heartbeat_at: Instant,
@@ -275,6 +303,7 @@ pub(crate) async fn start<E: Env>(
         env: env.clone(),
         log: loaded.log,
         forwarded: Forwarded::new(rng.next_u64()),
+        collections: Collections::new(rng.next_u64()),
         last_context: rng.next_u64() >> 1,
         settings,
         snapshots,
@@ -392,6 +421,7 @@ impl<E: Env> Quorum<E> {
             self.beat(now);
         }
         self.sweep(now);
+        self.end_collections();
         self.retry_reads(now);
         self.route(now);
     }
@@ -400,7 +430,8 @@ impl<E: Env> Quorum<E> {
     fn next_deadline(&self) -> Instant {
         let reading = self.readings.values().map(|reading| reading.retry_at.min(reading.deadline)).min();
         let leading = self.leading.as_ref().and_then(Leading::next_deadline);
-        let others = [Some(self.heartbeat_at), self.forwarded.next_deadline(), reading, leading];
+        let collection = self.collections.next_deadline();
+        let others = [Some(self.heartbeat_at), self.forwarded.next_deadline(), collection, reading, leading];
         others.into_iter().flatten().fold(self.node.next_deadline(), Instant::min)
     }
 
@@ -476,6 +507,11 @@ impl<E: Env> Quorum<E> {
                 return tracing::warn!("there is no room for metadata entries: this node falls behind");
             }
         }
+        if let Some(place) = self.misplaced(&message.body).await {
+            return tracing::error!(
+                node = %from.node_id, %place, "a metadata message names a place inside an entry that is here: it is refused"
+            );
+        }
         if let Err(error) = self.node.handle_message(self.env.clock().now(), from.node_id, message) {
             tracing::warn!(node = %from.node_id, %error, "a metadata message is refused");
         }
@@ -518,6 +554,7 @@ impl<E: Env> Quorum<E> {
             Command::Read(reply) => drop(reply.send(Err(self.no_controller()))),
             Command::Status(reply) => drop(reply.send(self.node.status())),
             Command::Resign => self.resign(now),
+            Command::Reports { wanted, reply } => self.collect(wanted, Purpose::Asker(reply)),
         }
     }
 

@@ -14,6 +14,7 @@ use quipu_storage::Store;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    lagging::Lagging,
     shard::{Begun, Command},
     view::{Updates, View},
 };
@@ -57,6 +58,15 @@ impl<E: Env> Serving<E> {
 
     pub(super) fn image(&self) -> &Image {
         &self.view.image
+    }
+
+    pub(super) fn lagging(&self) -> &Lagging {
+        self.view.lagging()
+    }
+
+    /// None before the node is registered.
+    pub(super) fn shards(&self) -> &[mpsc::Sender<Command<E>>] {
+        &self.shards
     }
 
     pub(super) fn statics(&self) -> &StaticConfig {

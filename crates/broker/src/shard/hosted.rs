@@ -11,7 +11,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use quipu_base::{BrokerId, Offset, TopicIdPartition};
+use quipu_controller::LogReport;
 use quipu_env::{Clock, Env, Instant, Probe};
+use quipu_metadata::Member;
 use quipu_records::Batch;
 use quipu_replication::{
     Acks, Ask, BatchShape, BrokerView, Effect, Event, Message, Replica, Reply, RequestError, RequestId, RoleKind,
@@ -58,19 +60,22 @@ pub(super) struct Hosted<E: Env> {
     pub(super) written: ReplicaState,
     duplicates: Vec<Duplicate>,
     timer_at: Option<Instant>,
+    /// Whether members were told to lag.
+    has_lagging: bool,
 }
 
 impl<E: Env> Hosted<E> {
     /// A replica as the disk has it, told of this start and of what the metadata says.
     pub(super) fn open(hub: &mut Hub<E>, opened: Opened<E>, begun: Begun, is_start: bool, birth: u64) -> Self {
-        let Opened { partition, record, insync_replicas_min } = opened;
+        let Opened { partition, record, insync_replicas_min, lag_time_max } = opened;
         let durable = state::durable_state(&partition.log);
         let written = ReplicaState::of(&durable);
         let probe = hub.env.probe().clone();
         partition.show_high_watermark(durable.high_watermark);
         let [topic, number] = named(&partition);
         hub.env.probe().event("replica.opened", &[topic, number, ("high-watermark", durable.high_watermark.0)]);
-        let replica = Replica::new(begun.identity, durable, insync_replicas_min, Settings::default(), probe);
+        let settings = Settings { lag_time_max, ..Settings::default() };
+        let replica = Replica::new(begun.identity, durable, insync_replicas_min, settings, probe);
         let mut hosted = Self {
             partition,
             birth,
@@ -79,6 +84,7 @@ impl<E: Env> Hosted<E> {
             written,
             duplicates: Vec::new(),
             timer_at: None,
+            has_lagging: false,
         };
         // The disk of a partition that is created later has nothing to have forgotten.
         let last_unfenced = if is_start { begun.last_unfenced } else { None };
@@ -97,6 +103,7 @@ impl<E: Env> Hosted<E> {
     pub(super) fn close(mut self, hub: &mut Hub<E>) {
         let id = self.id();
         self.partition.deactivate();
+        self.partition.lagging.set_own(id, self.replica.promised(), Vec::new());
         self.fail_duplicates(hub, RequestError::NotLeader);
         for waiting in hub.requests.take_of(id) {
             hub.requests.fail(&hub.env, waiting, RequestError::NotLeader, Offset(-1));
@@ -122,6 +129,20 @@ impl<E: Env> Hosted<E> {
     pub(super) fn may_become_active(&self) -> bool {
         let own = self.replica.record().and_then(|record| record.leader);
         own == Some(self.partition.node_id) && !self.partition.is_active() && !self.replica.is_faulty()
+    }
+
+    /// What it holds for sure; none before the node is registered.
+    pub(super) fn report(&self, hub: &Hub<E>) -> Option<LogReport> {
+        let Begun { identity, broker_epoch, .. } = hub.begun?;
+        let member = Member { broker: identity.member.node, directory_id: identity.member.directory_id };
+        Some(LogReport {
+            member,
+            broker_epoch,
+            label: self.replica.label(),
+            log_end: self.partition.log.offsets().durable_end,
+            is_faulty: self.replica.is_faulty(),
+            is_active: self.partition.is_active(),
+        })
     }
 
     /// Brokers came, went, were fenced or unfenced; this one among them.
@@ -162,7 +183,23 @@ impl<E: Env> Hosted<E> {
                 events.push_back(Event::WriteFailed { state });
             }
         }
+        if self.has_lagging {
+            self.tell_lagging(now);
+        }
         self.schedule(hub);
+    }
+
+    /// Tells which members lag, as long as this replica leads. They begin to by time alone; anything may end it.
+    fn tell_lagging(&mut self, now: Instant) {
+        let lagging = self.lagging(now);
+        self.has_lagging = !lagging.is_empty();
+        self.partition.lagging.set_own(self.id(), self.replica.promised(), lagging);
+    }
+
+    fn lagging(&self, now: Instant) -> Vec<BrokerId> {
+        let (Some(in_sync), Some(record)) = (self.replica.isr(now), self.replica.record()) else { return Vec::new() };
+        let members = record.configuration.members.iter().map(|member| member.node);
+        members.filter(|node| !in_sync.contains(node)).collect()
     }
 
     /// Sets the timer, but only to an earlier time than it has: most deadlines are gone before they come.
@@ -184,6 +221,9 @@ impl<E: Env> Hosted<E> {
         let now = hub.env.clock().now();
         if self.replica.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.feed(hub, Event::Time);
+            if self.has_lagging || !self.lagging(now).is_empty() {
+                self.tell_lagging(now);
+            }
         } else {
             self.schedule(hub);
         }

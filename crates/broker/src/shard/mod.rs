@@ -42,6 +42,7 @@ use std::{
 };
 
 use quipu_base::{BrokerEpoch, BrokerId, Offset, TopicIdPartition};
+use quipu_controller::LogReport;
 use quipu_env::{Clock, Env, Fatal, Instant, Probe, ShardId, Sleep, watch};
 use quipu_peer::{Peers, Received};
 use quipu_replication::{Acks, BrokerView, Event, Identity, PartitionState, RequestError, Verdict, WriteId};
@@ -113,6 +114,8 @@ pub(crate) enum Command<E: Env> {
     Damaged(TopicIdPartition),
     /// The metadata moved on.
     Update(Update<E>),
+    /// Answers with what the replicas of these partitions hold, as far as they are here.
+    Report { partitions: Vec<TopicIdPartition>, reply: oneshot::Sender<Vec<(TopicIdPartition, LogReport)>> },
     /// Answers when every one of these partitions is led here and active, or cannot be.
     WhenActive { partitions: Vec<TopicIdPartition>, reply: oneshot::Sender<()> },
 }
@@ -291,6 +294,11 @@ impl<E: Env> Shard<E> {
             }
             Command::Damaged(partition) => self.on_damaged(partition),
             Command::Update(update) => self.update(update),
+            Command::Report { partitions, reply } => {
+                let held = partitions.into_iter().filter_map(|id| Some((id, self.hosted.get(&id)?.report(&self.hub)?)));
+                // Who asked may be gone.
+                drop(reply.send(held.collect()));
+            }
             Command::WhenActive { partitions, reply } => self.await_active(partitions, reply),
         }
     }

@@ -102,7 +102,8 @@ async fn run(env: SimEnv, start: Start, ready: oneshot::Sender<Up>) {
         peers.set_address(BrokerId(other), Some(address), None);
     }
     let log = store.log(ID);
-    let partition = Arc::new(Partition::new(ID, node, log, shard_count));
+    let lag_time_max = Duration::from_secs(30);
+    let partition = Arc::new(Partition::new(ID, node, log, shard_count, Arc::default()));
     let mut shards = Vec::new();
     for (number, frames) in (0..).map(ShardId).zip(frames) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
@@ -117,7 +118,7 @@ async fn run(env: SimEnv, start: Start, ready: oneshot::Sender<Up>) {
         let mut update = Update { brokers: brokers.clone(), ..Update::default() };
         if shard_of(ID, shard_count) == number {
             let partition = Arc::clone(&partition);
-            update.opened.push(Opened { partition, record: record.clone(), insync_replicas_min: 2 });
+            update.opened.push(Opened { partition, record: record.clone(), insync_replicas_min: 2, lag_time_max });
         }
         let (marked, is_marked) = oneshot::channel();
         let command = Command::Begin { begun, peers: Some(peers.clone()), update, marked };

@@ -1,5 +1,6 @@
 //! What the metadata tells a shard, and how its records become those of `quipu-replication`.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use quipu_base::{BrokerId, TopicIdPartition};
@@ -15,6 +16,8 @@ pub(crate) struct Opened<E: Env> {
     pub(crate) record: PartitionState,
     /// The topic's `min.insync.replicas`.
     pub(crate) insync_replicas_min: usize,
+    /// `replica.lag.time.max.ms`.
+    pub(crate) lag_time_max: Duration,
 }
 
 /// How the metadata moved on, for one shard. To be carried out in the order of the fields.

@@ -7,15 +7,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use quipu_base::BrokerId;
+use quipu_base::{BrokerId, Timestamp};
 use quipu_broker::{Broker, Config, HostPort};
 use quipu_env::{Env, Net};
 use quipu_protocol::{
     ErrorCode, Request, Response,
-    messages::metadata::{MetadataRequest, MetadataResponse},
+    messages::{
+        create_topics::CreatableReplicaAssignment,
+        metadata::{MetadataRequest, MetadataResponse, MetadataResponsePartition},
+    },
 };
 use quipu_sim::{Node, NodeConfig, Sim, SimConfig, SimEnv, World};
-use quipu_wire_client::{Connection, requests};
+use quipu_wire_client::{
+    Connection,
+    requests::{self, FetchBounds, TopicRef},
+};
 use tokio::sync::oneshot;
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -157,10 +163,6 @@ impl Cluster {
         self.broker(id).quorum_status().await.unwrap()
     }
 
-    pub(crate) async fn leader_seen_by(&self, id: i32) -> i32 {
-        self.status(id).await.leader.unwrap().id.0
-    }
-
     /// The leader of the quorum, once all nodes that are up agree on it.
     pub(crate) async fn one_leader(&self) -> i32 {
         let up: Vec<i32> = self.nodes.iter().filter(|(_, node)| node.is_up()).map(|(id, _)| *id).collect();
@@ -223,7 +225,7 @@ impl Cluster {
         }
     }
 
-    async fn metadata(&self, id: i32) -> MetadataResponse {
+    pub(crate) async fn metadata(&self, id: i32) -> MetadataResponse {
         let request = MetadataRequest { topics: None, ..Default::default() };
         let Response::Metadata(response) = self.call(id, 12, request).await.unwrap() else { panic!("another answer") };
         response
@@ -243,6 +245,124 @@ impl Cluster {
             }
             assert!(self.world.elapsed() - begun < PATIENCE, "node {id} has only {topics:?}");
             self.world.sleep(10 * MS).await;
+        }
+    }
+
+    /// Creates a topic whose partition 0 is held by these.
+    pub(crate) async fn create_on(&self, id: i32, name: &str, replicas: &[i32], configs: &[(&str, &str)]) {
+        let mut request = requests::create_topic(name, -1, configs);
+        let assignment = CreatableReplicaAssignment { partition_index: 0, broker_ids: replicas.to_vec() };
+        request.topics[0].replication_factor = -1;
+        request.topics[0].assignments = vec![assignment];
+        let begun = self.world.elapsed();
+        loop {
+            let asked = self.call(id, 7, request.clone()).await;
+            let code = match &asked {
+                Ok(Response::CreateTopics(response)) => ErrorCode::from_code(response.topics[0].error_code),
+                _ => None,
+            };
+            if matches!(code, Some(ErrorCode::None | ErrorCode::TopicAlreadyExists)) {
+                return;
+            }
+            assert!(self.world.elapsed() - begun < PATIENCE, "{name}: {asked:?}");
+            self.world.sleep(50 * MS).await;
+        }
+    }
+
+    /// Partition 0 of a topic as a node tells of it.
+    pub(crate) async fn partition(&self, id: i32, topic: &str) -> MetadataResponsePartition {
+        let response = self.metadata(id).await;
+        let topic = response.topics.into_iter().find(|known| known.name.as_deref() == Some(topic)).unwrap();
+        topic.partitions.into_iter().find(|partition| partition.partition_index == 0).unwrap()
+    }
+
+    /// Waits until a node tells of partition 0 of a topic what is wanted.
+    pub(crate) async fn wait_for_partition(
+        &self,
+        id: i32,
+        topic: &str,
+        is_wanted: impl Fn(&MetadataResponsePartition) -> bool,
+    ) -> MetadataResponsePartition {
+        let begun = self.world.elapsed();
+        loop {
+            let partition = self.partition(id, topic).await;
+            if is_wanted(&partition) {
+                return partition;
+            }
+            assert!(self.world.elapsed() - begun < PATIENCE, "node {id}, {topic}: {partition:?}");
+            self.world.sleep(50 * MS).await;
+        }
+    }
+
+    async fn topic_ref(&self, id: i32, topic: &str) -> TopicRef {
+        let response = self.metadata(id).await;
+        let known = response.topics.into_iter().find(|known| known.name.as_deref() == Some(topic)).unwrap();
+        TopicRef { name: topic.to_owned(), id: known.topic_id }
+    }
+
+    /// Sends one record to partition 0 through its leader. The error, if it is not acknowledged within the time.
+    pub(crate) async fn try_produce(
+        &self,
+        leader: i32,
+        topic: &str,
+        value: &str,
+        limit: Duration,
+    ) -> Result<i64, String> {
+        let topic = self.topic_ref(leader, topic).await;
+        let batch = requests::batch(&[value], Timestamp(1), None).into_bytes();
+        let limit = i32::try_from(limit.as_millis()).unwrap();
+        let Response::Produce(response) =
+            self.call(leader, 13, requests::produce(&topic, -1, limit, vec![(0, batch)])).await?
+        else {
+            panic!("another answer")
+        };
+        let partition = &response.responses[0].partition_responses[0];
+        match ErrorCode::from_code(partition.error_code) {
+            Some(ErrorCode::None) => Ok(partition.base_offset),
+            code => Err(format!("{code:?}: {:?}", partition.error_message)),
+        }
+    }
+
+    /// Sends one record, as a client does that tries again, asking `id` who leads.
+    pub(crate) async fn produce(&self, id: i32, topic: &str, value: &str) -> i64 {
+        let begun = self.world.elapsed();
+        loop {
+            let leader = self.partition(id, topic).await.leader_id;
+            let asked = if leader < 0 {
+                Err("nobody leads".to_owned())
+            } else {
+                self.try_produce(leader, topic, value, 5 * SECOND).await
+            };
+            match asked {
+                Ok(offset) => return offset,
+                Err(why) => assert!(self.world.elapsed() - begun < PATIENCE, "{topic}: {why}"),
+            }
+            self.world.sleep(50 * MS).await;
+        }
+    }
+
+    /// Everything in partition 0 that its leader serves.
+    pub(crate) async fn stored(&self, id: i32, topic: &str) -> Vec<(i64, String)> {
+        let begun = self.world.elapsed();
+        loop {
+            let leader = self.partition(id, topic).await.leader_id;
+            if leader >= 0 {
+                let named = self.topic_ref(leader, topic).await;
+                let Ok(Response::Fetch(response)) =
+                    self.call(leader, 16, requests::fetch(&named, &[(0, 0)], FetchBounds::NOW)).await
+                else {
+                    panic!("another answer")
+                };
+                let data = &response.responses[0].partitions[0];
+                if data.error_code == 0 {
+                    let records = requests::records_of(data).unwrap().into_iter();
+                    return records
+                        .map(|(offset, value)| (offset, String::from_utf8(value.to_vec()).unwrap()))
+                        .collect();
+                }
+            }
+            assert!(self.world.elapsed() - begun < PATIENCE, "{topic} is not served");
+            self.world.sleep(50 * MS).await;
         }
     }
 

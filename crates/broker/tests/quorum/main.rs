@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod cluster;
+mod elections;
+mod voters;
 
 use core::time::Duration;
 
@@ -173,27 +175,6 @@ fn a_broker_that_does_not_vote_and_a_voter_that_is_no_broker_do_their_part() {
 }
 
 #[test]
-fn a_voter_with_another_disk_observes() {
-    run(0..3, |world| async move {
-        let mut cluster = Cluster::new(&world, 3);
-        cluster.start_all().await;
-        cluster.create_topic(1, "kept", &[]).await;
-        cluster.node(3).power_cut();
-        cluster.change(|config| {
-            if config.node_id.0 == 3 {
-                config.data_dir = "another".into();
-            }
-        });
-        world.sleep(2 * SECOND).await;
-        cluster.start(3).await;
-        cluster.wait_for_topics(3, &["kept"]).await;
-        let status = cluster.status(3).await;
-        assert!(!status.voters.contains(status.replica), "{status:?}");
-        assert_eq!(cluster.one_leader_of(&[1, 2]).await, cluster.leader_seen_by(3).await);
-    });
-}
-
-#[test]
 fn a_minority_decides_nothing_and_says_so() {
     run(0..3, |world| async move {
         let mut cluster = Cluster::new(&world, 3);
@@ -242,5 +223,43 @@ fn founders_with_different_voters_are_told() {
             assert!(why.contains("1, 2, 3") && why.contains("need the same list"), "{why}");
         }
         assert_eq!(status, 78);
+    });
+}
+
+#[test]
+fn two_founders_with_one_id_are_told() {
+    run(0..3, |world| async move {
+        let mut cluster = Cluster::new(&world, 3);
+        // Somebody copied the first node's file, and forgot the id.
+        cluster.change(|config| {
+            if config.node_id.0 == 3 {
+                config.node_id = quipu_base::BrokerId(1);
+            }
+        });
+        let slots: Vec<_> = (1..=3).map(|id| cluster.begin(id)).collect();
+        let (status, why) = cluster.outcome(slots[1].clone()).await.unwrap_err();
+        assert_eq!(status, 78, "{why}");
+        assert!(why.contains("two nodes are up with node_id 1"), "{why}");
+    });
+}
+
+#[test]
+fn an_advertised_address_that_nobody_can_reach_is_refused() {
+    run(0..2, |world| async move {
+        let mut cluster = Cluster::new(&world, 1);
+        let config = cluster.config(1);
+        let told = |host: &str, port| Some(quipu_broker::HostPort { host: host.to_owned(), port });
+        let unknown = Config { advertise: told("no-such-host", 9092), ..config.clone() };
+        let (status, why) = cluster.start_with(1, unknown).await.unwrap_err();
+        assert!(status == 78 && why.contains("no-such-host:9092, to which nobody can connect"), "{status}: {why}");
+        // Its own address, and nobody listens on that port.
+        let listen = told("n1", 9092).unwrap();
+        let closed = Config { listen, advertise: told("n1", 9999), ..config.clone() };
+        let (status, why) = cluster.start_with(1, closed).await.unwrap_err();
+        assert!(status == 78 && why.contains("n1:9999, to which nobody can connect"), "{status}: {why}");
+        let peers = Config { peer_advertise: told("no-such-host", 9192), ..config.clone() };
+        let (status, why) = cluster.start_with(1, peers).await.unwrap_err();
+        assert!(status == 78 && why.contains("peer_advertise is no-such-host:9192"), "{status}: {why}");
+        cluster.start_with(1, config).await.unwrap();
     });
 }

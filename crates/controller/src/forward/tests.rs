@@ -41,8 +41,14 @@ fn requests() -> Vec<AnyRequest> {
         (id(), PartitionAsk::GiveUpLeadership { leader_epoch, reason: GiveUpReason::CommittedRecordsMissing }),
         (id(), PartitionAsk::PreferLeader { leader_epoch, reporter: member() }),
     ];
-    let report =
-        LogReport { member: member(), broker_epoch, label: leader_epoch, log_end: Offset(10), is_faulty: true };
+    let report = LogReport {
+        member: member(),
+        broker_epoch,
+        label: leader_epoch,
+        log_end: Offset(10),
+        is_faulty: true,
+        is_active: false,
+    };
     let election = UncleanElection { partition: id(), leader_epoch, reports: vec![report] };
     let operation = ConfigOperation { name: "k".into(), kind: OperationKind::Append, value: Some("v".into()) };
     let more = MorePartitions { name: "t".into(), partition_count: 4, assignments: Some(vec![vec![broker]]) };

@@ -49,6 +49,11 @@ pub(super) fn run(script: &mut Script, verb: &str, words: &[&str], validate_only
             script.now = script.now + Duration::from_secs(number(words[0]));
             Vec::new()
         }
+        "sound" => {
+            let id = script.id(words[0]);
+            script.doubts.note_sound(id, BrokerId(number(words[1])));
+            Vec::new()
+        }
         "old" => {
             let record = MetadataRecord::Feature { name: METADATA_VERSION.into(), level: 1 };
             let offset = script.image.next_offset();
@@ -132,6 +137,7 @@ fn unclean(script: &mut Script, words: &[&str]) -> Vec<String> {
             label: LeaderEpoch(number(next())),
             log_end: Offset(number(next())),
             is_faulty: next() == "faulty",
+            is_active: false,
         }
     };
     let reports = option(words, "reports").into_iter().flat_map(|list| list.split(',')).map(report).collect();
