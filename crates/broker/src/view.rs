@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use quipu_base::{BrokerId, PartitionIndex, TopicId, TopicIdPartition};
-use quipu_env::{Env, ShardId};
+use quipu_env::{Env, Instant, ShardId};
 use quipu_metadata::{
     ConfigResource, Delta, Image,
     config::{BrokerConfig, ConfigLayers, StaticConfig, TopicConfig},
@@ -27,6 +27,9 @@ use crate::{
     shard::{Opened, Update, broker_view, partition_state},
 };
 
+/// A broker that is lost is still listed for so long: as long as clients take to learn of the leaders that follow it.
+const LOST_LISTED_FOR: Duration = Duration::from_secs(5);
+
 /// What is known and held, as of one offset of the metadata log.
 pub(crate) struct View<E: Env> {
     pub(crate) image: Image,
@@ -35,6 +38,8 @@ pub(crate) struct View<E: Env> {
     topic_configs: OrdMap<TopicId, Arc<TopicConfig>>,
     broker_config: Arc<BrokerConfig>,
     lagging: Arc<Lagging>,
+    /// Since when brokers that served before are fenced, as far as this node has seen it.
+    lost: OrdMap<BrokerId, Instant>,
 }
 
 impl<E: Env> Clone for View<E> {
@@ -46,6 +51,7 @@ impl<E: Env> Clone for View<E> {
             topic_configs: self.topic_configs.clone(),
             broker_config: Arc::clone(&self.broker_config),
             lagging: Arc::clone(&self.lagging),
+            lost: self.lost.clone(),
         }
     }
 }
@@ -72,7 +78,7 @@ impl<E: Env> View<E> {
     pub(crate) fn new(image: Image, node_id: BrokerId, statics: &StaticConfig) -> Self {
         let broker_config = Arc::new(ConfigLayers::new(&image, statics, node_id).broker());
         let (partitions, topic_configs) = (OrdMap::new(), OrdMap::new());
-        Self { image, node_id, partitions, topic_configs, broker_config, lagging: Arc::default() }
+        Self { image, node_id, partitions, topic_configs, broker_config, lagging: Arc::default(), lost: OrdMap::new() }
     }
 
     /// The partition, if this broker leads it or should. Errors: the one that a client must get.
@@ -129,12 +135,14 @@ impl<E: Env> View<E> {
     /// Moves on to `image`, which differs by `delta`. The shards are to be told what comes out before the view is published.
     pub(crate) fn advance(
         &mut self,
+        now: Instant,
         image: Image,
         delta: &Delta,
         statics: &StaticConfig,
         store: &Store<E>,
         shard_count: u16,
     ) -> Updates<E> {
+        self.note_lost(now, &image, delta);
         self.image = image;
         let mut updates = Updates::new(shard_count);
         let everything = [ConfigResource::BrokerDefault, ConfigResource::Broker(self.node_id)];
@@ -167,6 +175,24 @@ impl<E: Env> View<E> {
             self.follow(*id, store, &mut updates);
         }
         updates
+    }
+
+    fn note_lost(&mut self, now: Instant, image: &Image, delta: &Delta) {
+        let serves = |image: &Image, broker| image.broker(broker).is_some_and(|state| !state.fenced);
+        for broker in &delta.brokers_changed {
+            if serves(image, *broker) || image.broker(*broker).is_none() {
+                self.lost.remove(broker);
+            } else if serves(&self.image, *broker) {
+                self.lost.insert(*broker, now);
+            }
+        }
+    }
+
+    /// Whether clients are told of the broker: it serves, or did until a moment ago. A client that finds the leader that it uses
+    /// missing in the same answer that names the next one forgets, as librdkafka does, to go there before it asks again.
+    pub(crate) fn is_listed(&self, broker: BrokerId, now: Instant) -> bool {
+        let serves = self.image.broker(broker).is_some_and(|state| !state.fenced);
+        serves || self.lost.get(&broker).is_some_and(|since| now - *since < LOST_LISTED_FOR)
     }
 
     /// Resolves a topic's configs anew and gives them to the logs that are open.

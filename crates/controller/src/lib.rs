@@ -80,7 +80,7 @@ pub use fencing::{ControlledShutdown, FenceBroker, ShutdownProgress, UnfenceBrok
 pub use forward::{Answer, AnyReply, AnyRequest, Forward, ForwardError, decode_answer, encode_answer};
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
 pub use reassign::{AlterPartitionReassignments, OngoingReassignment, Reassignment, list_reassignments};
-pub use sessions::{Heard, Heartbeat, HeartbeatDecision, HeartbeatReply, SessionSettings, Sessions, Wants};
+pub use sessions::{Heard, Heartbeat, HeartbeatDecision, HeartbeatReply, Lost, SessionSettings, Sessions, Wants};
 pub use topic_name::{TopicNameError, check_topic_name};
 pub use unclean::{ElectUnclean, LogReport, UncleanElection, find_unclean, unclean_electorate};
 pub use update_features::UpdateFeatures;

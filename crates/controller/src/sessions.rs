@@ -37,6 +37,15 @@ pub struct SessionSettings {
     pub heartbeat_interval: Duration,
 }
 
+/// What is known of a broker whose connection was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// Nothing more.
+    Connection,
+    /// Nobody listens at its address.
+    Process,
+}
+
 /// A broker says that it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -164,10 +173,15 @@ impl Sessions {
         Ok(Heard { reply: HeartbeatReply { is_fenced: state.fenced, is_caught_up, may_stop }, decide })
     }
 
-    /// A connection from the broker was lost: it has to be heard of soon, or its session ends early.
-    pub fn handle_disconnect(&mut self, now: Instant, broker: BrokerId) {
-        let probe_until = now + self.settings.heartbeat_interval * PROBE_HEARTBEATS;
+    /// A connection to the broker was lost: it has to be heard of soon, or its session ends early. If its process seems to have ended,
+    /// its next heartbeat has to be there in time.
+    pub fn handle_disconnect(&mut self, now: Instant, broker: BrokerId, lost: Lost) {
+        let interval = self.settings.heartbeat_interval;
         if let Some(session) = self.brokers.get_mut(&broker) {
+            let probe_until = match lost {
+                Lost::Connection => now + interval * PROBE_HEARTBEATS,
+                Lost::Process => session.last_seen + interval,
+            };
             session.deadline = session.deadline.min(probe_until);
         }
     }

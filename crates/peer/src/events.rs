@@ -27,6 +27,8 @@ pub enum PeerEvent {
         node: BrokerId,
         /// Which link.
         lane: Lane,
+        /// Nobody listens at the node's address: the process that did has ended.
+        is_absent: bool,
     },
     /// It was refused. What was queued is lost.
     Refused {
@@ -43,7 +45,7 @@ impl PeerEvent {
     fn link(&self) -> (BrokerId, Lane) {
         match self {
             Self::Connected(peer, lane) => (peer.node_id, *lane),
-            Self::Lost { node, lane } | Self::Refused { node, lane, .. } => (*node, *lane),
+            Self::Lost { node, lane, .. } | Self::Refused { node, lane, .. } => (*node, *lane),
         }
     }
 }
@@ -107,7 +109,7 @@ mod tests {
     fn a_slow_listener_hears_the_last_event_of_each_link() {
         let teller = Teller::default();
         let mut slow = teller.listen();
-        let lost = |node, lane| PeerEvent::Lost { node: BrokerId(node), lane };
+        let lost = |node, lane| PeerEvent::Lost { node: BrokerId(node), lane, is_absent: false };
         drop(teller.listen());
         let peer = PeerIdentity {
             node_id: BrokerId(1),

@@ -28,7 +28,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use quipu_base::BrokerId;
-use quipu_env::{Clock, Env, Instant, Net, NetReader, NetWriter, Rng, Sleep, WriteQueue, watch};
+use quipu_env::{Clock, ConnectError, Env, Instant, Net, NetReader, NetWriter, Rng, Sleep, WriteQueue, watch};
 use tokio::sync::Notify;
 
 use crate::{
@@ -122,6 +122,8 @@ impl<F> Link<F> {
 enum End {
     Refused(Refusal),
     Broken(String),
+    /// Nobody listens at the address.
+    Absent(String),
 }
 
 /// A connection on which the other side has said welcome.
@@ -194,7 +196,7 @@ fn task_ends<E: Env>(shared: &Shared<E>, node: BrokerId, lane: Lane, link: &Link
     let had_something = link.is_up.swap(false, Ordering::Relaxed) || link.queued_bytes() > 0;
     link.clear();
     if had_something {
-        shared.events.tell(&PeerEvent::Lost { node, lane });
+        shared.events.tell(&PeerEvent::Lost { node, lane, is_absent: false });
     }
 }
 
@@ -246,11 +248,12 @@ impl<E: Env> Task<E> {
                     jittered(self.shared.settings.refused_pause, &mut self.rng)
                 }
             }
-            End::Broken(why) => {
+            End::Broken(ref why) | End::Absent(ref why) => {
                 if !was_up {
                     tracing::debug!(%node, %lane, address = %target.address, why, "a node can't be reached");
                 }
-                self.shared.events.tell(&PeerEvent::Lost { node, lane });
+                let is_absent = matches!(end, End::Absent(_));
+                self.shared.events.tell(&PeerEvent::Lost { node, lane, is_absent });
                 self.backoff.next(&mut self.rng)
             }
         }
@@ -291,14 +294,17 @@ impl<E: Env> Task<E> {
             () = limit => Err(io::ErrorKind::TimedOut.into()),
         };
         let found = found.map_err(|error| End::Broken(format!("its host name is not known ({error})")))?;
-        let mut last = "its host has no address".to_owned();
+        let (mut last, mut is_absent) = ("its host has no address".to_owned(), !found.is_empty());
         for candidate in found {
             match env.net().connect(candidate, timeout).await {
                 Ok(halves) => return Ok(halves),
-                Err(error) => last = error.to_string(),
+                Err(error) => {
+                    is_absent &= matches!(error, ConnectError::Refused);
+                    last = error.to_string();
+                }
             }
         }
-        Err(End::Broken(last))
+        Err(if is_absent { End::Absent(last) } else { End::Broken(last) })
     }
 
     /// Sends what is queued until the connection ends, and says why it did.

@@ -233,6 +233,10 @@ fn sends_that_cannot_be_are_refused() {
     });
 }
 
+fn lost(lane: Lane, is_absent: bool) -> PeerEvent {
+    PeerEvent::Lost { node: B, lane, is_absent }
+}
+
 #[test]
 fn a_killed_node_is_told_at_once_and_linked_to_when_it_is_back() {
     run(|world| async move {
@@ -245,9 +249,11 @@ fn a_killed_node_is_told_at_once_and_linked_to_when_it_is_back() {
             end.env.clock().sleep(SECOND).await;
             end.peers.send(B, Lane::Quorum, frame("one")).unwrap();
             assert!(matches!(end.events.next().await, PeerEvent::Connected(..)));
-            assert_eq!(end.events.next().await, PeerEvent::Lost { node: B, lane: Lane::Quorum });
+            assert_eq!(end.events.next().await, lost(Lane::Quorum, false));
             let after = watching.elapsed() - watched.lock().unwrap().unwrap();
             assert!(after < 10 * MS, "told after {after:?}");
+            end.peers.send(B, Lane::Quorum, frame("two")).unwrap();
+            assert_eq!(end.events.next().await, lost(Lane::Quorum, true), "its process has ended");
             loop {
                 end.peers.send(B, Lane::Quorum, frame("two")).unwrap();
                 match end.events.next().await {
@@ -386,7 +392,7 @@ fn a_new_registration_makes_data_links_anew() {
                 end.peers.send(B, lane, frame("x")).unwrap();
                 assert_eq!(end.events.next().await, PeerEvent::Connected(own(B).identity(), lane));
             }
-            let lost = PeerEvent::Lost { node: B, lane: Lane::Tail(0) };
+            let lost = lost(Lane::Tail(0), false);
             assert_eq!(end.events.next().await, lost, "B's registration changed");
             end.peers.send(B, Lane::Tail(0), frame("y")).unwrap();
             let PeerEvent::Connected(peer, Lane::Tail(0)) = end.events.next().await else { panic!("it is there") };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use quipu_base::{BrokerId, PartitionIndex, TopicId, TopicIdPartition};
-use quipu_env::Env;
-use quipu_metadata::{Image, Member, PartitionState, Topic};
+use quipu_env::{Clock, Env, Instant};
+use quipu_metadata::{Member, PartitionState, Topic};
 use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::metadata::{
@@ -37,7 +37,7 @@ pub(super) async fn respond<E: Env>(node: Arc<Node<E>>, version: i16, request: M
         Some(topics) => topics.into_iter().map(|wanted| answer(&view, version, wanted, &created)).collect(),
     };
     Response::Metadata(MetadataResponse {
-        brokers: brokers(&view.image),
+        brokers: brokers(&view, node.env.clock().now()),
         cluster_id: Some(node.identity.cluster_id.to_string().into()),
         controller_id: view.image.controller().map_or(-1, |controller| controller.controller.get()),
         topics,
@@ -159,16 +159,17 @@ fn describe<E: Env>(view: &View<E>, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-fn brokers(image: &Image) -> Vec<MetadataResponseBroker> {
-    let live = image.brokers().filter(|(_, state)| !state.fenced);
-    live.filter_map(|(id, state)| {
-        let listener = state.registration.listener(crate::CLIENT_LISTENER)?;
-        Some(MetadataResponseBroker {
-            node_id: id.get(),
-            host: listener.host.as_str().into(),
-            port: i32::from(listener.port),
-            rack: state.registration.rack.as_deref().map(Str::from),
+fn brokers<E: Env>(view: &View<E>, now: Instant) -> Vec<MetadataResponseBroker> {
+    let listed = view.image.brokers().filter(|(id, _)| view.is_listed(*id, now));
+    listed
+        .filter_map(|(id, state)| {
+            let listener = state.registration.listener(crate::CLIENT_LISTENER)?;
+            Some(MetadataResponseBroker {
+                node_id: id.get(),
+                host: listener.host.as_str().into(),
+                port: i32::from(listener.port),
+                rack: state.registration.rack.as_deref().map(Str::from),
+            })
         })
-    })
-    .collect()
+        .collect()
 }

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use quipu_base::{BrokerId, ClusterId, ControllerEpoch, LeaderEpoch, Offset, TopicId, TopicIdPartition};
 use quipu_controller::{
     AnyReply, AnyRequest, BalanceLeaders, Bootstrap, Context, ControllerError, Decision, Doubts, ElectLeaderless,
-    Heartbeat, HeartbeatDecision, Request, SessionSettings, Sessions, StartEpoch, UncleanElection, Wants, find_unclean,
-    has_leaderless,
+    Heartbeat, HeartbeatDecision, Lost, Request, SessionSettings, Sessions, StartEpoch, UncleanElection, Wants,
+    find_unclean, has_leaderless,
     limits::{ASKS_PER_REQUEST_MAX, ELECTIONS_PER_DECISION_MAX},
 };
 use quipu_env::{Clock, Env, Instant, Probe};
@@ -343,7 +343,7 @@ impl<E: Env> Quorum<E> {
             leading.stage = Stage::Active;
             let mut sessions = Sessions::new(now, self.serving.image(), settings);
             // Who was lost before, the controller before this one perhaps, has to be heard of soon.
-            self.unreachable.iter().for_each(|node| sessions.handle_disconnect(now, *node));
+            self.unreachable.iter().for_each(|(node, lost)| sessions.handle_disconnect(now, *node, *lost));
             leading.sessions = Some(sessions);
             leading.balance_at = leading.balance_interval.map(|interval| now + interval);
             // On a single node as well: a disk that is full for a while leaves its partitions without a leader.
@@ -454,11 +454,11 @@ impl<E: Env> Quorum<E> {
     }
 
     /// The connection to a node was lost.
-    pub(super) fn probe_session(&mut self, now: Instant, node: BrokerId) {
+    pub(super) fn probe_session(&mut self, now: Instant, node: BrokerId, lost: Lost) {
         if let Some(leading) = &mut self.leading
             && let Some(sessions) = &mut leading.sessions
         {
-            sessions.handle_disconnect(now, node);
+            sessions.handle_disconnect(now, node, lost);
         }
     }
 

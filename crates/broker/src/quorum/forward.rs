@@ -18,7 +18,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use quipu_base::{BrokerId, Offset};
-use quipu_controller::{AnyRequest, decode_answer, encode_answer};
+use quipu_controller::{AnyRequest, Lost, decode_answer, encode_answer};
 use quipu_env::{Clock, Env, Instant};
 use quipu_peer::{Frame, Lane, Received};
 use tokio::sync::oneshot;
@@ -256,7 +256,7 @@ impl<E: Env> Quorum<E> {
     /// The link to a node was lost.
     pub(super) fn lose_control(&mut self, now: Instant, node: BrokerId) {
         self.forwarded.lose(node, now + RETRY_PAUSE);
-        self.probe_session(now, node);
+        self.probe_session(now, node, Lost::Connection);
     }
 
     /// A message of another node.

@@ -58,7 +58,7 @@ use std::{
 };
 
 use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
-use quipu_controller::LogReport;
+use quipu_controller::{LogReport, Lost};
 use quipu_env::{Clock, Env, Fatal, Instant, Rng, Sleep, watch};
 use quipu_metadata::config::StaticConfig;
 use quipu_peer::{Events, Frame, Lane, Own, PeerAddress, PeerEvent, Peers, Received};
@@ -256,7 +256,7 @@ pub(crate) struct Quorum<E: Env> {
     /// The nodes whose addresses the links know.
     addressed: BTreeSet<BrokerId>,
     /// Nodes to which the link of the quorum was lost, and has not come back.
-    unreachable: BTreeSet<BrokerId>,
+    unreachable: BTreeMap<BrokerId, Lost>,
 }
 
 /// Reads the disk, founds the quorum if need be, and makes the task.
@@ -332,7 +332,7 @@ pub(crate) async fn start<E: Env>(
         readings: BTreeMap::new(),
         heartbeat_at: now,
         addressed: BTreeSet::new(),
-        unreachable: BTreeSet::new(),
+        unreachable: BTreeMap::new(),
     };
     quorum.follow_image();
     Ok(Started { quorum, controller, views, joining })
@@ -521,15 +521,22 @@ impl<E: Env> Quorum<E> {
         let now = self.now();
         let (node, lane) = match event {
             PeerEvent::Connected(peer, lane) => (peer.node_id, *lane),
-            PeerEvent::Lost { node, lane } | PeerEvent::Refused { node, lane, .. } => (*node, *lane),
+            PeerEvent::Lost { node, lane, .. } | PeerEvent::Refused { node, lane, .. } => (*node, *lane),
         };
         let is_up = matches!(event, PeerEvent::Connected(..));
+        let lost = match event {
+            PeerEvent::Lost { is_absent: true, .. } => Lost::Process,
+            _ => Lost::Connection,
+        };
+        if lost == Lost::Process {
+            self.probe_session(now, node, lost);
+        }
         match lane {
             Lane::Quorum => {
                 if is_up {
                     self.unreachable.remove(&node);
                 } else {
-                    self.unreachable.insert(node);
+                    self.unreachable.insert(node, lost);
                 }
                 // A link that is new may have been lost before; only a leader has to know.
                 if !is_up || self.node.is_leader() {

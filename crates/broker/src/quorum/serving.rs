@@ -7,7 +7,7 @@
 //! Not here: what it means to hold a partition ([`crate::view`], [`crate::shard`]).
 
 use quipu_base::{BrokerId, TopicIdPartition};
-use quipu_env::{Env, watch};
+use quipu_env::{Clock, Env, watch};
 use quipu_metadata::{ConfigResource, DeletedTopic, Delta, Image, config::StaticConfig};
 use quipu_peer::Peers;
 use quipu_storage::Store;
@@ -30,6 +30,7 @@ pub(super) struct Begin<E: Env> {
 
 /// See the module.
 pub(super) struct Serving<E: Env> {
+    env: E,
     store: Store<E>,
     statics: StaticConfig,
     shard_count: u16,
@@ -43,6 +44,7 @@ impl<E: Env> Serving<E> {
     pub(super) fn new(env: &E, store: &Store<E>, node_id: BrokerId, statics: StaticConfig, image: Image) -> Self {
         let view = View::new(image, node_id, &statics);
         Self {
+            env: env.clone(),
             store: store.clone(),
             shard_count: env.shard_count(),
             published: watch::Sender::new(view.clone()),
@@ -78,7 +80,8 @@ impl<E: Env> Serving<E> {
         if self.shards.is_empty() {
             self.view.image = image;
         } else {
-            let updates = self.view.advance(image, delta, &self.statics, &self.store, self.shard_count);
+            let updates =
+                self.view.advance(self.env.clock().now(), image, delta, &self.statics, &self.store, self.shard_count);
             self.tell(updates).await;
         }
         self.published.send_replace(self.view.clone());
@@ -103,7 +106,8 @@ impl<E: Env> Serving<E> {
         self.shards = begin.shards;
         let image = self.view.image.clone();
         let delta = difference(&Image::new(), &image);
-        let updates = self.view.advance(image, &delta, &self.statics, &self.store, self.shard_count);
+        let updates =
+            self.view.advance(self.env.clock().now(), image, &delta, &self.statics, &self.store, self.shard_count);
         let mut marked = Vec::new();
         for (shard, update) in self.shards.iter().zip(updates.0) {
             let (reply, answer) = oneshot::channel();

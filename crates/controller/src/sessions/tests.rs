@@ -158,14 +158,27 @@ fn a_lost_connection_shortens_the_session_until_it_is_heard_of() {
     let mut world = World::new(2);
     world.heartbeat(100, 1, Wants::Serve);
     world.heartbeat(100, 2, Wants::Serve);
-    world.sessions.handle_disconnect(at(110), BrokerId(1));
-    world.sessions.handle_disconnect(at(110), BrokerId(2));
+    world.sessions.handle_disconnect(at(110), BrokerId(1), Lost::Connection);
+    world.sessions.handle_disconnect(at(110), BrokerId(2), Lost::Connection);
     assert_eq!(world.sessions.next_deadline(), Some(at(410)));
     world.heartbeat(250, 2, Wants::Serve);
     assert_eq!(world.due(410), [1]);
     // A deadline that is near already is not put off.
-    world.sessions.handle_disconnect(at(900), BrokerId(2));
+    world.sessions.handle_disconnect(at(900), BrokerId(2), Lost::Connection);
     assert_eq!(world.due(950), [2]);
+}
+
+#[test]
+fn a_broker_whose_process_has_ended_is_fenced_when_its_heartbeat_does_not_come() {
+    let mut world = World::new(2);
+    world.heartbeat(100, 1, Wants::Serve);
+    world.heartbeat(100, 2, Wants::Serve);
+    world.sessions.handle_disconnect(at(110), BrokerId(1), Lost::Process);
+    world.sessions.handle_disconnect(at(110), BrokerId(2), Lost::Process);
+    assert_eq!(world.sessions.next_deadline(), Some(at(250)));
+    // It was not so: somebody else refuses connections in its name.
+    world.heartbeat(250, 2, Wants::Serve);
+    assert_eq!(world.due(250), [1]);
 }
 
 #[test]
