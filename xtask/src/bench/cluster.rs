@@ -7,6 +7,7 @@
 //! Read [`super::metrics`] for the goals.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ pub(crate) fn run(programs: &Programs, kind: Kind, plan: &Plan) -> Result<Figure
     if kind == Kind::Sink {
         round.warm_up()?;
         round.produce()?;
+        round.latencies()?;
     } else {
         round.all()?;
     }
@@ -266,6 +268,21 @@ impl Round<'_> {
     }
 }
 
+/// Bytes of the files below `directory`.
+pub(super) fn size(directory: &Path) -> Result<f64> {
+    let mut bytes = 0.0;
+    for entry in std::fs::read_dir(directory).map_err(Failure::context(directory.display()))? {
+        let path = entry.map_err(Failure::context(directory.display()))?.path();
+        match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => bytes += size(&path)?,
+            Ok(meta) => bytes += f64::from(u32::try_from(meta.len() / 1024).unwrap_or(u32::MAX)) * 1024.0,
+            // It was removed meanwhile.
+            Err(_) => {}
+        }
+    }
+    Ok(bytes)
+}
+
 /// Waits until every replica of a topic is in sync.
 fn wait_in_sync(address: SocketAddr, topic: &str, partitions: usize) -> Result<()> {
     let deadline = Instant::now() + RECOVERY_LIMIT;
@@ -314,6 +331,7 @@ fn failover(programs: &Programs, figures: &mut Figures) -> Result<()> {
     println!("  {lost} of 10,000 partitions failed over in {all:?}, the first after {first:?}");
     figures.insert(Metric::ClusterFailover, milliseconds(all));
     figures.insert(Metric::ClusterFailoverSpread, milliseconds(all.saturating_sub(first.unwrap_or(all))));
+    server.restart(NODES)?;
     server.stop()
 }
 
@@ -352,6 +370,7 @@ fn rebuild(programs: &Programs, plan: &Plan, figures: &mut Figures) -> Result<()
         server.restart(NODES)?;
         wait_in_sync(address, &data, 4)?;
         took = begin.elapsed();
+        println!("  the node has {:.0} MB when it is in sync", size(&wiped)? / 1e6);
         Ok(())
     })?;
     figures.insert(Metric::ClusterRebuildP99, during.milliseconds("p99_us")?);

@@ -2,13 +2,13 @@
 //!
 //! Read [`super::metrics`] for the goals.
 
-use std::path::Path;
 use std::time::Instant;
 
+use quipu_testkit::Result;
 use quipu_testkit::scratch::Scratch;
-use quipu_testkit::{Failure, Result};
 
 use super::Programs;
+use super::cluster::size;
 use super::metrics::{Figures, Metric};
 use super::round::{create_topic, idle, load, milliseconds};
 use super::server::{Kind, Server};
@@ -36,6 +36,7 @@ pub(crate) fn run(programs: &Programs, quick: bool) -> Result<Figures> {
     // Dropping it is `kill -9`.
     drop(server);
 
+    // As much as recovery can have to read.
     let wal_bytes = size(&scratch.join("data").join("wal"))?;
     let begin = Instant::now();
     let server = Server::start(programs, Kind::Quipu, scratch.path())?;
@@ -43,15 +44,4 @@ pub(crate) fn run(programs: &Programs, quick: bool) -> Result<Figures> {
     figures.insert(Metric::RecoveryAllowed, 2000.0 + wal_bytes / 1e6);
     server.stop()?;
     Ok(figures)
-}
-
-/// Bytes of the files in `directory`: as much as recovery can have to read.
-fn size(directory: &Path) -> Result<f64> {
-    let mut bytes = 0.0;
-    for entry in std::fs::read_dir(directory).map_err(Failure::context(directory.display()))? {
-        let entry = entry.map_err(Failure::context(directory.display()))?;
-        let meta = entry.metadata().map_err(Failure::context(entry.path().display()))?;
-        bytes += f64::from(u32::try_from(meta.len() / 1024).unwrap_or(u32::MAX)) * 1024.0;
-    }
-    Ok(bytes)
 }
