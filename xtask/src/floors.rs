@@ -36,6 +36,7 @@ const CRATES: &[Crate] = &[
     krate(2, "quipu-protocol", &["quipu-base"], &[]),
     krate(2, "quipu-storage", &["quipu-base", "quipu-env", "quipu-records"], &["quipu-sim", "quipu-env-tokio"]),
     krate(2, "quipu-env-tokio", &["quipu-base", "quipu-env"], &["quipu-conformance"]),
+    krate(3, "quipu-coordinator", &["quipu-base", "quipu-env"], &[]),
     krate(3, "quipu-metadata", &["quipu-base"], &[]),
     krate(3, "quipu-raft", &["quipu-base", "quipu-env"], &[]),
     krate(
@@ -45,6 +46,7 @@ const CRATES: &[Crate] = &[
         &["quipu-broker", "quipu-env-tokio", "quipu-sim", "quipu-testkit"],
     ),
     krate(4, "quipu-controller", &["quipu-base", "quipu-env", "quipu-metadata"], &[]),
+    krate(4, "quipu-groups", &["quipu-base", "quipu-coordinator", "quipu-env", "quipu-protocol"], &[]),
     krate(4, "quipu-peer", &["quipu-base", "quipu-env"], &["quipu-sim"]),
     krate(4, "quipu-replication", &["quipu-base", "quipu-env"], &[]),
     krate(
@@ -53,8 +55,10 @@ const CRATES: &[Crate] = &[
         &[
             "quipu-base",
             "quipu-controller",
+            "quipu-coordinator",
             "quipu-env",
             "quipu-env-tokio",
+            "quipu-groups",
             "quipu-metadata",
             "quipu-peer",
             "quipu-protocol",

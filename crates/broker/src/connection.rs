@@ -51,8 +51,9 @@ const GATHER_BYTES: usize = 256 * limits::KIB;
 const DETACH_TIME: Duration = Duration::from_millis(200);
 
 /// What the broker knows of a connection.
-#[derive(Default)]
 pub(crate) struct Session {
+    /// Where it comes from, as Kafka writes addresses.
+    pub(crate) client_host: String,
     /// The id that the client last gave.
     pub(crate) client_id: Option<String>,
     /// Batches that its producers must send again first.
@@ -69,7 +70,11 @@ pub(crate) async fn serve<E: Env>(
     let (finishes, queue) = mpsc::channel(limits::CONNECTION_INFLIGHT_REQUESTS_MAX);
     let mut incoming = Incoming::<E> {
         timer: Box::pin(node.env.clock().sleep(node.bounds.connection_idle)),
-        session: Session::default(),
+        session: Session {
+            client_host: format!("/{}", peer.ip()),
+            client_id: None,
+            turned_away: TurnedAway::default(),
+        },
         node: Arc::clone(&node),
         reader,
         buffer: BytesMut::with_capacity(READ_BUFFER_BYTES),

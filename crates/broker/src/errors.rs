@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use quipu_base::LeaderEpoch;
 use quipu_controller::ControllerError;
 use quipu_env::Env;
+use quipu_groups::GroupError;
 use quipu_protocol::{ErrorCode, Str};
 use quipu_records::{BatchError, CompressError, Fault, rewrite::RecompressError};
 use quipu_replication::RequestError;
 use quipu_storage::{AppendError, Log, ReadError, StoreFull};
 
 use crate::{
+    groups::CoordinatorError,
     partition::Partition,
     quorum::{AskError, CommitError},
     shard::ProduceError,
@@ -202,4 +204,34 @@ pub(crate) fn controller(error: &ControllerError) -> Refusal {
         }
     };
     Refusal::new(code, error.to_string())
+}
+
+/// What a coordinator that does not answer is to its clients.
+pub(crate) const fn coordinator(error: CoordinatorError) -> ErrorCode {
+    match error {
+        CoordinatorError::NotAvailable => ErrorCode::CoordinatorNotAvailable,
+        CoordinatorError::NotCoordinator => ErrorCode::NotCoordinator,
+        CoordinatorError::Loading => ErrorCode::CoordinatorLoadInProgress,
+    }
+}
+
+/// What a group refuses.
+pub(crate) const fn group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::UnknownMemberId => ErrorCode::UnknownMemberId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::FencedInstanceId => ErrorCode::FencedInstanceId,
+        GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::TooLarge => ErrorCode::UnknownServerError,
+        GroupError::Full => ErrorCode::CoordinatorNotAvailable,
+    }
 }

@@ -9,22 +9,32 @@
 
 mod api_versions;
 mod configs;
+mod delete_groups;
 mod describe_cluster;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
 mod leaders;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod partitions;
 mod produce;
 mod reassignments;
 mod records;
+mod sync_group;
 mod topics;
 mod unregister_broker;
 mod update_features;
@@ -137,12 +147,27 @@ pub(crate) async fn start<E: Env>(
         session.client_id = client_id.map(|id| id.to_string());
     }
     let call = Call { node: Arc::clone(node), version, correlation_id, _memory: memory_of(node, reader.allocated())? };
+    dispatch(call, session, request).await
+}
+
+async fn dispatch<E: Env>(call: Call<E>, session: &mut Session, request: Request) -> Result<Finish<E>, Close> {
+    let (node, version) = (&Arc::clone(&call.node), call.version());
     match request {
         Request::Produce(request) => produce::start(call, request, &mut session.turned_away).await,
         Request::Fetch(request) => fetch::start(call, request),
         Request::ListOffsets(request) => Ok(call.later(|node| list_offsets::respond(node, version, request))),
         Request::Metadata(request) => Ok(call.later(|node| metadata::respond(node, version, request))),
-        Request::FindCoordinator(request) => Ok(call.now(find_coordinator::respond(version, &request))),
+        Request::FindCoordinator(request) => Ok(call.later(|node| find_coordinator::respond(node, version, request))),
+        request @ (Request::OffsetCommit(_)
+        | Request::OffsetFetch(_)
+        | Request::JoinGroup(_)
+        | Request::Heartbeat(_)
+        | Request::LeaveGroup(_)
+        | Request::SyncGroup(_)
+        | Request::DescribeGroups(_)
+        | Request::ListGroups(_)
+        | Request::DeleteGroups(_)
+        | Request::OffsetDelete(_)) => Ok(start_group(call, session, request)),
         Request::ApiVersions(request) => {
             let response = api_versions::respond(node, version, &request);
             Ok(call.now(response))
@@ -184,5 +209,26 @@ pub(crate) async fn start<E: Env>(
             let response = describe_topic_partitions::respond(node, &request);
             Ok(call.now(response))
         }
+    }
+}
+
+/// The requests to groups, all of which wait.
+fn start_group<E: Env>(call: Call<E>, session: &Session, request: Request) -> Finish<E> {
+    let version = call.version();
+    match request {
+        Request::OffsetCommit(request) => call.later(|node| offset_commit::respond(node, version, request)),
+        Request::OffsetFetch(request) => call.later(|node| offset_fetch::respond(node, version, request)),
+        Request::JoinGroup(request) => {
+            let client = (session.client_id.clone().unwrap_or_default(), session.client_host.clone());
+            call.later(|node| join_group::respond(node, version, client, request))
+        }
+        Request::Heartbeat(request) => call.later(|node| heartbeat::respond(node, request)),
+        Request::LeaveGroup(request) => call.later(|node| leave_group::respond(node, version, request)),
+        Request::SyncGroup(request) => call.later(|node| sync_group::respond(node, request)),
+        Request::DescribeGroups(request) => call.later(|node| describe_groups::respond(node, version, request)),
+        Request::ListGroups(request) => call.later(|node| list_groups::respond(node, request)),
+        Request::DeleteGroups(request) => call.later(|node| delete_groups::respond(node, request)),
+        Request::OffsetDelete(request) => call.later(|node| offset_delete::respond(node, request)),
+        _ => unreachable!("only requests to groups come here"),
     }
 }

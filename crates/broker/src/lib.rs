@@ -16,6 +16,7 @@ mod config;
 mod connection;
 mod entry;
 mod errors;
+mod groups;
 mod handlers;
 mod lagging;
 mod listener;

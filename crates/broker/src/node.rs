@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 pub(crate) use crate::view::View;
 use crate::{
     connection::{Close, FileOf},
+    groups::Coordinators,
     memory::{self, Budget},
     partition::Partition,
     producer_ids::ProducerIds,
@@ -52,6 +53,7 @@ pub(crate) struct Node<E: Env> {
     pub(crate) workspace: Budget,
     pub(crate) stopping: Stopping,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) groups: Coordinators,
     pub(crate) shards: Vec<mpsc::Sender<Command<E>>>,
     pub(crate) view: watch::Receiver<View<E>>,
 }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::{
     asks,
     config::{Config, ConfigError, HostPort, Roles},
+    groups::{self, Coordinators},
     listener,
     membership::{Membership, bind},
     memory::Budget,
@@ -224,9 +225,11 @@ impl<E: Env> Broker<E> {
         let (handle, view) = (membership.controller.clone(), membership.views.clone());
         let (stop, stopping) = Stopping::new();
         let identity = Identity { node_id: config.node_id, cluster_id, broker_epoch };
+        let (router, coordinators) = Coordinators::new();
         let node = Arc::new(Node {
             bounds: bounds(&config),
             producer_ids: ProducerIds::new(identity, handle.clone()),
+            groups: coordinators,
             env: env.clone(),
             identity,
             statics: config.defaults,
@@ -246,6 +249,7 @@ impl<E: Env> Broker<E> {
         let budgets = [("requests", &node.requests), ("replies", &node.replies), ("workspace", &node.workspace)];
         let budgets = budgets.into_iter().map(|(name, budget)| (name, budget.clone())).collect();
         let (done, connections_done) = mpsc::channel(1);
+        tasks.push(env.spawn(ShardId(0), "groups", groups::run(Arc::clone(&node), router)));
         tasks.push(env.spawn(ShardId(0), "listener", listener::run(node, listener, done)));
         Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership, budgets })
     }

@@ -125,6 +125,13 @@ impl<E: Env> View<E> {
         self.partitions.values()
     }
 
+    /// The partitions of one topic of which this broker holds a replica.
+    pub(crate) fn partitions_of(&self, topic_id: TopicId) -> impl Iterator<Item = &Arc<Partition<E>>> {
+        let all = [PartitionIndex(0), PartitionIndex(i32::MAX)];
+        let [first, last] = all.map(|partition| TopicIdPartition { topic_id, partition });
+        self.partitions.range(first..=last).map(|(_, partition)| partition)
+    }
+
     /// The partition, if this broker and no other can lead it, and it does not do so yet.
     pub(crate) fn to_be_led_alone(&self, id: TopicIdPartition) -> Option<&Arc<Partition<E>>> {
         let state = self.image.partition(id)?;

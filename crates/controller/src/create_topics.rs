@@ -19,7 +19,7 @@ use crate::{
     draft::Draft,
     mentions::{Mention, Mentions},
     placement::Placement,
-    topic_name::{check_topic_name, find_collision},
+    topic_name::{check_topic_name, find_collision, is_internal_topic},
 };
 
 /// Topics are to be created.
@@ -142,7 +142,7 @@ fn create_topic(
     if let Some(existing) = find_collision(draft.image(), name) {
         return Err(ControllerError::TopicNameCollides { name: name.clone(), existing: existing.to_owned() });
     }
-    let overrides = accept_configs(&topic.configs)?;
+    let overrides = accept_configs(topic)?;
     let topic_id = draw_topic_id(draft.image(), context);
     let layers = context.layers(draft.image());
     let insync_replicas_min = layers.topic_with(&overrides).insync_replicas_min;
@@ -168,10 +168,14 @@ fn create_topic(
     Ok(created)
 }
 
-fn accept_configs(configs: &[(String, Option<String>)]) -> Result<Configs, ControllerError> {
+fn accept_configs(topic: &NewTopic) -> Result<Configs, ControllerError> {
     let mut overrides = Configs::new();
-    for (name, value) in configs {
+    for (name, value) in &topic.configs {
         let accepted = |value: &String| -> Result<String, ConfigError> {
+            // What the coordinators' own topics need is recorded before there is compaction, so that they are never cleaned otherwise.
+            if is_internal_topic(&topic.name) && (name.as_str(), value.as_str()) == ("cleanup.policy", "compact") {
+                return Ok(value.clone());
+            }
             Ok(Lookup::topic(name).known(name)?.accept(value)?.to_string())
         };
         let value = value.as_ref().ok_or_else(|| {

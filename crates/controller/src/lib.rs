@@ -81,7 +81,7 @@ pub use forward::{Answer, AnyReply, AnyRequest, Forward, ForwardError, decode_an
 pub use producer_ids::{AllocateProducerIds, ProducerIdBlock};
 pub use reassign::{AlterPartitionReassignments, OngoingReassignment, Reassignment, list_reassignments};
 pub use sessions::{Heard, Heartbeat, HeartbeatDecision, HeartbeatReply, Lost, SessionSettings, Sessions, Wants};
-pub use topic_name::{TopicNameError, check_topic_name};
+pub use topic_name::{OFFSETS_TOPIC, TopicNameError, check_topic_name, is_internal_topic};
 pub use unclean::{ElectUnclean, LogReport, UncleanElection, find_unclean, unclean_electorate};
 pub use update_features::UpdateFeatures;
 

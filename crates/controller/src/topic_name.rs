@@ -8,6 +8,14 @@ use serde::{Deserialize, Serialize};
 
 /// The metadata log's own name, which no topic can have.
 const METADATA_TOPIC: &str = "__cluster_metadata";
+/// The topic of groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Whether clients may not write to the topic: a coordinator's state is in it.
+#[must_use]
+pub fn is_internal_topic(name: &str) -> bool {
+    name == OFFSETS_TOPIC
+}
 
 /// Why no topic can have the name.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

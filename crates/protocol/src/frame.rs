@@ -194,8 +194,24 @@ apis! {
     ListOffsets = 2: ListOffsetsRequest, ListOffsetsResponse;
     /// Brokers, topics, leaders.
     Metadata = 3: MetadataRequest, MetadataResponse;
+    /// Commit offsets.
+    OffsetCommit = 8: OffsetCommitRequest, OffsetCommitResponse;
+    /// Committed offsets.
+    OffsetFetch = 9: OffsetFetchRequest, OffsetFetchResponse;
     /// Who coordinates a group or a transaction.
     FindCoordinator = 10: FindCoordinatorRequest, FindCoordinatorResponse;
+    /// Join a group.
+    JoinGroup = 11: JoinGroupRequest, JoinGroupResponse;
+    /// A member's sign of life.
+    Heartbeat = 12: HeartbeatRequest, HeartbeatResponse;
+    /// Leave a group.
+    LeaveGroup = 13: LeaveGroupRequest, LeaveGroupResponse;
+    /// A generation's assignment.
+    SyncGroup = 14: SyncGroupRequest, SyncGroupResponse;
+    /// Groups and their members.
+    DescribeGroups = 15: DescribeGroupsRequest, DescribeGroupsResponse;
+    /// Groups of a broker.
+    ListGroups = 16: ListGroupsRequest, ListGroupsResponse;
     /// What a broker serves.
     ApiVersions = 18: ApiVersionsRequest, ApiVersionsResponse;
     /// Create topics.
@@ -216,6 +232,8 @@ apis! {
     DescribeLogDirs = 35: DescribeLogDirsRequest, DescribeLogDirsResponse;
     /// Add partitions.
     CreatePartitions = 37: CreatePartitionsRequest, CreatePartitionsResponse;
+    /// Delete groups.
+    DeleteGroups = 42: DeleteGroupsRequest, DeleteGroupsResponse;
     /// Elect leaders.
     ElectLeaders = 43: ElectLeadersRequest, ElectLeadersResponse;
     /// Change single settings.
@@ -224,6 +242,8 @@ apis! {
     AlterPartitionReassignments = 45: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
     /// Partitions that are being moved.
     ListPartitionReassignments = 46: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    /// Forget committed offsets.
+    OffsetDelete = 47: OffsetDeleteRequest, OffsetDeleteResponse;
     /// The metadata quorum.
     DescribeQuorum = 55: DescribeQuorumRequest, DescribeQuorumResponse, throttled by 0;
     /// Feature levels.

@@ -15,6 +15,7 @@ pub mod error_code;
 pub mod frame;
 #[macro_use]
 mod message;
+pub mod group_records;
 pub mod messages;
 pub mod reader;
 mod records;

@@ -24,6 +24,8 @@ pub enum Direction {
     Request,
     /// Broker to client.
     Response,
+    /// Key or value of a record in an internal topic.
+    Record,
 }
 
 /// One message.

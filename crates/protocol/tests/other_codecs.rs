@@ -53,6 +53,7 @@ macro_rules! table {
                         kafka_wire::<kafka_wire::$response>(body, case.version),
                     ],
                 )*
+                (_, Direction::Record) => unreachable!("a case is a request or a response"),
             }
         }
     };
@@ -63,7 +64,15 @@ table! {
     Fetch FetchRequest FetchResponse;
     ListOffsets ListOffsetsRequest ListOffsetsResponse;
     Metadata MetadataRequest MetadataResponse;
+    OffsetCommit OffsetCommitRequest OffsetCommitResponse;
+    OffsetFetch OffsetFetchRequest OffsetFetchResponse;
     FindCoordinator FindCoordinatorRequest FindCoordinatorResponse;
+    JoinGroup JoinGroupRequest JoinGroupResponse;
+    Heartbeat HeartbeatRequest HeartbeatResponse;
+    LeaveGroup LeaveGroupRequest LeaveGroupResponse;
+    SyncGroup SyncGroupRequest SyncGroupResponse;
+    DescribeGroups DescribeGroupsRequest DescribeGroupsResponse;
+    ListGroups ListGroupsRequest ListGroupsResponse;
     ApiVersions ApiVersionsRequest ApiVersionsResponse;
     CreateTopics CreateTopicsRequest CreateTopicsResponse;
     DeleteTopics DeleteTopicsRequest DeleteTopicsResponse;
@@ -74,10 +83,12 @@ table! {
     AlterConfigs AlterConfigsRequest AlterConfigsResponse;
     DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse;
     CreatePartitions CreatePartitionsRequest CreatePartitionsResponse;
+    DeleteGroups DeleteGroupsRequest DeleteGroupsResponse;
     ElectLeaders ElectLeadersRequest ElectLeadersResponse;
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse;
     AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse;
     ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse;
+    OffsetDelete OffsetDeleteRequest OffsetDeleteResponse;
     DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse;
     UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse;
     DescribeCluster DescribeClusterRequest DescribeClusterResponse;

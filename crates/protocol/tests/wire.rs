@@ -76,6 +76,7 @@ fn a_message_cut_anywhere_is_an_error() {
         let longer = case.decode(&[&body[..], &[0]].concat());
         match case.direction {
             Direction::Request => assert_eq!(longer, case.decode(&body), "{case:?}"),
+            Direction::Record => unreachable!("a case is a request or a response"),
             Direction::Response => assert!(longer.unwrap_err().contains("after the end"), "{case:?}"),
         }
     }
@@ -90,6 +91,7 @@ fn defaults_are_written_as_the_schema_says() {
                 let decoded = match case.direction {
                     Direction::Request => Decoded::Request(Request::$api(Default::default())),
                     Direction::Response => Decoded::Response(Response::$api(Default::default())),
+                    Direction::Record => unreachable!("a case is a request or a response"),
                 };
                 assert_eq!(case.encode(&decoded), Ok(case.defaults()), "{case:?}");
                 seen += 1;

@@ -2,6 +2,7 @@
 
 produce TOPIC PARTITION CODEC    one record per line of stdin; PARTITION -1 and lines "key:value" for keyed records
 consume TOPIC PARTITIONS COUNT   prints "partition:offset:value" of COUNT records from the beginning
+group TOPIC GROUP                prints the value of every record that a member of the group gets, and commits behind it, for ever
 admin                            creates, changes and deletes a topic, and checks each step
 """
 import sys
@@ -48,6 +49,27 @@ def consume(bootstrap, topic, partitions, count):
             raise KafkaException(message.error())
         out.write(b"%d:%d:%s\n" % (message.partition(), message.offset(), message.value()))
     consumer.close()
+
+
+def group(bootstrap, topic, name):
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "range", "session.timeout.ms": 6000, "heartbeat.interval.ms": 500})
+    consumer.subscribe([topic])
+    while True:
+        messages = [message for message in consumer.consume(100, timeout=0.2) if not message.error()]
+        if messages:
+            show(message.value() for message in messages)
+            try:
+                consumer.commit(asynchronous=False)
+            except KafkaException:
+                pass  # The group has moved on, or the broker is gone: whoever has the partition now reads it again.
+
+
+def show(values):
+    for value in values:
+        sys.stdout.buffer.write(value + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def done(futures):
@@ -122,4 +144,4 @@ def produce_lines(bootstrap, topic, lines):
 
 
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])
+    {"produce": produce, "consume": consume, "group": group, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

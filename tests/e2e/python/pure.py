@@ -2,12 +2,14 @@
 
 produce TOPIC PARTITION CODEC    one record per line of stdin
 consume TOPIC PARTITIONS COUNT   prints "partition:offset:value" of COUNT records from the beginning
+group TOPIC GROUP                prints the value of every record that a member of the group gets, and commits behind it, for ever
 admin                            creates, changes and deletes a topic, and checks each step
 """
 import sys
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewPartitions, NewTopic
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
 LIMIT = 30
@@ -38,6 +40,23 @@ def consume(bootstrap, topic, partitions, count):
             break
     assert left == 0, f"{left} records did not come"
     consumer.close()
+
+
+def group(bootstrap, topic, name):
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=bootstrap, group_id=name, enable_auto_commit=False, auto_offset_reset="earliest",
+        partition_assignment_strategy=[RangePartitionAssignor], session_timeout_ms=6000, heartbeat_interval_ms=500)
+    while True:
+        batches = consumer.poll(timeout_ms=200)
+        if batches:
+            for messages in batches.values():
+                for message in messages:
+                    sys.stdout.buffer.write(message.value + b"\n")
+            sys.stdout.buffer.flush()
+            try:
+                consumer.commit()
+            except KafkaError:
+                pass  # The group has moved on, or the broker is gone: whoever has the partition now reads it again.
 
 
 def admin(bootstrap):
@@ -76,4 +95,4 @@ def refused(call, name):
 
 
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])
+    {"produce": produce, "consume": consume, "group": group, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

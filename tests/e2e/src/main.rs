@@ -26,6 +26,7 @@ mod crash;
 mod directories;
 mod disk_full;
 mod failed_sync;
+mod groups;
 mod hostile;
 mod java;
 mod kcat;

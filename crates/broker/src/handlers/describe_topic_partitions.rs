@@ -87,6 +87,7 @@ fn page<E: Env>(
     let topic = DescribeTopicPartitionsResponseTopic {
         name: Some(topic.name().into()),
         topic_id: topic.topic_id(),
+        is_internal: quipu_controller::is_internal_topic(topic.name()),
         partitions,
         ..Default::default()
     };

@@ -154,6 +154,7 @@ fn describe<E: Env>(view: &View<E>, topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic {
         name: Some(topic.name().into()),
         topic_id: topic.topic_id(),
+        is_internal: quipu_controller::is_internal_topic(topic.name()),
         partitions,
         ..Default::default()
     }

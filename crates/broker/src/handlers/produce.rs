@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_base::{PartitionIndex, Timestamp, TopicIdPartition, limits};
+use quipu_controller::is_internal_topic;
 use quipu_env::{Clock, Env, Instant, Probe, ShardId};
 use quipu_metadata::config::{Compression, TimestampType, TopicConfig};
 use quipu_protocol::{
@@ -115,16 +116,18 @@ async fn check<E: Env>(
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for (topic_index, topic) in request.topic_data.into_iter().enumerate() {
         let TopicProduceData { name, topic_id, partition_data } = topic;
-        let known = if version >= 13 { view.image.topic_by_id(topic_id) } else { view.image.topic(&name) }
-            .map(|t| t.topic_id());
+        let known = if version >= 13 { view.image.topic_by_id(topic_id) } else { view.image.topic(&name) };
         let mut partition_responses = Vec::with_capacity(partition_data.len());
         for (partition_index, data) in partition_data.into_iter().enumerate() {
             let index = data.index;
             let result = match (&refused, known) {
                 (Some(refusal), _) => Err(refusal.clone()),
                 (None, None) => Err(errors::unknown_topic(version >= 13)),
-                (None, Some(topic_id)) => {
-                    let id = TopicIdPartition { topic_id, partition: PartitionIndex(index) };
+                (None, Some(topic)) if is_internal_topic(topic.name()) => {
+                    Err(Refusal::new(ErrorCode::InvalidTopicException, "only the coordinator writes to this topic"))
+                }
+                (None, Some(topic)) => {
+                    let id = TopicIdPartition { topic_id: topic.topic_id(), partition: PartitionIndex(index) };
                     check_partition(node, &view, version, id, data).await
                 }
             };
@@ -403,7 +406,7 @@ async fn send<E: Env>(
     let log_append_times = batches.iter().map(|(one, _)| log_append_time(&one.batch)).collect();
     let appends = batches
         .into_iter()
-        .map(|(Checked { partition, batch, .. }, reservation)| Append { partition, batch, reservation })
+        .map(|(Checked { partition, batch, .. }, reservation)| Append { partition, batch, reservation, only_in: None })
         .collect();
     node.send(shard, Command::Append { appends, acks, deadline, reply }).await?;
     Ok(Pending { slots, log_append_times, reply: receiver })

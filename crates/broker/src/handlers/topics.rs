@@ -19,6 +19,7 @@ use quipu_protocol::{
 
 use crate::{
     errors::{self, Refusal},
+    groups,
     node::Node,
 };
 
@@ -42,7 +43,7 @@ pub(super) async fn create<E: Env>(node: Arc<Node<E>>, request: CreateTopicsRequ
 pub(super) async fn create_by_name<E: Env>(node: &Arc<Node<E>>, mut names: Vec<Str>) -> Vec<(Str, Refusal)> {
     names.sort_unstable();
     names.dedup();
-    let topics = names.iter().map(|name| NewTopic::with_defaults(name)).collect();
+    let topics = names.iter().map(|name| groups::new_topic(node, name)).collect();
     let asked = node.controller.ask(CreateTopics { topics, validate_only: false }).await;
     node.when_active(&names).await;
     match asked {

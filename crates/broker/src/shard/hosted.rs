@@ -231,9 +231,10 @@ impl<E: Env> Hosted<E> {
 
     /// A client's batch.
     pub(super) fn produce(&mut self, hub: &mut Hub<E>, append: Append<E>, acks: Acks, deadline: Instant, place: Place) {
-        let Append { batch, reservation, .. } = append;
+        let Append { batch, reservation, only_in, .. } = append;
         let refused = |error| AppendOutcome { result: Err(error), log_start: self.partition.log.offsets().log_start };
-        if !self.partition.is_active() {
+        let active = self.partition.active_epoch();
+        if active.is_none() || only_in.is_some_and(|epoch| active != Some(epoch)) {
             let outcome = refused(ProduceError::Replica(RequestError::NotLeader));
             return hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
         }

@@ -41,7 +41,7 @@ use std::{
     sync::Arc,
 };
 
-use quipu_base::{BrokerEpoch, BrokerId, Offset, TopicIdPartition};
+use quipu_base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use quipu_controller::LogReport;
 use quipu_env::{Clock, Env, Fatal, Instant, Probe, ShardId, Sleep, watch};
 use quipu_peer::{Peers, Received};
@@ -71,6 +71,8 @@ pub(crate) struct Append<E: Env> {
     pub(crate) partition: Arc<Partition<E>>,
     pub(crate) batch: quipu_records::Batch,
     pub(crate) reservation: Reservation<E>,
+    /// The epoch in which it is to be appended, if it may be in no other.
+    pub(crate) only_in: Option<LeaderEpoch>,
 }
 
 /// Why a batch was not kept, or not in time.

@@ -329,7 +329,7 @@ impl Cluster {
         let (reply, mut outcome) = oneshot::channel();
         let partition = Arc::clone(&up.partition);
         let shard = usize::from(partition.shard.0);
-        let append = Append { partition, batch, reservation };
+        let append = Append { partition, batch, reservation, only_in: None };
         let deadline = up.env.clock().now() + Duration::from_secs(20);
         up.shards[shard].send(Command::Append { appends: vec![append], acks, deadline, reply }).await.ok()?;
         drop(up);
@@ -364,7 +364,7 @@ impl Cluster {
         let reservation = up.store.reserve(batch.bytes().len(), Class::Normal).await.unwrap();
         let (reply, outcome) = oneshot::channel();
         let (partition, shard) = (Arc::clone(&up.partition), usize::from(up.partition.shard.0));
-        let appends = vec![Append { partition, batch, reservation }];
+        let appends = vec![Append { partition, batch, reservation, only_in: None }];
         let deadline = up.env.clock().now() + PATIENCE;
         let command = Command::Append { appends, acks: Acks::All, deadline, reply };
         assert!(up.shards[shard].send(command).await.is_ok());

@@ -298,7 +298,7 @@ fn the_rest_answers_what_is_true() {
         let Response::InitProducerId(refused) = client.call(4, transactional).await else { panic!() };
         assert_eq!(refused.error_code, ErrorCode::InvalidRequest.code());
 
-        let request = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
+        let request = FindCoordinatorRequest { key_type: 1, coordinator_keys: vec!["t".into()], ..Default::default() };
         let Response::FindCoordinator(response) = client.call(4, request).await else { panic!() };
         assert_eq!(response.coordinators[0].error_code, ErrorCode::CoordinatorNotAvailable.code());
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has said where")]
 
 mod admin;
+mod groups;
 mod lifecycle;
 mod produce_fetch;
 mod support;

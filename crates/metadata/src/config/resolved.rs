@@ -80,12 +80,32 @@ pub struct BrokerConfig {
     pub connection_idle_ms: u64,
     /// `default.replication.factor`.
     pub replication_factor: i16,
+    /// `group.initial.rebalance.delay.ms`.
+    pub group_initial_rebalance_delay_ms: u64,
+    /// `group.max.session.timeout.ms`.
+    pub group_session_timeout_max_ms: u64,
+    /// `group.max.size`.
+    pub group_size_max: usize,
+    /// `group.min.session.timeout.ms`.
+    pub group_session_timeout_min_ms: u64,
     /// `max.connections`.
     pub connections_max: usize,
     /// `max.connections.per.ip`.
     pub connections_per_address_max: usize,
     /// `num.partitions`.
     pub partition_count: i32,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_bytes_max: usize,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_ms: u64,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention_minutes: u64,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_topic_partition_count: i32,
+    /// `offsets.topic.replication.factor`.
+    pub offsets_topic_replication_factor: i16,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_topic_segment_bytes: u32,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// `socket.request.max.bytes`.

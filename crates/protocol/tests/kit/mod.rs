@@ -16,9 +16,10 @@ use quipu_protocol::{
 macro_rules! for_each_api {
     ($callback:ident) => {
         $callback!(
-            Produce Fetch ListOffsets Metadata FindCoordinator ApiVersions CreateTopics DeleteTopics DeleteRecords InitProducerId
-            OffsetForLeaderEpoch DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions ElectLeaders IncrementalAlterConfigs
-            AlterPartitionReassignments ListPartitionReassignments DescribeQuorum UpdateFeatures DescribeCluster
+            Produce Fetch ListOffsets Metadata OffsetCommit OffsetFetch FindCoordinator JoinGroup Heartbeat LeaveGroup SyncGroup
+            DescribeGroups ListGroups ApiVersions CreateTopics DeleteTopics DeleteRecords InitProducerId OffsetForLeaderEpoch
+            DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups ElectLeaders IncrementalAlterConfigs
+            AlterPartitionReassignments ListPartitionReassignments OffsetDelete DescribeQuorum UpdateFeatures DescribeCluster
             UnregisterBroker ListConfigResources DescribeTopicPartitions
         )
     };
@@ -50,6 +51,7 @@ impl Case {
         match self.direction {
             Direction::Request => self.api.request_schema(),
             Direction::Response => self.api.response_schema(),
+            Direction::Record => unreachable!("a case is a request or a response"),
         }
     }
 
@@ -71,6 +73,7 @@ impl Case {
                 prefix.extend([0, 0, 0, 7]);
                 self.api.response_header_version(self.version) == 1
             }
+            Direction::Record => unreachable!("a case is a request or a response"),
         };
         if tags {
             prefix.push(0);
@@ -92,6 +95,7 @@ impl Case {
                 assert_eq!(decoded.0, 7);
                 Ok(Decoded::Response(decoded.1))
             }
+            Direction::Record => unreachable!("a case is a request or a response"),
         }
     }
 

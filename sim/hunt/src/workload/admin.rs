@@ -251,8 +251,9 @@ pub(super) async fn ask(client: &mut Client, question: Question) {
             client.call_once(0, DescribeTopicPartitionsRequest { topics, ..Default::default() }).await
         }
         Question::Coordinator => {
-            let request = FindCoordinatorRequest { coordinator_keys: vec!["g".into()], ..Default::default() };
-            client.call_once(4, request).await
+            // Of a transaction: asking for a group's would make the topic of groups, which these worlds do not know.
+            let coordinator_keys = vec!["t".into()];
+            client.call_once(4, FindCoordinatorRequest { key_type: 1, coordinator_keys, ..Default::default() }).await
         }
         Question::Epochs => {
             let partitions = vec![OffsetForLeaderPartition { partition: 0, leader_epoch: 0, ..Default::default() }];

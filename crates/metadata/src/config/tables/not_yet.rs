@@ -5,7 +5,8 @@ use super::NotYetKey;
 const COMPACTION: &str = "it needs log compaction, which does not exist yet";
 const TIERED: &str = "it needs tiered storage, which does not exist";
 const THROTTLE: &str = "it needs replication throttling, which does not exist yet";
-const GROUPS: &str = "it needs consumer groups, which do not exist yet";
+const GROUPS: &str = "it needs groups of a kind that does not exist yet";
+const COORDINATOR: &str = "the group coordinator has no such thread or buffer to set";
 const TRANSACTIONS: &str = "it needs transactions, which do not exist yet";
 const CLUSTER: &str = "Quipu's metadata quorum and replication have nothing of the kind to set (see its keys roles, peer_listen and voters)";
 const RACK: &str = "use Quipu's key rack";
@@ -113,15 +114,11 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("group.consumer.min.session.timeout.ms", GROUPS),
     not_yet("group.consumer.regex.refresh.interval.ms", GROUPS),
     not_yet("group.consumer.session.timeout.ms", GROUPS),
-    not_yet("group.coordinator.append.linger.ms", GROUPS),
-    not_yet("group.coordinator.background.threads", GROUPS),
-    not_yet("group.coordinator.cached.buffer.max.bytes", GROUPS),
+    not_yet("group.coordinator.append.linger.ms", COORDINATOR),
+    not_yet("group.coordinator.background.threads", COORDINATOR),
+    not_yet("group.coordinator.cached.buffer.max.bytes", COORDINATOR),
     not_yet("group.coordinator.rebalance.protocols", GROUPS),
-    not_yet("group.coordinator.threads", GROUPS),
-    not_yet("group.initial.rebalance.delay.ms", GROUPS),
-    not_yet("group.max.session.timeout.ms", GROUPS),
-    not_yet("group.max.size", GROUPS),
-    not_yet("group.min.session.timeout.ms", GROUPS),
+    not_yet("group.coordinator.threads", COORDINATOR),
     not_yet("group.share.assignment.interval.ms", GROUPS),
     not_yet("group.share.assignor.offload.enable", GROUPS),
     not_yet("group.share.assignors", GROUPS),
@@ -228,15 +225,8 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("num.recovery.threads.per.data.dir", STORAGE),
     not_yet("num.replica.alter.log.dirs.threads", STORAGE),
     not_yet("num.replica.fetchers", CLUSTER),
-    not_yet("offset.metadata.max.bytes", GROUPS),
-    not_yet("offsets.commit.timeout.ms", GROUPS),
-    not_yet("offsets.load.buffer.size", GROUPS),
-    not_yet("offsets.retention.check.interval.ms", GROUPS),
-    not_yet("offsets.retention.minutes", GROUPS),
-    not_yet("offsets.topic.compression.codec", GROUPS),
-    not_yet("offsets.topic.num.partitions", GROUPS),
-    not_yet("offsets.topic.replication.factor", GROUPS),
-    not_yet("offsets.topic.segment.bytes", GROUPS),
+    not_yet("offsets.load.buffer.size", COORDINATOR),
+    not_yet("offsets.topic.compression.codec", COORDINATOR),
     not_yet("principal.builder.class", SECURITY),
     not_yet("process.roles", OWN_KEY),
     not_yet("producer.id.expiration.check.interval.ms", INTERNAL),

@@ -160,7 +160,7 @@ impl Library {
                 admin.describe_topic_partitions(&names).await.map(|_| ApiKey::DescribeTopicPartitions)
             }
             Question::Coordinator => {
-                admin.find_coordinator(CoordinatorKind::Group, "g").await.map(|_| ApiKey::FindCoordinator)
+                admin.find_coordinator(CoordinatorKind::Transaction, "t").await.map(|_| ApiKey::FindCoordinator)
             }
             Question::ConfigResources => admin.list_config_resources().await.map(|_| ApiKey::ListConfigResources),
             Question::Epochs => {
