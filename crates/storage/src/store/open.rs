@@ -408,7 +408,9 @@ async fn bring_up<E: Env>(checkpointer: &mut Checkpointer<E>, may_be_old: bool) 
         shared.env.probe().sometimes("open.damaged");
     }
     check_metadata_fault(&shared, &report.damage)?;
-    if was_clean {
+    // A checkpoint of this recovery that failed may have left more in the manifest than is known here.
+    let is_manifest_known = was_clean && checkpointer.manifest.can_append();
+    if is_manifest_known {
         shared.env.probe().sometimes("open.clean");
     } else if may_be_old && !shared.env.probe().planted("open.lost-names-trusted") {
         // Only now, since a directory that is refused is left as it is.

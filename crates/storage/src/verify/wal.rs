@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_base::{Offset, TopicIdPartition};
-use quipu_env::{Disk, Env};
+use quipu_env::{Disk, Env, File, OpenOptions};
 use quipu_records::BatchHeader;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     manifest::Loaded,
-    wal::{Affected, Damage, FrameKind, GroupSequence, file_path},
+    wal::{Affected, Damage, FrameKind, GroupSequence, file_path, format::PAGE_BYTES},
 };
 
 /// Groups that lie behind one another.
@@ -117,8 +117,9 @@ fn tell_damage<E: Env>(
     }
 }
 
-/// Files are made in the order of their numbers, the first before the first group, and never removed. The last ones may be
-/// missing unseen: what was in them without proof may as well have been torn off.
+/// Files are made and used in the order of their numbers, the first before the first group, and those that were used are never
+/// removed. The last ones may be missing unseen: what was in them without proof may as well have been torn off. A start removes
+/// those that were never used, and the power may bring back some of them: no gap before such a file is one.
 async fn check_files<E: Env>(directory: &Directory<E>, manifest: &Loaded, findings: &mut Findings) {
     let Some(superblock) = &directory.superblock else { return };
     if superblock.clean && manifest.covered >= superblock.synced_up_to {
@@ -127,10 +128,26 @@ async fn check_files<E: Env>(directory: &Directory<E>, manifest: &Loaded, findin
     let names = directory.env.disk().list(&directory.path.join("wal")).await.unwrap_or_default();
     let numbers: BTreeSet<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let was_used = manifest.covered > GroupSequence::NONE || superblock.synced_up_to > GroupSequence::NONE;
-    let end = numbers.last().map_or(u32::from(was_used), |last| *last);
+    let mut end = u32::from(was_used);
+    for number in numbers.iter().rev() {
+        if is_used(directory, *number).await {
+            end = *number;
+            break;
+        }
+    }
     for missing in (0..end).filter(|number| !numbers.contains(number)) {
         let file = directory.relative(&file_path(&directory.path, missing));
         findings.damaged(Span { file: &file, position: 0, length: 0 }, "this file of the WAL is missing");
+    }
+}
+
+/// Whether a group was ever written to a file of the WAL, as far as can be told.
+async fn is_used<E: Env>(directory: &Directory<E>, number: u32) -> bool {
+    let path = file_path(&directory.path, number);
+    let Ok(file) = directory.env.disk().open(&path, OpenOptions::READ).await else { return true };
+    match file.size().await {
+        Ok(size) if size < PAGE_BYTES as u64 => false,
+        _ => file.read_at(0, PAGE_BYTES).await.map_or(true, |page| page.iter().any(|byte| *byte != 0)),
     }
 }
 

@@ -194,6 +194,25 @@ fn missing_files_are_told() {
     });
 }
 
+/// A start removes files that were never used, and the power may bring back some of them.
+#[test]
+fn only_a_gap_before_a_used_file_is_damage() {
+    in_directory("gap", |env, dir| async move {
+        killed(&env, &dir).await;
+        let last = env.disk().list(&dir.join("wal")).await.expect("list").len() - 1;
+        let behind_gap = dir.join(format!("wal/{:04}", last + 2));
+        for unused in [0, 100, 3 * 4096] {
+            write_file(&env, &behind_gap, vec![0; unused].into()).await;
+            let report = report(&env, &dir).await;
+            assert!(report.ok, "{unused} zeros: {:?}", report.damaged);
+        }
+        write_file(&env, &behind_gap, vec![7; 4096].into()).await;
+        let report = report(&env, &dir).await;
+        let told: Vec<&str> = report.damaged.iter().map(|damage| damage.file.as_str()).collect();
+        assert_eq!(told, [format!("wal/{:04}", last + 1)]);
+    });
+}
+
 #[test]
 fn a_torn_edit_is_no_damage() {
     in_directory("torn", |env, dir| async move {
