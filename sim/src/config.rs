@@ -77,11 +77,13 @@ pub struct NodeConfig {
     pub disk: DiskOptions,
     /// What its disk keeps when the power goes.
     pub power_cut: PowerCut,
+    /// How long its disk takes; as long as the other disks of the world if none.
+    pub disk_timing: Option<DiskTiming>,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { shards: 2, disk: DiskOptions::default(), power_cut: PowerCut::Random }
+        Self { shards: 2, disk: DiskOptions::default(), power_cut: PowerCut::Random, disk_timing: None }
     }
 }
 

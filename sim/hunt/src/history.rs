@@ -123,13 +123,13 @@ pub enum What {
         /// All that was there.
         records: Vec<Found>,
     },
-    /// When nobody wrote any more, a part of a log could not be read, and the broker said so.
+    /// When nobody wrote any more, a part of a log could not be read.
     Unreadable {
         /// Which log.
         log: LogIndex,
         /// From which offset on.
         from: i64,
-        /// What the broker said.
+        /// What the broker said: the name of Kafka's error, or [`BAD_CHECKSUM`].
         why: String,
     },
     /// Records below an offset were deleted.
@@ -182,6 +182,9 @@ impl What {
         }
     }
 }
+
+/// Why a log can't be read of which the broker serves bytes that are damaged, and can be seen to be.
+pub const BAD_CHECKSUM: &str = "a batch fails its checksum";
 
 /// One operation.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -63,7 +63,7 @@ fn note(operation: &'static str, path: &Path, position: u64, bytes: usize) -> Di
 
 impl Context {
     fn duration(&self, cost: Cost) -> Duration {
-        let timing = &self.world.0.config.disk_timing;
+        let timing = self.node.config.disk_timing.as_ref().unwrap_or(&self.world.0.config.disk_timing);
         match cost {
             Cost::Small => timing.base,
             Cost::Bytes(count) => {

@@ -16,10 +16,10 @@ use quipu_env::{Clock, Env, Instant, Probe};
 use quipu_metadata::Member;
 use quipu_records::Batch;
 use quipu_replication::{
-    Acks, Ask, BatchShape, BrokerView, Effect, Event, Message, Replica, Reply, RequestError, RequestId, RoleKind,
-    Sender, Settings, Write, WriteId,
+    Acks, Ask, BatchShape, BrokerView, DurableState, Effect, Event, Message, PartitionState, Replica, Reply,
+    RequestError, RequestId, RoleKind, Sender, Settings, Write, WriteId,
 };
-use quipu_storage::{Check, Reservation, Ticket};
+use quipu_storage::{Check, Log, Reservation, Ticket};
 use tokio::sync::oneshot;
 
 use super::{
@@ -64,11 +64,26 @@ pub(super) struct Hosted<E: Env> {
     has_lagging: bool,
 }
 
+/// What the disk holds of a replica. With nobody to repair it from it goes on with what is sound, if the end of its log is known: who
+/// reads what is not is told.
+fn durable<E: Env>(log: &Log<E>, record: Option<&PartitionState>) -> DurableState {
+    let mut state = state::durable_state(log);
+    if !has_others(record) && log.fault().is_none() {
+        state.damaged.clear();
+    }
+    state
+}
+
+/// Whether others may hold what this replica has lost.
+fn has_others(record: Option<&PartitionState>) -> bool {
+    record.is_some_and(|record| record.configuration.members.len() > 1)
+}
+
 impl<E: Env> Hosted<E> {
     /// A replica as the disk has it, told of this start and of what the metadata says.
     pub(super) fn open(hub: &mut Hub<E>, opened: Opened<E>, begun: Begun, is_start: bool, birth: u64) -> Self {
         let Opened { partition, record, insync_replicas_min, lag_time_max } = opened;
-        let durable = state::durable_state(&partition.log);
+        let durable = durable(&partition.log, Some(&record));
         let written = ReplicaState::of(&durable);
         let probe = hub.env.probe().clone();
         partition.show_high_watermark(durable.high_watermark);
@@ -178,7 +193,7 @@ impl<E: Env> Hosted<E> {
             payload = Payload::None;
             if self.steps.has_failed() {
                 self.steps.begin_anew();
-                let state = state::durable_state(&self.partition.log);
+                let state = durable(&self.partition.log, self.replica.record());
                 self.written = ReplicaState::of(&state);
                 events.push_back(Event::WriteFailed { state });
             }
@@ -278,8 +293,7 @@ impl<E: Env> Hosted<E> {
     /// A read has found damage. With other replicas to repair it from, this one does not count until that is done; alone, it goes on
     /// with what is sound.
     pub(super) fn on_damaged(&mut self, hub: &mut Hub<E>) {
-        let has_others = self.replica.record().is_some_and(|record| record.configuration.members.len() > 1);
-        if has_others {
+        if has_others(self.replica.record()) {
             for range in self.partition.log.damage() {
                 self.feed(hub, Event::Damage { range });
             }
@@ -311,7 +325,7 @@ impl<E: Env> Hosted<E> {
         self.run_queued(hub);
         if self.steps.has_failed() {
             self.steps.begin_anew();
-            let state = state::durable_state(&self.partition.log);
+            let state = durable(&self.partition.log, self.replica.record());
             self.written = ReplicaState::of(&state);
             self.feed(hub, Event::WriteFailed { state });
         }

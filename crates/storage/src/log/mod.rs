@@ -235,6 +235,12 @@ impl<E: Env> Log<E> {
         state.base.data_bytes() + state.tail.bytes()
     }
 
+    /// The world that it lives in.
+    #[must_use]
+    pub fn env(&self) -> &E {
+        &self.store.env
+    }
+
     /// Why the partition is offline, if it is.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {

@@ -9,7 +9,7 @@ use quipu_base::{
     Offset,
     checksum::{Crc32c, crc32c},
 };
-use quipu_env::{Clock, Env, File};
+use quipu_env::{Clock, Env, File, Probe};
 use quipu_records::{BatchSlices, header::CRC_FROM_POSITION};
 
 use super::{
@@ -178,9 +178,11 @@ impl<F: File> OpenSegment<F> {
             } else {
                 check_blocks(&bytes, run.from, &blocks)
             };
+            let is_trusted = env.probe().planted("segment.rot-served");
             let mut contents = lock(&self.contents);
             for (number, verdict) in (run.first..).zip(verdicts) {
                 match verdict {
+                    Some(_) if is_trusted => contents.mark_checked(number),
                     None => contents.mark_checked(number),
                     Some(bad) => {
                         self.report(&bad);

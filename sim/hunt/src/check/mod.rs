@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use self::facts::Facts;
 use crate::{
-    history::{History, LogIndex, What},
+    history::{BAD_CHECKSUM, History, LogIndex, What},
     plan::Loss,
 };
 
@@ -128,18 +128,28 @@ const FOLLOW_FROM_LOSS: &[&str] = &[
     "deleted-read",
 ];
 
+/// What may follow from bits of a batch's offset that flip after the batch was checked: nobody sees it before it is checked again,
+/// and then it is reported.
+const FOLLOW_FROM_ROT: &[&str] = &["int-poll-skip", "int-nonmonotonic-poll", "precommitted-read"];
+
+/// What tells that records are lost. Whoever is only sent around, or is not answered, is told nothing.
+const REPORTS: &[&str] = &["KAFKA_STORAGE_ERROR", "UNKNOWN_TOPIC_OR_PARTITION", "UNKNOWN_TOPIC_ID", BAD_CHECKSUM];
+
 /// All violations in a history that `loss` does not allow, those that say most first.
 #[must_use]
 pub fn check(history: &History, loss: Loss) -> Vec<Violation> {
     let facts = Facts::new(history);
     let reported = reported(history);
     let is_allowed = |violation: &Violation| {
-        FOLLOW_FROM_LOSS.contains(&violation.checker.as_str())
-            && match loss {
-                Loss::None => false,
-                Loss::Reported => violation.log.is_some_and(|log| reported.contains(&log)),
-                Loss::Silent => true,
+        let checker = violation.checker.as_str();
+        let is_reported = violation.log.is_some_and(|log| reported.contains(&log));
+        match loss {
+            Loss::None => false,
+            Loss::Silent if FOLLOW_FROM_LOSS.contains(&checker) => true,
+            Loss::Reported | Loss::Silent => {
+                is_reported && (FOLLOW_FROM_LOSS.contains(&checker) || FOLLOW_FROM_ROT.contains(&checker))
             }
+        }
     };
     let violations = CHECKERS.iter().flat_map(|check| check(&facts)).filter(|violation| !is_allowed(violation));
     violations
@@ -153,13 +163,14 @@ fn shown(history: &History, violation: &Violation) -> Option<u64> {
     ops.map(|op| op.completed.unwrap_or(op.invoked)).max()
 }
 
-/// Logs of which clients were told that something is wrong with them: they can't be read, or the topic is unknown.
+/// Logs of which clients were told, whenever they could not be read, that something is wrong with them, or that the topic is unknown.
 fn reported(history: &History) -> BTreeSet<u32> {
-    let mut reported = BTreeSet::new();
+    let (mut reported, mut untold) = (BTreeSet::new(), BTreeSet::new());
     for op in &history.ops {
         match &op.what {
-            What::Unreadable { log, .. } => {
-                reported.insert(log.0);
+            What::Unreadable { log, why, .. } => {
+                let is_told = REPORTS.contains(&why.as_str());
+                if is_told { &mut reported } else { &mut untold }.insert(log.0);
             }
             What::Topics { ids } => {
                 let logs = (0..).zip(&history.logs);
@@ -168,6 +179,7 @@ fn reported(history: &History) -> BTreeSet<u32> {
             _ => {}
         }
     }
+    reported.retain(|log| !untold.contains(log));
     reported
 }
 

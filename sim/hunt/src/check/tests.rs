@@ -126,11 +126,13 @@ fn lost_writes() {
     only_read.at(1, 1, None, Outcome::Info, send(1, 0, 2, None));
     only_read.poll(2, 0, &whole(1, 2), 2).audit(1, &whole(1, 2)[1..]);
     only_read.expect(&["lost-write"]);
-    let mut unreadable = Story::new();
-    unreadable.send(1, 0, 1, 0);
-    unreadable.then(99, Outcome::Ok, What::Unreadable { log: LogIndex(0), from: 0, why: "damage".into() });
-    unreadable.expect(&["lost-write"]);
-    assert_eq!(unreadable.flagged(Loss::Reported), CLEAN, "the broker said so");
+    for (why, flagged) in [("KAFKA_STORAGE_ERROR", CLEAN), ("NOT_LEADER_OR_FOLLOWER", &["lost-write"])] {
+        let mut unreadable = Story::new();
+        unreadable.send(1, 0, 1, 0);
+        unreadable.then(99, Outcome::Ok, What::Unreadable { log: LogIndex(0), from: 0, why: why.into() });
+        unreadable.expect(&["lost-write"]);
+        assert_eq!(unreadable.flagged(Loss::Reported), flagged, "{why}");
+    }
     let mut topic = Story::new();
     topic.send(1, 0, 1, 0).then(99, Outcome::Ok, What::Topics { ids: Vec::new() });
     topic.expect(&["lost-write"]);

@@ -89,4 +89,18 @@ pub(super) const BUGS: &[Mutant] = &[
                 with that entry's position and not with the file's start, so reads began behind the record that they were for. \
                 No checksum fails; the consumer just never sees some records.",
     },
+    Mutant {
+        name: "segment.rot-served",
+        bug: "The batches of a segment are served although they do not match their checksums.",
+        story: "Kafka's brokers check a batch when it is produced and never again: what rots on the disk goes out by sendfile as it is, \
+                and whoever notices is the consumer, which stops at \"record is corrupt\" and has to be put behind it by hand; \
+                followers copy what they can, and the rest of the cluster is not told.",
+    },
+    Mutant {
+        name: "partition.damage-hidden",
+        bug: "Whoever asks for a damaged partition is told that somebody else leads it.",
+        story: "A Kafka broker that takes a log directory offline answers for its partitions with NOT_LEADER_OR_FOLLOWER, or they \
+                have no leader at all (KIP-112): with no other replica clients look for one for ever, and nobody is told that \
+                records are lost. FAST 2017 (\"Redundancy Does Not Imply Fault Tolerance\") names silence as the worst answer to rot.",
+    },
 ];

@@ -6,6 +6,7 @@
 //!
 //! Not here: what must hold in a copy ([`crate::copies`]).
 
+use core::time::Duration;
 use std::{
     path::Path,
     sync::{
@@ -16,7 +17,7 @@ use std::{
 
 use quipu_broker::Config as BrokerConfig;
 use quipu_sim::{
-    Node, World,
+    DiskTiming, Node, NodeConfig, World,
     disk::{KeepAll, LoseAll, PageChoices, RandomChoices},
 };
 use quipu_storage::StoreOptions;
@@ -49,9 +50,12 @@ pub(super) struct Mirror {
 impl Mirror {
     pub(super) fn new(world: &World, plan: &Plan) -> Self {
         let deletes = |operation: &Operation| matches!(operation, Operation::Delete { .. });
+        // The sooner it is done with one copy, the closer to its event the next one is.
+        let disk_timing = Some(DiskTiming { sync: Duration::from_micros(1), ..DiskTiming::default() });
+        let node = NodeConfig { disk_timing, ..super::node_config(&plan.config) };
         let operations = plan.workload.clients.iter().flat_map(|client| &client.operations);
         Self {
-            node: world.node("mirror", super::node_config(&plan.config)),
+            node: world.node("mirror", node),
             world: world.clone(),
             config: super::broker_config(&plan.config, 1).expect("the plan was checked"),
             is_cluster: plan.config.is_cluster(),

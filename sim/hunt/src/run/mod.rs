@@ -122,6 +122,7 @@ pub(crate) fn node_config(config: &Config) -> NodeConfig {
             garbage_tails: config.garbage_tails,
         },
         power_cut: config.power_cut,
+        disk_timing: None,
     }
 }
 

@@ -228,7 +228,9 @@ impl Stage {
         tokio::select! { biased;
             value = wait => Ok(value),
             () = self.world.sleep(limit) => {
-                if self.plan.budget.loss == Loss::None {
+                // What is lost is told of, so that nobody waits for it; if that is not the whole node.
+                let is_served = self.state().loss == Loss::Reported && self.servers.iter().all(Server::is_ready);
+                if self.plan.budget.loss == Loss::None || is_served {
                     self.violation("liveness", format!("{what}: not within {limit:?} after everything healed{}", self.stuck()));
                 }
                 Err(Late)
@@ -327,6 +329,7 @@ impl Stage {
 
     /// After a cold start.
     async fn look_again(&self) -> Result<(), Late> {
+        self.scene.cold.store(true, Ordering::Relaxed);
         self.settle("the cluster settles after a cold start").await?;
         if self.plan.budget.loss == Loss::None {
             let scene = self.scene.clone();

@@ -5,6 +5,7 @@
 //! | tears | several groups of the log are under way when the power goes, and it goes again soon after the start that follows |
 //! | checkpoints | there is one all the time, some fail, and the process ends in the middle of one |
 //! | rot | bits flip in groups of the log that were acknowledged and proven; then the log is read |
+//! | old rot | bits flip in segments that are complete; then they are read |
 //! | unread | a start can't read something of the log at once, of which the last groups were just acknowledged |
 //! | beginnings | a sync fails while the data directory, or a file of the log, is made, and later the power goes |
 //! | deletions | the process ends when a topic was just deleted, or its records were, or it was made again |
@@ -42,8 +43,22 @@ pub(super) struct Aimed {
 
 /// One of them.
 pub(super) fn draw(rng: &mut Rng) -> Aimed {
-    let aims: &[fn(&mut Rng) -> Aimed] =
-        &[tears, tears, tears, checkpoints, checkpoints, rot, unread, beginnings, deletions, room, room, waits, stalls];
+    let aims: &[fn(&mut Rng) -> Aimed] = &[
+        tears,
+        tears,
+        tears,
+        checkpoints,
+        checkpoints,
+        rot,
+        old_rot,
+        unread,
+        beginnings,
+        deletions,
+        room,
+        room,
+        waits,
+        stalls,
+    ];
     let aim = pick(rng, aims);
     let mut aimed = aim(rng);
     if one_in(rng, 2) && !aimed.workload.clients.iter().any(|client| client.name.starts_with("consumer")) {
@@ -248,19 +263,47 @@ fn checkpoints(rng: &mut Rng) -> Aimed {
 }
 
 fn rot(rng: &mut Rng) -> Aimed {
-    let config = Config { wal_file_bytes: 4096 * rng.random_range(16..=32), ..config(rng) };
+    let pages = rng.random_range(16..=32);
+    let config = Config { wal_file_bytes: 4096 * pages, ..config(rng) };
     let partitions = rng.random_range(1..=2);
     let count = rng.random_range(2..=10);
     let size = (1, pick(rng, &[0, 500, 4000]));
     let clients = vec![producer(rng, 0, count, partitions, size)];
     let at_ms = 1500 + rng.random_range(0..=100);
-    // Most of a file is empty, and it fills from the front.
-    let front_ppm = pick(rng, &[100_000, 400_000]);
+    // A file fills from the front: with what a start says, and then with what clients send.
+    let page = if one_in(rng, 4) { rng.random_range(0..pages) } else { rng.random_range(8..=24).min(pages - 1) };
+    let place_ppm = (1_000_000 * page + rng.random_range(0..1_000_000)) / pages;
     let (node, wal) = (BROKER.to_owned(), below("wal"));
-    let (place_ppm, bits) = (rng.random_range(0..=front_ppm), rng.random_range(1..=4));
+    let bits = rng.random_range(1..=4);
     let mut faults = vec![TimedFault { at_ms, fault: Fault::BitRot { node, below: wal, file: 0, place_ppm, bits } }];
     let fault = end(rng);
     faults.push(TimedFault { at_ms: at_ms + rng.random_range(1..=20), fault });
+    Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
+}
+
+/// When all that clients have sent at the beginning is in segments: there is a checkpoint every ten seconds.
+const SETTLED_MS: u64 = 11_000;
+
+fn old_rot(rng: &mut Rng) -> Aimed {
+    let config = config(rng);
+    let partitions = rng.random_range(1..=3);
+    let count = rng.random_range(2..=10);
+    let size = (1, pick(rng, &[100, 500, 4000]));
+    let clients = vec![producer(rng, 0, count, partitions, size)];
+    let rot = |rng: &mut Rng| Fault::BitRot {
+        node: BROKER.to_owned(),
+        below: below("seg"),
+        // The first ones hold the metadata.
+        file: rng.random_range(1..=5),
+        place_ppm: rng.random_range(0..1_000_000),
+        bits: rng.random_range(1..=4),
+    };
+    let count = rng.random_range(1..=2);
+    let mut faults: Vec<TimedFault> =
+        (0..count).map(|_| TimedFault { at_ms: SETTLED_MS + rng.random_range(0..=100), fault: rot(rng) }).collect();
+    if one_in(rng, 2) {
+        faults.push(TimedFault { at_ms: SETTLED_MS + rng.random_range(0..=200), fault: end(rng) });
+    }
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 

@@ -8,11 +8,11 @@ use super::{
     AUDITOR, Scene,
     admin::id_text,
     client::{Client, Known},
-    consume::{EARLIEST, LATEST, decode, list},
+    consume::{EARLIEST, LATEST, NO_ANSWER, decode, list_or_why},
     topics,
 };
 use crate::{
-    history::{Found, What},
+    history::{BAD_CHECKSUM, Found, What},
     plan,
 };
 
@@ -40,11 +40,10 @@ async fn read_log(client: &mut Client, known: &Known, partition: i32) {
         client.scene.now(),
         What::Audit { log, start: 0, end: 0, records: Vec::new() },
     );
-    let (Some(first), Some(last)) =
-        (offset(client, known, partition, EARLIEST).await, offset(client, known, partition, LATEST).await)
-    else {
-        unreadable(client, known, partition, 0, "ListOffsets fails");
-        return;
+    let first = offset(client, known, partition, EARLIEST).await;
+    let (first, last) = match (first, offset(client, known, partition, LATEST).await) {
+        (Ok(first), Ok(last)) => (first, last),
+        (Err(why), _) | (_, Err(why)) => return unreadable(client, known, partition, 0, why),
     };
     let mut all: Vec<Found> = Vec::new();
     let mut next = first;
@@ -78,25 +77,27 @@ fn unreadable(client: &Client, known: &Known, partition: i32, from: i64, why: &s
     client.scene.recorder.note(AUDITOR, client.scene.now(), what);
 }
 
-async fn offset(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Option<i64> {
+async fn offset(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Result<i64, &'static str> {
+    let mut why = NO_ANSWER;
     for _ in 0..TRIES_MAX {
-        if let Some(offset) = list(client, known, partition, timestamp).await {
-            return Some(offset);
+        match list_or_why(client, known, partition, timestamp).await {
+            Ok(offset) => return Ok(offset),
+            Err(error) => why = error,
         }
         client.pause().await;
     }
-    None
+    Err(why)
 }
 
 async fn fetch(client: &mut Client, known: &Known, partition: i32, from: i64) -> Result<Vec<Found>, &'static str> {
-    let mut why = "no answer";
+    let mut why = NO_ANSWER;
     for _ in 0..TRIES_MAX {
         let request = requests::fetch(&known.topic, &[(partition, from)], FetchBounds::NOW);
         let leader = client.leader(known, partition);
         let Some(Response::Fetch(response)) = client.call_once_at(leader, 17, request).await else { continue };
         let Some(data) = response.responses.first().and_then(|topic| topic.partitions.first()) else { continue };
         match client.code(data.error_code) {
-            ErrorCode::None => return decode(client, known, data).ok_or("a batch fails its checksum"),
+            ErrorCode::None => return decode(client, known, data).ok_or(BAD_CHECKSUM),
             code => why = code.name(),
         }
         client.pause().await;

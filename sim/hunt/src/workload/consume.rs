@@ -29,6 +29,8 @@ use crate::{
 const LIST_VERSION: i16 = 7;
 /// Of ListOffsets: the first offset.
 pub(super) const EARLIEST: i64 = -2;
+/// Why nothing is known where nothing came back.
+pub(super) const NO_ANSWER: &str = "no answer";
 /// Of ListOffsets: the high watermark.
 pub(super) const LATEST: i64 = -1;
 /// How long a fetch waits at most where several leaders are asked in turn, milliseconds.
@@ -208,12 +210,12 @@ fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &Par
 }
 
 /// The records of a reply; those that nobody sent are told of. None if a batch in it fails its checksum: with a disk that rots
-/// that may be (segments are checked when they are first read, and rot later), and whoever reads it knows.
+/// that may be, and whoever reads it knows.
 pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Option<Vec<Found>> {
     let records: Vec<(i64, Bytes)> = match requests::records_of(data) {
         Ok(records) => records,
         Err(error) => {
-            if client.scene.plan.budget.loss == Loss::None {
+            if client.scene.must_be_sound() {
                 let place = format!("{}-{}", known.topic.name, data.partition_index);
                 client.strange("corrupt-read", format!("{place}: a batch that was served is no batch: {error}"));
             }
@@ -255,28 +257,32 @@ fn note_served(client: &Client, known: &Known, data: &PartitionData) {
 
 /// An offset of a partition by time; none if the broker does not say.
 pub(super) async fn list(client: &mut Client, known: &Known, partition: i32, timestamp: i64) -> Option<i64> {
+    list_or_why(client, known, partition, timestamp).await.ok()
+}
+
+/// An offset of a partition by time, or the name of the error that the broker answers.
+pub(super) async fn list_or_why(
+    client: &mut Client,
+    known: &Known,
+    partition: i32,
+    timestamp: i64,
+) -> Result<i64, &'static str> {
     let request = requests::list_offsets(&known.topic, [partition], timestamp);
     let leader = client.leader(known, partition);
     let answer = client.call_once_at(leader, LIST_VERSION, request).await;
-    let Some(Response::ListOffsets(response)) = answer else { return None };
-    let answer = response.topics.first()?.partitions.first()?;
-    match client.code(answer.error_code) {
-        ErrorCode::None => Some(answer.offset),
-        ErrorCode::UnknownTopicOrPartition => {
+    let Some(Response::ListOffsets(response)) = answer else { return Err(NO_ANSWER) };
+    let answer = response.topics.first().and_then(|topic| topic.partitions.first()).ok_or(NO_ANSWER)?;
+    let code = client.code(answer.error_code);
+    match code {
+        ErrorCode::None => return Ok(answer.offset),
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => {
             client.known.remove(&known.topic.name);
-            None
         }
-        ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => {
-            client.known.remove(&known.topic.name);
-            None
-        }
-        code if client.scene.is_passing(code) => None,
-        code if client.scene.plan.budget.loss > Loss::None && code == ErrorCode::OffsetNotAvailable => None,
-        code => {
-            client.unexpected("ListOffsets", code, None);
-            None
-        }
+        code if client.scene.is_passing(code) => {}
+        code if client.scene.plan.budget.loss > Loss::None && code == ErrorCode::OffsetNotAvailable => {}
+        code => client.unexpected("ListOffsets", code, None),
     }
+    Err(code.name())
 }
 
 fn move_to(client: &mut Client, log: LogIndex, to: i64) {

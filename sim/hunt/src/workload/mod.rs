@@ -38,7 +38,7 @@ use self::{client::Client, echo::Last};
 use crate::{
     copies::{Given, Served},
     history::{LogIndex, Recorder, What},
-    plan::{Plan, operation::Operation},
+    plan::{Loss, Plan, operation::Operation},
 };
 
 /// The port of the broker.
@@ -60,6 +60,8 @@ pub struct Scene {
     pub recorder: Recorder,
     /// Followers end when it is set and they have read everything.
     pub over: Arc<AtomicBool>,
+    /// After a cold start: what is read was on a disk, and no fault is left.
+    pub cold: Arc<AtomicBool>,
     /// Operations done.
     pub done: Arc<AtomicU64>,
     /// Error codes that were met, and how often.
@@ -83,6 +85,7 @@ impl Scene {
             world: world.clone(),
             recorder,
             over: Arc::default(),
+            cold: Arc::default(),
             done: Arc::default(),
             codes: Arc::default(),
             apis: Arc::default(),
@@ -126,6 +129,12 @@ impl Scene {
                 | ErrorCode::UnknownLeaderEpoch
         );
         produce::is_passing(code) || (in_clusters && self.plan.config.is_cluster())
+    }
+
+    /// Whether bytes that fail their checksum must not be served. Segments are checked when a process first reads them, and may rot
+    /// later.
+    fn must_be_sound(&self) -> bool {
+        self.plan.budget.loss == Loss::None || self.cold.load(Ordering::Relaxed)
     }
 
     fn is_over(&self) -> bool {
