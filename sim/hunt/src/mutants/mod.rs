@@ -43,7 +43,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Mutant> {
 /// Bugs of what one broker by itself never does: the crate's own tests find them.
 pub const OF_SEVERAL: &[&str] = &["repair.believed-unsynced", "repair.name-unsynced", "wal.step-torn"];
 
-/// Bugs of which no small plan is kept: the swarm or the crate's own tests find them, or nothing has so far.
+/// Bugs of which no small plan is kept: the crate's own tests find them.
 pub const UNSEEN: &[&str] =
     &["repair.believed-unsynced", "repair.name-unsynced", "wal.earlier-life-accepted", "wal.step-torn"];
 
