@@ -56,7 +56,8 @@ fn requests() -> Vec<(&'static str, AnyRequest)> {
         (partition, PartitionAsk::GiveUpLeadership { leader_epoch, reason: GiveUpReason::NotActive }),
         (partition, PartitionAsk::PreferLeader { leader_epoch, reporter: member }),
     ];
-    let report = LogReport { member, broker_epoch, label: leader_epoch, log_end: Offset(10), is_faulty: true };
+    let report =
+        LogReport { member, broker_epoch, label: leader_epoch, log_end: Offset(10), is_faulty: true, is_active: false };
     let election = UncleanElection { partition, leader_epoch, reports: vec![report] };
     let operation = ConfigOperation { name: "k".into(), kind: OperationKind::Append, value: Some("v".into()) };
     let resources = vec![(ConfigResource::Broker(broker), vec![operation])];

@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use quipu_testkit::broker::binary;
 use quipu_testkit::clients::{self, Client};
+use quipu_testkit::cluster::Cluster;
 use quipu_testkit::kafka::Jars;
 use quipu_testkit::paths::workspace_root;
 use quipu_testkit::process::Process;
+use quipu_testkit::scratch::Scratch;
 
 use crate::java::tool;
 use crate::kcat::kcat;
-use crate::subject::{Subject, ours};
+use crate::subject::{Subject, ours, skipped_against_kafka};
 use crate::text;
 
 const TOPIC: &str = "shared";
@@ -134,7 +137,7 @@ fn four_clients_share_a_group_through_kills_of_members_and_of_the_broker() {
     let second = numbered(2);
     let before: Vec<usize> = [&kcat, &confluent, &pure, &java].map(|member| member.seen().len()).into();
     let deadline = Instant::now() + LIMIT;
-    while !members(&bootstrap).is_some_and(|count| count == 4) {
+    while members(&bootstrap) != Some(4) {
         assert!(Instant::now() < deadline, "four members do not come together");
     }
     send(&bootstrap, &second);
@@ -216,4 +219,32 @@ fn the_console_tool_lists_describes_resets_and_deletes_groups() {
     let deleted = groups(&["--delete", "--group", GROUP]);
     assert!(deleted.contains("successful"), "{deleted}");
     assert_eq!(groups(&["--list"]).trim(), "");
+}
+
+#[test]
+fn a_group_outlives_its_coordinator() {
+    let name = "a_group_outlives_its_coordinator";
+    if skipped_against_kafka(name) || !Client::Kcat.check(name) || !Client::Python.check(name) {
+        return;
+    }
+    let scratch = Scratch::new(name).unwrap();
+    let directory = scratch.path();
+    let mut cluster = Cluster::start(&binary().unwrap(), directory, 3).unwrap();
+    let bootstrap = cluster.bootstrap();
+    cluster.nodes()[0].wire().unwrap().create_replicated_topic(TOPIC, PARTITIONS, 3, &[]).unwrap();
+    let first = numbered(1);
+    send(&bootstrap, &first);
+    let kcat = Member::kcat(&bootstrap, directory);
+    let confluent = Member::python("confluent", &bootstrap, directory);
+    let pure = Member::python("pure", &bootstrap, directory);
+    let members = [&kcat, &confluent, &pure];
+    wait_for_all(&members, &first);
+    // Each node in turn is killed and comes back: whichever coordinates the group, and whichever leads what it reads, is among them.
+    for (node, wave) in (0..3).zip(2..) {
+        cluster.nodes()[node].kill();
+        let lines = numbered(wave);
+        send(&bootstrap, &lines);
+        wait_for_all(&members, &lines);
+        cluster.nodes()[node].restart().unwrap();
+    }
 }
