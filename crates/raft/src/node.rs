@@ -201,10 +201,10 @@ impl<P: Probe> Node<P> {
             return Err(StartError::EpochRegressed { stored: hard.epoch, log: last });
         }
         check_snapshot(stored.snapshot.as_ref(), &log)?;
-        if probe.planted("raft-epoch-regresses") {
+        if probe.planted("raft.epoch-regresses") {
             hard = HardState { epoch: last.max(LeaderEpoch(0)), vote: None };
         }
-        if probe.planted("raft-vote-forgotten") {
+        if probe.planted("raft.vote-forgotten") {
             hard.vote = None;
         }
         let high_watermark = stored.snapshot.as_ref().map_or(log.start(), |meta| meta.base.point.offset);
@@ -395,7 +395,7 @@ impl<P: Probe> Node<P> {
 
     /// Whether they are the same replica: node and directory.
     fn is_same(&self, one: ReplicaKey, other: ReplicaKey) -> bool {
-        one == other || (one.id == other.id && self.probe.planted("raft-directory-ignored"))
+        one == other || (one.id == other.id && self.probe.planted("raft.directory-ignored"))
     }
 }
 

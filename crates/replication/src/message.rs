@@ -109,6 +109,8 @@ pub struct Progress {
     pub end: Offset,
     /// The log start that is synced.
     pub log_start: Offset,
+    /// What it knows to be committed.
+    pub high_watermark: Offset,
 }
 
 /// Records `start..end` of a source's log.

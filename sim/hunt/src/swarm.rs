@@ -8,6 +8,7 @@
 mod aims;
 mod clients;
 mod clusters;
+mod crowds;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,15 @@ fn heal_ms(rng: &mut Rng, faults: &[TimedFault]) -> u64 {
 }
 
 fn cluster(seed: u64) -> Plan {
+    if one_in(&mut stream(seed, "kind"), 2) {
+        let aims::Aimed { config, mut workload, faults } = crowds::draw(&mut stream(seed, "crowd"));
+        let mut rng = stream(seed, "clients");
+        if one_in(&mut rng, 2) {
+            clients::draw(&mut rng, &mut workload);
+        }
+        let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
+        return Plan { format: FORMAT, seed, heal_ms, config, budget: Budget::default(), workload, faults };
+    }
     let mut shape = Shape::draw(&mut stream(seed, "shape"));
     let mut config = config(&mut stream(seed, "config"), &Shape { is_large: false, ..shape.clone() });
     let mut rng = stream(seed, "cluster");
@@ -80,6 +90,7 @@ fn cluster(seed: u64) -> Plan {
     let mut workload = workload(&mut stream(seed, "workload"), &shape, &config);
     clusters::stretch(&mut rng, &shape, &mut workload);
     clusters::change_quorums(&mut rng, &config, &mut workload);
+    clusters::reassign(&mut stream(seed, "reassign"), &config, &mut workload);
     clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = clusters::faults(&mut rng, &shape, &config, &workload);
     let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);

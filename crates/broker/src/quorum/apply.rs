@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use quipu_base::{BrokerId, DirectoryId};
+use quipu_base::{BrokerId, DirectoryId, checksum::crc32c};
 use quipu_env::{Env, Probe};
 use quipu_metadata::{Delta, Image};
 use quipu_peer::PeerAddress;
-use quipu_raft::Entry;
+use quipu_raft::{Entry, Payload};
 
 use super::{
     Quorum,
@@ -51,7 +51,15 @@ impl<E: Env> Quorum<E> {
             image.apply(offset, &record, delta).map_err(LoadError::Apply)?;
         }
         self.applied_bytes += entry.cost() as u64;
-        self.applied = entry.end(self.applied).expect("Raft has counted its offsets");
+        let (base, end) = (self.applied, entry.end(self.applied).expect("Raft has counted its offsets"));
+        let crc = match &entry.payload {
+            Payload::Data(data) => crc32c(&data.bytes),
+            Payload::LeaderChange { .. } | Payload::Voters(_) => 0,
+        };
+        let fields =
+            [("base", base.0), ("end", end.0), ("epoch", i64::from(entry.epoch.get())), ("crc", i64::from(crc))];
+        self.env.probe().event("quorum.applied", &fields);
+        self.applied = end;
         Ok(())
     }
 

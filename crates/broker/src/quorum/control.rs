@@ -122,6 +122,7 @@ impl Leading {
 impl<E: Env> Quorum<E> {
     pub(super) fn become_leading(&mut self, epoch: LeaderEpoch, start: Offset) {
         tracing::info!(%epoch, "this node leads the metadata quorum");
+        self.env.probe().event("quorum.leads", &[("epoch", i64::from(epoch.get())), ("start", start.0)]);
         let stage = Stage::Replaying;
         let waiting = VecDeque::new();
         let balance_interval = self.balance_interval();

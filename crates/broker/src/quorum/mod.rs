@@ -59,7 +59,7 @@ use std::{
 
 use quipu_base::{BrokerId, LeaderEpoch, Offset, TopicIdPartition};
 use quipu_controller::{LogReport, Lost};
-use quipu_env::{Clock, Env, Fatal, Instant, Rng, Sleep, watch};
+use quipu_env::{Clock, Env, Fatal, Instant, Probe, Rng, Sleep, watch};
 use quipu_metadata::config::StaticConfig;
 use quipu_peer::{Events, Frame, Lane, Own, PeerAddress, PeerEvent, Peers, Received};
 use quipu_raft::{Body, Effect, Entry, LogPoint, Node, ReplicaKey, SnapshotMeta, VoterSet};
@@ -445,11 +445,14 @@ impl<E: Env> Quorum<E> {
             }
             Effect::Commit { high_watermark } => {
                 self.committed = self.committed.max(high_watermark);
+                self.env.probe().event("quorum.committed", &[("high-watermark", high_watermark.0)]);
                 self.apply().await;
             }
             Effect::ReadReady { context, offset } => {
                 if let Some(reading) = self.readings.get_mut(&context) {
                     reading.offset = Some(offset);
+                    let fields = [("context", context.cast_signed()), ("offset", offset.0)];
+                    self.env.probe().event("quorum.read", &fields);
                 }
                 self.answer_reads();
             }
@@ -597,6 +600,7 @@ impl<E: Env> Quorum<E> {
             }
             // A context is never used twice.
             self.last_context += 1;
+            self.env.probe().event("quorum.read-begun", &[("context", self.last_context.cast_signed())]);
             reading.retry_at = now + READ_RETRY;
             if self.node.handle_read_index(now, self.last_context).is_err() {
                 tracing::trace!("no barrier can be had now");

@@ -98,7 +98,7 @@ impl<E: Env> Steps<E> {
 
     /// Whether everything that was asked of the log is durable.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.is_running && self.under_way == 0
+        !self.has_failed && self.queue.is_empty() && !self.is_running && self.under_way == 0
     }
 
     /// Whether one failed, and all before it are durable.

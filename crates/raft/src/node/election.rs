@@ -42,7 +42,7 @@ impl<P: Probe> Node<P> {
     }
 
     fn become_pre_candidate(&mut self) {
-        if self.probe.planted("raft-prevote-raises-epoch") {
+        if self.probe.planted("raft.prevote-raises-epoch") {
             self.raise_epoch(self.hard.epoch.next(), None);
         }
         let me = self.config.replica;
@@ -68,7 +68,7 @@ impl<P: Probe> Node<P> {
         self.leader = None;
         self.arm_election();
         // Before it is durable nobody is asked: a candidate that forgot would campaign twice in one epoch.
-        let hasty = self.probe.planted("raft-campaign-unpersisted");
+        let hasty = self.probe.planted("raft.campaign-unpersisted");
         let number = if hasty { 0 } else { self.durable.barrier() };
         self.role = Role::Candidate { votes: BTreeMap::new(), number };
         let body = Body::Vote { log: self.log.end(), transfer };
@@ -168,7 +168,7 @@ impl<P: Probe> Node<P> {
 
     /// Whether a log that ends at `log` holds everything that may be committed, as far as this replica knows.
     fn is_up_to_date(&self, log: LogPoint) -> bool {
-        log >= self.log.end() || self.probe.planted("raft-grant-any-log")
+        log >= self.log.end() || self.probe.planted("raft.grant-any-log")
     }
 
     pub(super) fn handle_pre_vote(&mut self, from: ReplicaKey, next_epoch: LeaderEpoch, log: LogPoint) {
@@ -201,14 +201,14 @@ impl<P: Probe> Node<P> {
 
     /// A request to vote in this replica's epoch.
     pub(super) fn handle_vote(&mut self, from: ReplicaKey, log: LogPoint) {
-        let free = self.hard.vote.is_none() || self.hard.vote == Some(from) || self.probe.planted("raft-vote-twice");
+        let free = self.hard.vote.is_none() || self.hard.vote == Some(from) || self.probe.planted("raft.vote-twice");
         let granted = free && self.leader.is_none() && self.is_up_to_date(log) && !self.durable.is_full();
         if granted && self.hard.vote != Some(from) {
             self.hard.vote = Some(from);
             self.durable.pending.hard_state = true;
             self.arm_election();
         }
-        if granted && self.probe.planted("raft-vote-unpersisted") {
+        if granted && self.probe.planted("raft.vote-unpersisted") {
             self.send_after(0, from, Body::VoteReply { granted });
         } else {
             self.send(from, Body::VoteReply { granted });

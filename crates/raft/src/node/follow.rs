@@ -49,14 +49,14 @@ impl<P: Probe> Node<P> {
             return Ok(());
         }
         let mut matched = self.take_entries(start.offset, entries)?;
-        if matched < self.log.end().offset && self.probe.planted("raft-truncate-short-append") {
+        if matched < self.log.end().offset && self.probe.planted("raft.truncate-short-append") {
             self.truncate(matched);
         }
         self.commit(high_watermark.min(matched));
-        if self.probe.planted("raft-ack-own-end") {
+        if self.probe.planted("raft.ack-own-end") {
             matched = self.log.end().offset;
         }
-        if self.probe.planted("raft-ack-unpersisted") {
+        if self.probe.planted("raft.ack-unpersisted") {
             self.send_after(0, from, Body::Appended { matched });
         } else {
             self.send_durable(from, Body::Appended { matched });
@@ -85,7 +85,7 @@ impl<P: Probe> Node<P> {
     fn step(&self, at: Offset, end: Offset, entry: &Entry) -> Result<Step, MessageError> {
         let step = match self.log.epoch_at(at) {
             None => Step::Append,
-            Some(epoch) if epoch == entry.epoch || self.probe.planted("raft-conflict-ignored") => Step::Skip,
+            Some(epoch) if epoch == entry.epoch || self.probe.planted("raft.conflict-ignored") => Step::Skip,
             Some(_) => Step::Replace,
         };
         match step {
@@ -104,7 +104,7 @@ impl<P: Probe> Node<P> {
     fn truncate(&mut self, offset: Offset) {
         assert!(self.durable.pending.entries.is_empty(), "behind an entry of this call there is nothing to cut off");
         self.durable.pending.truncate = Some(offset);
-        self.log.truncate(offset, self.probe.planted("raft-voters-kept"));
+        self.log.truncate(offset, self.probe.planted("raft.voters-kept"));
         self.durable.on_truncated(offset);
     }
 

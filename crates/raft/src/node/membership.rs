@@ -64,8 +64,8 @@ impl<P: Probe> Node<P> {
         }
         let is_settled = self.log.voters_offset().is_none_or(|at| at < self.high_watermark);
         let is_own = self.high_watermark > leader.start;
-        let two_at_once = self.probe.planted("raft-two-voter-changes");
-        let before_own = self.probe.planted("raft-voters-before-own-entry");
+        let two_at_once = self.probe.planted("raft.two-voter-changes");
+        let before_own = self.probe.planted("raft.voters-before-own-entry");
         if !(is_settled || two_at_once) || !(is_own || before_own || two_at_once) || self.durable.is_full() {
             return Err(VoterChangeError::Pending);
         }

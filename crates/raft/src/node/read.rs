@@ -84,16 +84,16 @@ impl<P: Probe> Node<P> {
     }
 
     fn answer_reads(&mut self) {
-        let proven = if self.probe.planted("raft-read-no-barrier") { u64::MAX } else { self.proven_round() };
+        let proven = if self.probe.planted("raft.read-no-barrier") { u64::MAX } else { self.proven_round() };
         let Role::Leader(leader) = &mut self.role else { return };
         let high_watermark = self.high_watermark;
-        if high_watermark <= leader.start && !self.probe.planted("raft-read-before-own-entry") {
+        if high_watermark <= leader.start && !self.probe.planted("raft.read-before-own-entry") {
             return;
         }
         let ready = leader.reads.iter().take_while(|read| read.round <= proven).count();
         let ready: Vec<PendingRead> = leader.reads.drain(..ready).collect();
         // One that was asked before the leader knew the high watermark is answered with what it knows now.
-        let first = if self.probe.planted("raft-read-before-own-entry") { Offset::ZERO } else { leader.start.next() };
+        let first = if self.probe.planted("raft.read-before-own-entry") { Offset::ZERO } else { leader.start.next() };
         for PendingRead { context, from, offset, .. } in ready {
             let offset = offset.max(first.min(high_watermark));
             match from {

@@ -134,7 +134,7 @@ impl<P: Probe> Node<P> {
         }
         if now >= leader.quorum_deadline {
             leader.quorum_deadline = now.after(self.config.election_timeout);
-            if !self.is_alive() && !self.probe.planted("raft-no-check-quorum") {
+            if !self.is_alive() && !self.probe.planted("raft.no-check-quorum") {
                 self.become_follower(self.hard.epoch, None);
                 return;
             }
@@ -184,7 +184,7 @@ impl<P: Probe> Node<P> {
     }
 
     pub(super) fn send_heartbeat(&mut self, peer: ReplicaKey) {
-        let clamp = !self.probe.planted("raft-commit-unclamped");
+        let clamp = !self.probe.planted("raft.commit-unclamped");
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&peer) else { return };
         progress.told = self.high_watermark.min(progress.matched);
@@ -214,7 +214,7 @@ impl<P: Probe> Node<P> {
     fn advance_commit(&mut self) {
         let matched = self.quorum_matched();
         let is_own = self.log.epoch_before(matched) == Some(self.hard.epoch);
-        if matched <= self.high_watermark || !(is_own || self.probe.planted("raft-commit-old-epoch")) {
+        if matched <= self.high_watermark || !(is_own || self.probe.planted("raft.commit-old-epoch")) {
             return;
         }
         self.high_watermark = matched;
@@ -227,7 +227,7 @@ impl<P: Probe> Node<P> {
     /// Up to where a majority of the voters has the log durable.
     fn quorum_matched(&self) -> Offset {
         let Role::Leader(leader) = &self.role else { return Offset::ZERO };
-        let own = if self.probe.planted("raft-own-unpersisted") { self.log.end().offset } else { self.durable.end };
+        let own = if self.probe.planted("raft.own-unpersisted") { self.log.end().offset } else { self.durable.end };
         let matched = |voter: ReplicaKey| {
             if voter == self.config.replica {
                 return own;
@@ -235,7 +235,7 @@ impl<P: Probe> Node<P> {
             let peers = leader.peers.iter().filter(|(peer, _)| self.is_same(**peer, voter));
             peers.map(|(_, progress)| progress.matched).max().unwrap_or(Offset::ZERO)
         };
-        let mut all: Vec<Offset> = if self.probe.planted("raft-observer-counted") {
+        let mut all: Vec<Offset> = if self.probe.planted("raft.observer-counted") {
             leader.peers.values().map(|progress| progress.matched).chain([own]).collect()
         } else {
             self.voters().iter().map(matched).collect()

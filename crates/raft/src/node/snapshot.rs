@@ -206,7 +206,7 @@ impl<P: Probe> Node<P> {
     fn install(&mut self, meta: SnapshotMeta) {
         assert!(self.durable.pending.is_empty(), "an installation is a step of its own");
         let end = meta.base.point.offset;
-        let voters = if self.probe.planted("raft-snapshot-no-voters") {
+        let voters = if self.probe.planted("raft.snapshot-no-voters") {
             self.voters().clone()
         } else {
             meta.base.voters.clone()

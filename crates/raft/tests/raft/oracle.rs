@@ -68,7 +68,7 @@ struct Ours {
 
 impl Ours {
     fn new() -> Self {
-        let planted = Planted(Some("raft-no-check-quorum"));
+        let planted = Planted(Some("raft.no-check-quorum"));
         let make = |id| Replica::new(key(id), Disk::new(voters(&[1, 2, 3])), &[], planted);
         let mut ours = Self {
             replicas: (1..=3).map(make).collect(),

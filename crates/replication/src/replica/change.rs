@@ -132,7 +132,9 @@ impl<P: Probe> Replica<P> {
         }
         self.remove_replaced(record, &mut members);
         let factor = record.replication_factor;
-        let configuration = Configuration::new(members, self.insync_replicas_min, factor)
+        let shrinks_below = self.probe.planted("replication.shrinks-below-minimum");
+        let least = if shrinks_below { 1 } else { self.insync_replicas_min };
+        let configuration = Configuration::new(members, least, factor)
             // Too few are left: who is gone stays a member. Q alone may still change.
             .or_else(|| Configuration::new(in_force.members.clone(), self.insync_replicas_min, factor))?;
         let is_other = configuration != sorted(in_force);

@@ -48,7 +48,7 @@ enum Phase {
     /// Has asked for the best reporter to lead instead.
     Offering { source: Member },
     /// The last step is under way.
-    Labelling { step: WriteId },
+    Labelling { step: WriteId, high_watermark: Offset },
 }
 
 /// An elected replica that is not active yet.
@@ -138,7 +138,7 @@ impl<P: Probe> Replica<P> {
     pub(super) fn candidate_on_synced(&mut self, now: Instant) {
         let Role::Candidate(candidate) = &self.role else { return };
         match candidate.phase {
-            Phase::Labelling { step } if self.is_written(step) => self.activate(now),
+            Phase::Labelling { step, high_watermark } if self.is_written(step) => self.activate(now, high_watermark),
             _ => self.advance_candidate(now),
         }
     }
@@ -161,7 +161,7 @@ impl<P: Probe> Replica<P> {
         let own = self.rank(self.label, &self.log);
         let best = counted
             .iter()
-            .filter(|reported| !reported.is_lost)
+            .filter(|reported| !reported.is_lost && !self.probe.planted("replication.adoption-skipped"))
             .max_by_key(|reported| self.rank(reported.report.label, &reported.report.log));
         let Some(best) = best.filter(|best| self.rank(best.report.label, &best.report.log) > own) else {
             return self.take_label(now, self.log.log_end);
@@ -296,7 +296,6 @@ impl<P: Probe> Replica<P> {
             self.probe.sometimes("replication.committed-records-missing");
             return self.abandon(now);
         }
-        self.raise_high_watermark(high_watermark.min(end));
         self.write(Write {
             truncate: (self.log.log_end > end).then_some(end),
             label: Some(self.promised),
@@ -305,7 +304,7 @@ impl<P: Probe> Replica<P> {
         });
         let step = self.last_write;
         if let Role::Candidate(candidate) = &mut self.role {
-            candidate.phase = Phase::Labelling { step };
+            candidate.phase = Phase::Labelling { step, high_watermark: high_watermark.min(end) };
         }
     }
 
@@ -319,7 +318,7 @@ impl<P: Probe> Replica<P> {
         self.decline(now, GiveUp::CommittedRecordsMissing);
     }
 
-    fn activate(&mut self, now: Instant) {
+    fn activate(&mut self, now: Instant, high_watermark: Offset) {
         let Role::Candidate(candidate) = &self.role else { return };
         let known: BTreeMap<BrokerId, (Option<BrokerEpoch>, Offset)> = candidate
             .reports
@@ -332,6 +331,7 @@ impl<P: Probe> Replica<P> {
         let epoch_start = self.log.log_end;
         self.role = Role::Leader(Box::new(Leader::new(now, epoch_start)));
         self.effects.push(Effect::Activated { epoch: self.promised, epoch_start });
+        self.raise_high_watermark(high_watermark);
         self.follow_all(now, &known);
         self.advance_commit(now);
     }

@@ -115,7 +115,9 @@ impl<P: Probe> Replica<P> {
         }
         // What this log has deleted was committed, and so was what lies below its high watermark: it is the leader's, too.
         let known = if self.is_faulty() { log.log_start } else { self.high_watermark };
-        let previous_fits = append.start <= known || log.epochs.epoch_before(append.start) == append.previous_epoch;
+        let previous_fits = append.start <= known
+            || log.epochs.epoch_before(append.start) == append.previous_epoch
+            || self.probe.planted("replication.previous-epoch-unchecked");
         if !previous_fits {
             return otherwise;
         }
@@ -218,14 +220,28 @@ impl<P: Probe> Replica<P> {
         self.follow_high_watermark(append.high_watermark);
     }
 
-    /// max(own, min(leader's, matched end)).
+    /// The leader has told its high watermark.
     fn follow_high_watermark(&mut self, leaders: Offset) {
+        let epoch = self.promised;
+        let known = if self.told.epoch == epoch { self.told.end } else { leaders };
+        self.told = Matched { epoch, end: known.max(leaders) };
+        self.follow_told();
+    }
+
+    /// max(own, min(leader's, matched end that is synced)): what is known to be committed is never ahead of what a crash leaves here.
+    pub(super) fn follow_told(&mut self) {
+        let (epoch, synced) = (self.promised, &self.synced);
+        if self.told.epoch != epoch || !matches!(self.role, Role::Follower) {
+            return;
+        }
         let bound = if self.probe.planted("replication.follower-high-watermark-unbounded") {
             self.log.log_end
+        } else if synced.matched.epoch == epoch {
+            synced.matched.end.min(synced.log_end).min(self.log.log_end)
         } else {
-            self.matched.end.min(self.log.log_end)
+            return;
         };
-        self.raise_high_watermark(leaders.min(bound));
+        self.raise_high_watermark(self.told.end.min(bound));
     }
 
     pub(super) fn on_high_watermark(&mut self, epoch: LeaderEpoch, high_watermark: Offset) {

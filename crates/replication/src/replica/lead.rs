@@ -84,8 +84,18 @@ impl Leader {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resend = self.peers.values().filter_map(|peer| peer.resend_at).min();
+        let confirm = self.peers.values().filter_map(|peer| peer.confirm_at.map(|(at, _)| at)).min();
         let ask = self.pending.as_ref().map(|pending| pending.ask_at);
-        let all = [self.earliest_deadline, self.push_at, self.give_up_at, self.lag_check_at, self.move_at, resend, ask];
+        let all = [
+            self.earliest_deadline,
+            self.push_at,
+            self.give_up_at,
+            self.lag_check_at,
+            self.move_at,
+            resend,
+            confirm,
+            ask,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -279,6 +289,9 @@ impl<P: Probe> Replica<P> {
     /// Q as the record has it.
     fn commit_quorum(&self) -> usize {
         let Some(record) = &self.record else { return usize::MAX };
+        if self.probe.planted("replication.commit-by-one") {
+            return 1;
+        }
         if self.probe.planted("replication.quorum-from-live-config") {
             let majority = record.configuration.members.len() / 2 + 1;
             return self.insync_replicas_min.min(record.replication_factor).max(majority);
@@ -317,12 +330,13 @@ impl<P: Probe> Replica<P> {
     pub(super) fn leader_on_deadline(&mut self, now: Instant) {
         self.time_out_requests(now);
         self.resend(now);
+        self.confirm(now);
         let Role::Leader(leader) = &mut self.role else { return };
         let pushes = leader.push_at.take_if(|at| *at <= now).is_some();
         let checks_lag = leader.lag_check_at.take_if(|at| *at <= now).is_some();
         let gives_up = leader.give_up_at.take_if(|at| *at <= now).is_some();
         if pushes {
-            self.push_high_watermark();
+            self.push_high_watermark(now);
         }
         if gives_up {
             self.give_up_if_others_could(now);

@@ -89,7 +89,11 @@ pub struct Replica<P> {
     promised: LeaderEpoch,
     label: LeaderEpoch,
     high_watermark: Offset,
+    /// The highest that the shell was told.
+    shown: Offset,
     matched: Matched,
+    /// The high watermark as the leader of an epoch told it: it counts here as far as this log has it synced.
+    told: Matched,
     suspicion: Option<Suspicion>,
     synced: Synced,
     under_way: VecDeque<UnderWay>,
@@ -126,7 +130,9 @@ impl<P: Probe> Replica<P> {
             promised: LeaderEpoch::NONE,
             label: LeaderEpoch::NONE,
             high_watermark: Offset::ZERO,
+            shown: Offset::ZERO,
             matched: Matched::default(),
+            told: Matched::default(),
             suspicion: None,
             synced: Synced::default(),
             under_way: VecDeque::new(),
@@ -139,6 +145,7 @@ impl<P: Probe> Replica<P> {
         let damaged = state.damaged.clone();
         let was_faulty = state.is_faulty;
         replica.adopt_durable(state);
+        replica.shown = replica.high_watermark;
         if was_faulty {
             replica.suspect_at_start();
         }
@@ -342,9 +349,13 @@ impl<P: Probe> Replica<P> {
     }
 
     fn raise_high_watermark(&mut self, to: Offset) {
-        if to > self.high_watermark {
-            self.high_watermark = to;
-            self.effects.push(Effect::HighWatermark(to));
+        self.high_watermark = self.high_watermark.max(to);
+        let is_unbounded =
+            matches!(self.role, Role::Leader(_)) || self.probe.planted("replication.follower-high-watermark-unbounded");
+        let sure = if is_unbounded { self.high_watermark } else { self.high_watermark.min(self.synced.log_end) };
+        if sure > self.shown {
+            self.shown = sure;
+            self.effects.push(Effect::HighWatermark(self.shown));
         }
     }
 

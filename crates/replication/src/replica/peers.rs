@@ -7,7 +7,8 @@
 //!
 //! Invariants
 //! - An acknowledgement counts for the member (node and directory) that gave it, and only until its next incarnation is seen.
-//! - Who has not acknowledged everything, the log start included, is sent something at least every `resend_after` while it lives.
+//! - Who has not acknowledged everything, the log start and the high watermark included, is sent something at least every
+//!   `resend_after` while it lives.
 //!
 //! Not here: what acknowledgements add up to (`lead`).
 
@@ -38,6 +39,10 @@ pub(super) struct Peer {
     sent_end: Offset,
     is_streaming: bool,
     told_high_watermark: Offset,
+    /// What it says that it knows.
+    known_high_watermark: Offset,
+    /// By when it is to have said that it knows so much: what it was told may have been lost.
+    pub(super) confirm_at: Option<(Instant, Offset)>,
     pub(super) resend_at: Option<Instant>,
     /// When it last had the whole log, and the log end to reach for the next time, with the moment at which that was it.
     pub(super) caught_up_at: Instant,
@@ -54,6 +59,8 @@ impl Peer {
             sent_end: next,
             is_streaming: false,
             told_high_watermark: Offset::ZERO,
+            known_high_watermark: Offset::ZERO,
+            confirm_at: None,
             resend_at: None,
             caught_up_at: now,
             goal: (Offset(i64::MAX), now),
@@ -83,9 +90,18 @@ impl Peer {
             self.incarnation = Some(sender.incarnation);
             self.acknowledged = None;
             self.reached = None;
+            self.known_high_watermark = Offset::ZERO;
             self.is_streaming = false;
         }
         true
+    }
+
+    /// It is being told the high watermark. While that moves all the time, its acknowledgements confirm it without being asked.
+    fn tell(&mut self, high_watermark: Offset, confirm_at: Instant) {
+        self.told_high_watermark = high_watermark;
+        if self.known_high_watermark < high_watermark {
+            self.confirm_at.get_or_insert((confirm_at, high_watermark));
+        }
     }
 
     /// A record is about to be written at `end`: who has everything so far is caught up now.
@@ -140,14 +156,14 @@ impl<P: Probe> Replica<P> {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peers.get_mut(&node) else { return };
         if !is_live {
-            peer.resend_at = None;
+            (peer.resend_at, peer.confirm_at) = (None, None);
             return;
         }
         let start = peer.next.max(self.log.log_start).min(self.log.log_end);
         peer.next = start;
         peer.sent_end = self.log.log_end;
         peer.resend_at = Some(resend_at);
-        peer.told_high_watermark = self.high_watermark;
+        peer.tell(self.high_watermark, resend_at);
         let append = Append {
             epoch: self.promised,
             start,
@@ -195,12 +211,14 @@ impl<P: Probe> Replica<P> {
         if !peer.see(&sender) {
             return Ok(());
         }
+        peer.known_high_watermark = peer.known_high_watermark.max(progress.high_watermark);
         if counts {
             let before = peer.acknowledged_as(sender.member);
             let merged = before.map_or(progress, |before| Progress {
                 epoch: progress.epoch,
                 end: before.end.max(progress.end),
                 log_start: before.log_start.max(progress.log_start),
+                high_watermark: progress.high_watermark,
             });
             peer.acknowledged = Some((sender.member, merged));
             peer.advance_goal(now, merged.end, log.log_end);
@@ -295,13 +313,37 @@ impl<P: Probe> Replica<P> {
         }
     }
 
+    /// Tells the high watermark again to those who have not said in time that they know it.
+    pub(super) fn confirm(&mut self, now: Instant) {
+        let again = now + self.settings.resend_after;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut nodes = Vec::new();
+        for (node, peer) in &mut leader.peers {
+            let Some((_, wanted)) = peer.confirm_at.take_if(|(at, _)| *at <= now) else { continue };
+            if peer.known_high_watermark < wanted && peer.resend_at.is_none() {
+                nodes.push(*node);
+            } else if peer.known_high_watermark < peer.told_high_watermark {
+                peer.confirm_at = Some((again, peer.told_high_watermark));
+            }
+        }
+        for node in nodes {
+            self.probe.sometimes("replication.high-watermark-told-again");
+            self.send_append(now, node);
+        }
+    }
+
     /// Tells the high watermark to those whom no append told it.
-    pub(super) fn push_high_watermark(&mut self) {
+    pub(super) fn push_high_watermark(&mut self, now: Instant) {
+        let confirm_at = now + self.settings.resend_after;
         let (epoch, high_watermark) = (self.promised, self.high_watermark);
         let Role::Leader(leader) = &mut self.role else { return };
         for (node, peer) in &mut leader.peers {
-            if peer.told_high_watermark < high_watermark && peer.acknowledged.is_some() {
-                peer.told_high_watermark = high_watermark;
+            if peer.told_high_watermark >= high_watermark {
+                continue;
+            }
+            // Who has acknowledged nothing yet does not listen, and is to confirm it all the same.
+            peer.tell(high_watermark, confirm_at);
+            if peer.acknowledged.is_some() {
                 let message = Message::HighWatermark { epoch, high_watermark };
                 self.effects.push(Effect::Send { to: *node, message });
             }

@@ -115,6 +115,12 @@ impl<P: Probe> Replica<P> {
         if self.suspicion.as_ref().is_some_and(|suspicion| suspicion.barrier == Barrier::Wanted) {
             self.effects.push(Effect::ReadBarrier);
         }
+        if self.high_watermark < self.log.log_end
+            && !self.is_faulty()
+            && self.probe.planted("replication.truncated-to-high-watermark")
+        {
+            self.write(Write { truncate: Some(self.high_watermark), ..step() });
+        }
     }
 
     pub(super) fn on_barrier(&mut self, now: Instant, record: PartitionState) -> Result<(), Refusal> {

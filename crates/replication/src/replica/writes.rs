@@ -87,6 +87,7 @@ impl<P: Probe> Replica<P> {
         self.label = state.label;
         self.high_watermark = state.high_watermark.min(self.log.log_end).max(self.log.log_start);
         self.matched = Matched::default();
+        self.told = Matched::default();
         self.under_way.clear();
         self.owed = Owed::default();
         self.synced = self.as_written();
@@ -111,7 +112,11 @@ impl<P: Probe> Replica<P> {
             self.log.begin_anew(at);
         }
         if let Some(end) = write.truncate {
+            let epochs = self.log.epochs.clone();
             self.log.truncate(end);
+            if self.probe.planted("replication.epochs-not-truncated") {
+                self.log.epochs = epochs;
+            }
         }
         if let Some((_, range)) = &write.append {
             assert_eq!(range.start, self.log.log_end, "records are appended at the log's end");
@@ -161,6 +166,9 @@ impl<P: Probe> Replica<P> {
         for range in repaired {
             self.on_repaired(&range);
         }
+        self.follow_told();
+        // A log start that was taken over has moved it, too.
+        self.raise_high_watermark(self.high_watermark);
         self.pay_owed();
         if let Some(late) = self.owed.promise.take()
             && late > self.promised
@@ -211,7 +219,7 @@ impl<P: Probe> Replica<P> {
         } else {
             state.matched.end.min(state.log_end)
         };
-        let progress = Progress { epoch, end, log_start: state.log_start };
+        let progress = Progress { epoch, end, log_start: state.log_start, high_watermark: self.high_watermark };
         let message = if is_labelled && is_sound {
             Message::Acknowledged(progress)
         } else {
@@ -232,7 +240,12 @@ impl<P: Probe> Replica<P> {
         let had_role = self.role_epoch().is_some();
         self.step_down(RequestError::Storage);
         let (damaged, was_faulty) = (state.damaged.clone(), state.is_faulty);
+        let committed = self.high_watermark;
         self.adopt_durable(state);
+        if !self.is_faulty() {
+            // What was known to be committed is so still, as far as it is left.
+            self.high_watermark = self.high_watermark.max(committed.min(self.log.log_end));
+        }
         if was_faulty && !self.is_faulty() {
             self.suspect_running();
         }

@@ -38,19 +38,22 @@ const ELECTED: Option<Space> = Some((3, 2, Budget { records: 1, ..NOTHING }, mod
 const SEALING: Option<Space> = Some((3, 2, NOTHING, model::record_and_seal_under_way));
 const LESS: Option<Space> = Some((3, 3, Budget { records: 1, minimums: 1, ..NOTHING }, model::nothing_before));
 
-const BUGS: [Bug; 31] = [
+const BUGS: [Bug; 37] = [
     bug("replication.acknowledge-before-sync", 50, CRASH),
     bug("replication.acknowledge-log-end", 200, None),
     bug("replication.acknowledge-without-label", 0, None),
+    bug("replication.adoption-skipped", 100, None),
     bug("replication.answers-before-unfenced", 0, None),
     bug("replication.cleared-below-log-start", 100, None),
     bug("replication.cleared-without-stamp", 0, None),
+    bug("replication.commit-by-one", 50, None),
     bug("replication.compare-by-last-epoch", 0, None),
     bug("replication.damage-truncated", 50, None),
     bug("replication.damaged-promise-kept", 0, None),
     bug("replication.delete-forgotten-by-change", 0, None),
     bug("replication.delete-forgotten-by-seal", 300, None),
     bug("replication.delete-without-joint-quorum", 300, None),
+    bug("replication.epochs-not-truncated", 100, None),
     bug("replication.expand-without-catch-up", 50, None),
     bug("replication.follower-high-watermark-unbounded", 0, None),
     bug("replication.incarnation-from-disk", 20, None),
@@ -63,12 +66,15 @@ const BUGS: [Bug; 31] = [
     bug("replication.pending-dropped-on-refusal", 0, None),
     bug("replication.pending-dropped-on-time-out", 300, None),
     bug("replication.piece-from-moved-source", 0, None),
+    bug("replication.previous-epoch-unchecked", 100, None),
     bug("replication.promise-and-report-apart", 0, SEALING),
     bug("replication.quorum-from-live-config", 100, LESS),
     bug("replication.restored-trusted", 100, None),
     bug("replication.same-epoch-resume", 300, None),
     bug("replication.shrink-without-catch-up", 50, None),
+    bug("replication.shrinks-below-minimum", 100, None),
     bug("replication.tail-kept", 50, None),
+    bug("replication.truncated-to-high-watermark", 100, None),
     bug("replication.wiped-counted", 0, None),
 ];
 

@@ -419,6 +419,49 @@ fn a_changed_high_watermark_is_told_within_five_milliseconds() {
     finish(world);
 }
 
+#[test]
+fn a_high_watermark_whose_push_was_lost_is_told_again() {
+    let mut world = started();
+    world.produce(LEADER, 1);
+    world.settle();
+    world.pass_time(Duration::from_millis(5));
+    let pushes = world.hold(|packet| packet.to == 3 && matches!(packet.message, Message::HighWatermark { .. }));
+    assert_eq!(pushes.len(), 1);
+    world.settle();
+    assert_eq!(world.replica(3).high_watermark(), Offset(0), "it was lost");
+    world.pass_time(Duration::from_millis(250));
+    world.settle();
+    assert_eq!(world.replica(3).high_watermark(), Offset(1));
+    world.pass_time(Duration::from_millis(250));
+    world.settle();
+    let rests_until = world.now + Duration::from_secs(1000);
+    assert!(
+        world.replica(LEADER).next_deadline().is_none_or(|at| at > rests_until),
+        "who knows everything costs nothing"
+    );
+    finish(world);
+}
+
+#[test]
+fn a_follower_knows_no_more_to_be_committed_than_it_has_synced() {
+    let mut world = started();
+    world.produce(LEADER, 1);
+    let to_3 = world.hold(|packet| packet.to == 3);
+    world.exchange(&[1, 2]);
+    world.produce(LEADER, 1);
+    let late = world.hold(|packet| packet.to == 3);
+    to_3.into_iter().chain(late).for_each(|packet| world.deliver_packet(packet));
+    assert_eq!(world.replica(3).log().log_end, Offset(2));
+    assert_eq!(world.replica(3).high_watermark(), Offset(0), "the first record is committed, and not yet synced here");
+    world.fail_writes(3);
+    assert_eq!(world.replica(3).log().log_end, Offset(0));
+    world.settle();
+    world.pass_time(Duration::from_millis(250));
+    world.settle();
+    assert_eq!(world.replica(3).high_watermark(), Offset(2));
+    finish(world);
+}
+
 fn sender(node: usize, world: &World) -> Sender {
     Sender { member: member(node), incarnation: world.replica(node).incarnation().unwrap() }
 }
@@ -479,7 +522,7 @@ fn what_is_impossible_is_refused_by_name() {
     assert_eq!(refusal(2, stranger, Message::Append(good.clone())), Refusal::UnknownMember(BrokerId(9)));
     let usurper = Refusal::NotTheLeader { node: BrokerId(3), epoch: LeaderEpoch(1) };
     assert_eq!(refusal(2, sender(3, &world), Message::Append(good)), usurper);
-    let progress = Progress { epoch: LeaderEpoch(1), end: Offset(7), log_start: Offset(0) };
+    let progress = Progress { epoch: LeaderEpoch(1), end: Offset(7), log_start: Offset(0), high_watermark: Offset(0) };
     let beyond = Refusal::BeyondTheLog { node: BrokerId(2), end: Offset(7) };
     assert_eq!(refusal(1, sender(2, &world), Message::Acknowledged(progress)), beyond);
     let log = LogShape { log_start: Offset(5), log_end: Offset(1), epochs: EpochTable::default() };
@@ -522,8 +565,8 @@ fn noise(rng: &mut ChaCha8Rng) -> Message {
         2 => Message::Superseded { epoch, promised: LeaderEpoch(2) },
         3 => Message::PieceRequest { epoch, start: a, end: b },
         4 => Message::PieceRefused { epoch },
-        5 => Message::Acknowledged(Progress { epoch, end: a, log_start: b }),
-        6 => Message::Copied(Progress { epoch, end: a, log_start: b }),
+        5 => Message::Acknowledged(Progress { epoch, end: a, log_start: b, high_watermark: a }),
+        6 => Message::Copied(Progress { epoch, end: a, log_start: b, high_watermark: a }),
         7 => Message::Mismatch { epoch, start: c, log },
         8 => Message::HighWatermark { epoch, high_watermark: a },
         9 => Message::Hello { epoch },

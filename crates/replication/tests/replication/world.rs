@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) seen: usize,
     pub(crate) registration: BrokerEpoch,
     pub(crate) wants_barrier: bool,
+    /// The high watermark that its shell was told.
+    pub(crate) shown: Offset,
     /// It was made whole, but may still lose that.
     became_sound: bool,
     pub(crate) snapshot: Option<Disk>,
@@ -107,6 +109,7 @@ impl World {
             seen: 0,
             registration: BrokerEpoch(-1),
             wants_barrier: false,
+            shown: Offset::ZERO,
             became_sound: false,
             snapshot: None,
             offered: BTreeMap::new(),
@@ -198,9 +201,13 @@ impl World {
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Reply { id, reply } => self.on_reply(id, reply),
             Effect::HighWatermark(end) => {
+                self.node_mut(node).shown = end;
                 let (replica, disk) = (self.nodes[&node].replica.as_ref().unwrap(), &self.nodes[&node].disk);
                 if replica.role() == RoleKind::Leader {
                     self.checker.on_commit(node, replica, disk, end);
+                } else if end.0 > disk.durable.log_end {
+                    let durable = disk.durable.log_end;
+                    self.checker.fail(format!("node {node} knows {end} to be committed, and has {durable} synced"));
                 }
             }
             Effect::AskController(ask) => {
@@ -289,6 +296,7 @@ impl World {
         let min = self.controller.log[self.node(node).seen].insync_replicas_min;
         let replica = Replica::new(identity, state, min, SETTINGS, self.probe.clone());
         let fresh = self.node_mut(node);
+        fresh.shown = replica.high_watermark();
         fresh.replica = Some(replica);
         fresh.stage = Stage::Booted;
         fresh.wants_barrier = false;
@@ -754,6 +762,7 @@ impl World {
             && wanted.is_some_and(|wanted| wanted.quorum == image.record.configuration.quorum)
             && image.record.configuration.members.len() == self.nodes.len()
             && self.node_numbers().iter().all(|node| !self.replica(*node).is_faulty())
+            && self.nodes.values().all(|node| node.shown == replica.log().log_end)
             && image.record.configuration.members.iter().all(|member| self.controller.is_live(*member))
     }
 

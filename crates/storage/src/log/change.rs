@@ -188,7 +188,11 @@ impl<E: Env> Log<E> {
         self.store.env.probe().sometimes("truncate.tail");
         let state = self.state();
         let boundary = state.tail_boundary(to);
-        let producers = state.producers_at(boundary, now);
+        let producers = if self.store.env.probe().planted("truncate.producers-kept") {
+            state.producers.clone()
+        } else {
+            state.producers_at(boundary, now)
+        };
         let to = boundary.max(log_start);
         Ok((Cut { to, base: None, lost: None }, CutEnd { boundary, producers }))
     }

@@ -21,7 +21,7 @@ use quipu_base::{
     Offset, Timestamp,
     limits::{WAL_STEP_BYTES_MAX, WAL_STEP_FRAMES_MAX},
 };
-use quipu_env::{Clock, Env};
+use quipu_env::{Clock, Env, Probe};
 use quipu_records::BatchHeader;
 
 use super::{Log, LogState, Reservation, StateKind, change::Prepared, state::Unsynced};
@@ -237,8 +237,11 @@ impl<E: Env> Log<E> {
         for (kind, offset, body) in prepared.submit(state) {
             frames.push(make(kind, epoch, offset, body));
         }
+        let forgets_producers = self.store.env.probe().planted("step.producers-forgotten");
         for Placed { header, bytes } in append {
+            let producers = forgets_producers.then(|| state.producers.clone());
             state.record_batch(&header, now);
+            state.producers = producers.unwrap_or_else(|| core::mem::take(&mut state.producers));
             state.unsynced.push_back(Unsynced::whole(&header, &bytes));
             frames.push(make(FrameKind::Append, header.leader_epoch, header.base_offset, bytes));
             appended.push((header.base_offset, header.next_offset()));

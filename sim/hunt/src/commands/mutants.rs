@@ -149,6 +149,10 @@ fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Fai
     let mut seed = number * HUNT_SEEDS;
     let next = move || {
         seed += 1;
+        // What takes several nodes is not looked for where there is one.
+        while mutant.needs_cluster() && !swarm::plan(seed - 1).config.is_cluster() {
+            seed += 1;
+        }
         // Real time bounds what the processor's does not; others may be busy, too.
         (begin.elapsed() < budget * 8).then_some((seed - 1, None))
     };

@@ -5,6 +5,9 @@
 //! | `log.appended` | `committed-cut`: nothing that this replica knows to be committed is written anew |
 //! | `replica.activated` | `two-leaders`: an epoch has one leader, in one life of it; `leader-completeness`: it begins behind all that was committed |
 //! | `replica.high-watermark` | `high-watermark`: in a life of a replica it never goes back; a leader's has as many durable logs up to it as its quorum, and none of a later epoch begins before it |
+//! | `quorum.leads` | `metadata-leaders`: an epoch of the metadata has one leader, which begins behind all that was committed |
+//! | `quorum.applied` | `metadata-committed`: what is committed of the metadata is the same wherever and whenever it is applied |
+//! | `quorum.read` | `metadata-read`: whoever asks for the newest metadata gets all that was committed when it asked |
 //! | `broker.committed` | `durable-acknowledgement`: whoever is told of records is told of durable ones, or of committed ones; `high-watermark`: nobody sees more than the replica knows |
 //! | `wal.durable` | `durable`: the disk keeps that group whatever becomes of the power |
 //! | `checkpoint.begun`, `checkpoint.done` | `memory`: what is in no segment yet takes no more memory than it may |
@@ -66,9 +69,22 @@ struct Partition {
     leaders: BTreeMap<i64, Leader>,
 }
 
+/// What is known of the metadata.
+#[derive(Default)]
+struct Metadata {
+    committed: i64,
+    /// By epoch: node, and the life of it.
+    leaders: BTreeMap<i64, (u64, u64)>,
+    /// By base offset: end, epoch and checksum.
+    applied: BTreeMap<i64, (i64, i64, i64)>,
+    /// What was committed when a read was begun, by node and the read's number.
+    reads: BTreeMap<(u64, i64), i64>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Nodes {
+    metadata: Metadata,
     nodes: BTreeMap<u64, NodeState>,
     partitions: BTreeMap<LogId, Partition>,
     pub(super) violations: Vec<Violation>,
@@ -100,6 +116,15 @@ impl Nodes {
                 let replica = self.replica(event);
                 (replica.is_faulty, replica.high_watermark, replica.settled) = (false, high_watermark, 0);
             }
+            "quorum.leads" => self.metadata_leads(event),
+            "quorum.committed" => {
+                self.metadata.committed = self.metadata.committed.max(field(event, "high-watermark"));
+            }
+            "quorum.applied" => self.metadata_applied(event),
+            "quorum.read-begun" => {
+                self.metadata.reads.insert((event.node, field(event, "context")), self.metadata.committed);
+            }
+            "quorum.read" => self.metadata_read(event),
             "replica.activated" => self.activated(event),
             "replica.high-watermark" => self.high_watermark(event),
             "broker.committed" => self.told(event),
@@ -148,6 +173,7 @@ impl Nodes {
     fn opened(&mut self, event: &ProbeEvent) {
         let node = self.nodes.entry(event.node).or_default();
         *node = NodeState { life: node.life + 1, ..NodeState::default() };
+        self.metadata.reads.retain(|(reader, _), _| *reader != event.node);
         self.is_copy_due = true;
     }
 
@@ -203,6 +229,41 @@ impl Nodes {
         if epoch > commit_epoch && start < committed {
             let message = format!("log {id:x?}: epoch {epoch} begins at {start}, and {committed} was committed");
             self.fail(event, "leader-completeness", message);
+        }
+    }
+
+    fn metadata_leads(&mut self, event: &ProbeEvent) {
+        let (epoch, start) = (field(event, "epoch"), field(event, "start"));
+        let leader = (event.node, self.nodes.entry(event.node).or_default().life);
+        let before = self.metadata.leaders.insert(epoch, leader);
+        if let Some(before) = before.filter(|before| *before != leader) {
+            let message = format!("epoch {epoch} of the metadata has a leader already, machine {}", before.0);
+            self.fail(event, "metadata-leaders", message);
+        }
+        let committed = self.metadata.committed;
+        let is_latest = self.metadata.leaders.last_key_value().is_some_and(|(latest, _)| *latest == epoch);
+        if start < committed && is_latest {
+            let message = format!("epoch {epoch} of the metadata begins at {start}, and {committed} was committed");
+            self.fail(event, "metadata-leaders", message);
+        }
+    }
+
+    fn metadata_applied(&mut self, event: &ProbeEvent) {
+        let base = field(event, "base");
+        let entry = (field(event, "end"), field(event, "epoch"), field(event, "crc"));
+        let before = *self.metadata.applied.entry(base).or_insert(entry);
+        if before != entry {
+            let message = format!("the metadata's entry at {base} is {entry:?}, and {before:?} was committed");
+            self.fail(event, "metadata-committed", message);
+        }
+    }
+
+    fn metadata_read(&mut self, event: &ProbeEvent) {
+        let (context, offset) = (field(event, "context"), field(event, "offset"));
+        let committed = self.metadata.reads.remove(&(event.node, context)).unwrap_or(0);
+        if offset < committed {
+            let message = format!("the metadata is read up to {offset}, and {committed} was committed before");
+            self.fail(event, "metadata-read", message);
         }
     }
 

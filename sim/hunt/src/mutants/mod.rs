@@ -7,6 +7,8 @@
 //! | `checkpoints` | checkpoints and the manifest |
 //! | `starts` | what a start takes in |
 //! | `serving` | connections, handlers, shards, logs as clients see them |
+//! | `consensus` | the metadata quorum |
+//! | `replicas` | replicas of a partition on several nodes |
 //!
 //! Invariants
 //! - Every name that product code asks for is here, and every name here is asked for; a test compares.
@@ -16,7 +18,9 @@
 //! Not here: the command that hunts for them (`commands::mutants`), the switches (`quipu_sim`).
 
 mod checkpoints;
+mod consensus;
 mod log_of_writes;
+mod replicas;
 mod serving;
 mod starts;
 
@@ -37,7 +41,8 @@ pub struct Mutant {
 
 /// All of them, by area.
 pub fn catalogue() -> impl Iterator<Item = &'static Mutant> {
-    [log_of_writes::BUGS, checkpoints::BUGS, starts::BUGS, serving::BUGS].into_iter().flatten()
+    let areas = [log_of_writes::BUGS, checkpoints::BUGS, starts::BUGS, serving::BUGS, consensus::BUGS, replicas::BUGS];
+    areas.into_iter().flatten()
 }
 
 /// Bugs of what one broker by itself never does: the crate's own tests find them.
@@ -57,6 +62,12 @@ impl Mutant {
     #[must_use]
     pub fn options(&self) -> Options {
         Options::with_planted(&[self.name.to_owned()])
+    }
+
+    /// Whether it takes several nodes: one alone elects itself, and replicates nothing.
+    #[must_use]
+    pub fn needs_cluster(&self) -> bool {
+        ["raft.", "replication.", "step.", "truncate."].iter().any(|area| self.name.starts_with(area))
     }
 
     /// The small plan that shows it.

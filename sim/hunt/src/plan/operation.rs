@@ -10,6 +10,7 @@
 //! grow TOPIC PARTITIONS                    give it more partitions
 //! alter TOPIC NAME=VALUE                   set one of its properties
 //! replace TOPIC NAME=VALUE                 set one of its properties, and all others back
+//! reassign TOPIC PARTITION NODE,NODE..     move a partition to these brokers, by their numbers
 //! delete-records TOPIC PARTITION PERMILLE  delete so much of a log
 //! ask WHAT                                 a request that changes nothing
 //! sleep MILLISECONDS
@@ -148,6 +149,15 @@ pub enum Operation {
         /// Its value.
         value: String,
     },
+    /// Moves a partition to other brokers.
+    Reassign {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The brokers' numbers, the preferred leader first.
+        brokers: Vec<i32>,
+    },
     /// Deletes the beginning of a log.
     DeleteRecords {
         /// The topic.
@@ -197,6 +207,7 @@ impl Operation {
             | Self::Grow { topic, .. }
             | Self::Alter { topic, .. }
             | Self::Replace { topic, .. }
+            | Self::Reassign { topic, .. }
             | Self::DeleteRecords { topic, .. } => Some(topic),
             _ => None,
         }
@@ -249,6 +260,10 @@ impl fmt::Display for Operation {
             Self::Grow { topic, partitions } => write!(f, "grow {topic} {partitions}"),
             Self::Alter { topic, name, value } => write!(f, "alter {topic} {name}={value}"),
             Self::Replace { topic, name, value } => write!(f, "replace {topic} {name}={value}"),
+            Self::Reassign { topic, partition, brokers } => {
+                let brokers: Vec<String> = brokers.iter().map(i32::to_string).collect();
+                write!(f, "reassign {topic} {partition} {}", brokers.join(","))
+            }
             Self::DeleteRecords { topic, partition, permille } => {
                 write!(f, "delete-records {topic} {partition} {permille}")
             }
@@ -303,6 +318,13 @@ impl<'a> Words<'a> {
         Ok((name.to_owned(), value.to_owned()))
     }
 
+    fn brokers(&mut self) -> Result<Vec<i32>, String> {
+        let word = self.word("the brokers")?;
+        let number =
+            |part: &str| part.parse().map_err(|_| format!("operation {:?}: {word:?} is not NODE,NODE..", self.text));
+        word.split(',').map(number).collect()
+    }
+
     fn batch(&self, word: &str) -> Result<BatchSpec, String> {
         let parts = word.split_once(':').and_then(|(partition, rest)| {
             let (count, bytes) = rest.split_once('x')?;
@@ -345,6 +367,11 @@ impl FromStr for Operation {
                 let (topic, (name, value)) = (words.topic()?, words.property()?);
                 Self::Replace { topic, name, value }
             }
+            "reassign" => Self::Reassign {
+                topic: words.topic()?,
+                partition: words.number("the partition")?,
+                brokers: words.brokers()?,
+            },
             "delete-records" => Self::DeleteRecords {
                 topic: words.topic()?,
                 partition: words.number("the partition")?,
@@ -365,7 +392,7 @@ impl FromStr for Operation {
             other => {
                 return Err(format!(
                     "operation {text:?}: there is no {other:?}; there are produce, poll, follow, seek, create, delete, \
-                     grow, alter, replace, delete-records, ask, sleep, garbage, half, huge and storm"
+                     grow, alter, replace, reassign, delete-records, ask, sleep, garbage, half, huge and storm"
                 ));
             }
         };
@@ -392,6 +419,7 @@ mod tests {
             "grow a 5",
             "alter a segment.bytes=1000",
             "replace a segment.ms=30",
+            "reassign a 1 3,1",
             "delete-records a 0 1000",
             "ask log-dirs",
             "sleep 20",

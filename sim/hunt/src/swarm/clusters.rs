@@ -63,6 +63,27 @@ pub(super) fn change_quorums(rng: &mut Rng, config: &Config, workload: &mut Work
     }
 }
 
+/// Partitions move while clients work.
+pub(super) fn reassign(rng: &mut Rng, config: &Config, workload: &mut Workload) {
+    if !one_in(rng, 3) {
+        return;
+    }
+    let replicas = usize::try_from(setting(config, "default.replication.factor")).unwrap_or(1);
+    let topics: Vec<(String, i32)> =
+        workload.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect();
+    let Some(admin) = workload.clients.iter_mut().find(|client| client.name == "admin") else { return };
+    for _ in 0..rng.random_range(1..=3) {
+        let (topic, partitions) = pick(rng, &topics);
+        let mut left: Vec<i32> = config.brokers().filter_map(|node| i32::try_from(node).ok()).collect();
+        let count = replicas.min(left.len());
+        let brokers = (0..count).map(|_| left.swap_remove(rng.random_range(0..left.len()))).collect();
+        let place = rng.random_range(0..=admin.operations.len());
+        admin
+            .operations
+            .insert(place, Operation::Reassign { topic, partition: rng.random_range(0..partitions), brokers });
+    }
+}
+
 /// Producers that go on for as long as faults do.
 pub(super) fn stretch(rng: &mut Rng, shape: &Shape, workload: &mut Workload) {
     let partitions: Vec<(String, i32)> =
@@ -133,6 +154,11 @@ pub(super) fn faults(rng: &mut Rng, shape: &Shape, config: &Config, workload: &W
             faults.push(TimedFault { at_ms: rng.random_range(0..=shape.horizon_ms), fault: as_printed(&fault) });
         }
     }
+    if crowd.all.len() > 2 && one_in(rng, 4) {
+        for _ in 0..rng.random_range(1..=3) {
+            apart(rng, shape, &crowd.all, &mut faults);
+        }
+    }
     if one_in(rng, 4) {
         roll(rng, shape, &crowd.all, &mut faults);
     }
@@ -146,6 +172,16 @@ pub(super) fn faults(rng: &mut Rng, shape: &Shape, config: &Config, workload: &W
     }
     faults.sort_by_key(|timed| timed.at_ms);
     faults
+}
+
+/// Two nodes don't hear each other, or one does not hear the other, and all others hear both.
+fn apart(rng: &mut Rng, shape: &Shape, nodes: &[String], faults: &mut Vec<TimedFault>) {
+    let one = rng.random_range(0..nodes.len());
+    let other = (one + rng.random_range(1..nodes.len())) % nodes.len();
+    let (from, to) = (vec![nodes[one].clone()], vec![nodes[other].clone()]);
+    let lasts_ms = pick(rng, &[100, 1000, 3000]);
+    let fault = Fault::Partition { from, to, one_way: one_in(rng, 3), lasts_ms };
+    faults.push(TimedFault { at_ms: rng.random_range(0..=shape.horizon_ms), fault });
 }
 
 /// A rolling restart.
@@ -182,5 +218,16 @@ fn damage(rng: &mut Rng, shape: &Shape, crowd: &Crowd, targets: &Targets, faults
         return faults.push(TimedFault { at_ms: at_ms + rng.random_range(1..=500), fault: kill });
     }
     let node = pick(rng, &targets.servers);
+    if one_in(rng, 2) {
+        // What rots in the log before it is proven can't be told from a torn write; in a segment it can.
+        let below = format!("{DATA_DIR}/seg");
+        let (file, place_ppm) = (rng.random_range(0..64), rng.random_range(0..=1_000_000));
+        let fault = if one_in(rng, 3) {
+            Fault::Unreadable { node, below, file, place_ppm, sectors: rng.random_range(1..=8) }
+        } else {
+            Fault::BitRot { node, below, file, place_ppm, bits: rng.random_range(1..=8) }
+        };
+        return faults.push(TimedFault { at_ms, fault });
+    }
     faults.push(TimedFault { at_ms, fault: Fault::WipedDisk { node, down_ms } });
 }

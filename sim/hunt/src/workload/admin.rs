@@ -7,6 +7,7 @@ use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::{
         alter_configs::{self, AlterConfigsRequest},
+        alter_partition_reassignments::{AlterPartitionReassignmentsRequest, ReassignablePartition, ReassignableTopic},
         api_versions::ApiVersionsRequest,
         create_partitions::{CreatePartitionsRequest, CreatePartitionsTopic},
         delete_records::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic},
@@ -164,6 +165,32 @@ pub(super) async fn replace(client: &mut Client, topic: &str, name: &str, value:
             code if client.scene.is_passing(code) => client.pause().await,
             code => {
                 client.unexpected("AlterConfigs", code, text(answer.error_message.as_ref()).as_deref());
+                return;
+            }
+        }
+    }
+}
+
+/// Moves a partition to other brokers. It is under way when this ends.
+pub(super) async fn reassign(client: &mut Client, topic: &str, partition: i32, brokers: &[i32]) {
+    loop {
+        let wanted = ReassignablePartition { partition_index: partition, replicas: Some(brokers.to_vec()) };
+        let topics = vec![ReassignableTopic { name: topic.into(), partitions: vec![wanted] }];
+        let request = AlterPartitionReassignmentsRequest { topics, timeout_ms: TIMEOUT_MS, ..Default::default() };
+        let Response::AlterPartitionReassignments(response) = client.call(1, request).await else { continue };
+        let of_partition = response.responses.first().and_then(|topic| topic.partitions.first());
+        let code = of_partition.map_or(response.error_code, |answer| answer.error_code.max(response.error_code));
+        match client.code(code) {
+            ErrorCode::None | ErrorCode::UnknownTopicOrPartition => return,
+            // A broker that is wanted is not there at the moment, or never was.
+            ErrorCode::InvalidReplicaAssignment => return,
+            code if client.scene.is_passing(code) => client.pause().await,
+            code => {
+                client.unexpected(
+                    "AlterPartitionReassignments",
+                    code,
+                    text(response.error_message.as_ref()).as_deref(),
+                );
                 return;
             }
         }

@@ -210,6 +210,7 @@ async fn run_operation(client: &mut Client, operation: &Operation) {
         Operation::Grow { topic, partitions } => admin::grow(client, topic, *partitions).await,
         Operation::Alter { topic, name, value } => admin::alter(client, topic, name, value).await,
         Operation::Replace { topic, name, value } => admin::replace(client, topic, name, value).await,
+        Operation::Reassign { topic, partition, brokers } => admin::reassign(client, topic, *partition, brokers).await,
         Operation::DeleteRecords { topic, partition, permille } => {
             admin::delete_records(client, topic, *partition, *permille).await;
         }

@@ -1,5 +1,5 @@
 //! The one who waits until a cluster is what it should be when nothing is wrong: every broker knows all brokers, every partition has
-//! a leader, all its replicas are in sync, and every broker says the same.
+//! a leader, all its replicas are in sync, none is being moved, and every broker says the same.
 //!
 //! Not here: whether replicas hold the same ([`crate::copies`]).
 
@@ -11,7 +11,10 @@ use std::{
 use quipu_base::TopicId;
 use quipu_protocol::{
     ErrorCode, Response,
-    messages::metadata::{MetadataRequest, MetadataResponse},
+    messages::{
+        list_partition_reassignments::ListPartitionReassignmentsRequest,
+        metadata::{MetadataRequest, MetadataResponse},
+    },
 };
 use quipu_sim::SimEnv;
 
@@ -48,6 +51,13 @@ pub async fn settle(env: SimEnv, scene: Scene, why: Arc<Mutex<String>>) {
 
 /// What all brokers say. Errors: who says something else, or that something is missing.
 async fn look(client: &mut Client) -> Result<Said, String> {
+    let request = ListPartitionReassignmentsRequest::default();
+    let Some(Response::ListPartitionReassignments(moved)) = client.call_once(0, request).await else {
+        return Err("nobody tells what is being moved".to_owned());
+    };
+    if let Some(topic) = moved.topics.first() {
+        return Err(format!("partitions of {} are still being moved", &*topic.name));
+    }
     let mut said: Option<Said> = None;
     for node in client.scene.plan.config.brokers() {
         let machine = client.scene.plan.config.machine(node);

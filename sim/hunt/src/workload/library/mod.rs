@@ -130,6 +130,10 @@ impl Library {
             }
             Operation::Ask(question) => self.ask(*question).await,
             Operation::Sleep { ms } => self.sleep_ms(*ms).await,
+            Operation::Reassign { topic, partition, brokers } => {
+                let mut wire = super::client::Client::new(&self.env, &self.scene, self.number, &self.spec);
+                super::admin::reassign(&mut wire, topic, *partition, brokers).await;
+            }
             Operation::Garbage { .. } | Operation::Half { .. } | Operation::Huge | Operation::Storm { .. } => {
                 let mut wire = super::client::Client::new(&self.env, &self.scene, self.number, &self.spec);
                 hostile::run(&mut wire, operation).await;
