@@ -139,8 +139,12 @@ impl<E: Env> Hosted<E> {
             Source::Message(batches) => batches,
             Source::Nothing | Source::Request { .. } => Vec::new(),
         };
-        let is_anew = write.begin_anew.is_some();
-        let append = write.append.as_ref().map_or(Ok(Vec::new()), |(_, range)| records(&batches, range, is_anew))?;
+        // The leader's log may begin inside a batch. What is appended to a log that is empty may then begin before the log does.
+        let log_start = self.replica.log().log_start;
+        let begins = |range: &Range<Offset>| write.begin_anew.is_some() || range.start == log_start;
+        let append = write.append.as_ref();
+        let append = append.map_or(Ok(Vec::new()), |(_, range)| records(&batches, range, begins(range)))?;
+        let inside = write.append.as_ref().and_then(|(_, range)| begun_inside(&batches, range));
         let repair = write.repair.as_ref().map_or(Ok(Vec::new()), |range| records(&batches, range, false))?;
         let mut states = Vec::new();
         if write.promise.is_some() || write.label.is_some() || write.faulty.is_some() {
@@ -150,15 +154,16 @@ impl<E: Env> Hosted<E> {
             states.push((StateKind::Replica, self.written.encode()));
         }
         let clears_damage = write.faulty == Some(false);
-        let has_to_wait =
-            write.begin_anew.is_some() || write.truncate.is_some() || write.repair.is_some() || clears_damage;
+        let has_to_wait = inside.is_some()
+            || write.begin_anew.is_some()
+            || write.truncate.is_some()
+            || write.repair.is_some()
+            || clears_damage;
         let class = if append.is_empty() && repair.is_empty() { Class::Reserve } else { Class::Normal };
-        let Write { mut begin_anew, truncate, mut log_start, .. } = write;
-        // The leader's log begins inside a batch: here it begins with that batch, and what is before its start is not shown.
-        if let (Some(at), Some(first)) = (begin_anew, batches.first().filter(|_| !append.is_empty()))
-            && first.header().base_offset < at
-        {
-            begin_anew = Some(first.header().base_offset);
+        let Write { mut begin_anew, mut truncate, mut log_start, .. } = write;
+        // Here it begins with that batch, and what is before its start is not shown.
+        if let Some((base, at)) = inside {
+            (begin_anew, truncate) = (Some(base), None);
             log_start = log_start.max(Some(at));
         }
         let step = Step { begin_anew, truncate, append, repair, log_start, states };
@@ -276,6 +281,12 @@ fn records(batches: &[Batch], range: &Range<Offset>, may_begin_before: bool) -> 
         picked.push(batch.bytes().clone());
     }
     if at == range.end { Ok(picked) } else { Err(StepError::OtherRecords) }
+}
+
+/// Where the batch begins that these records begin inside, and where they do.
+fn begun_inside(batches: &[Batch], range: &Range<Offset>) -> Option<(Offset, Offset)> {
+    let first = batches.iter().map(Batch::header).find(|header| header.next_offset() > range.start)?;
+    (first.base_offset < range.start).then_some((first.base_offset, range.start))
 }
 
 /// What a future gives without waiting.

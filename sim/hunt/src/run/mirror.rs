@@ -49,7 +49,8 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub(super) fn new(world: &World, plan: &Plan) -> Self {
-        let deletes = |operation: &Operation| matches!(operation, Operation::Delete { .. });
+        let deletes =
+            |operation: &Operation| matches!(operation, Operation::Delete { .. } | Operation::Reassign { .. });
         // The sooner it is done with one copy, the closer to its event the next one is.
         let disk_timing = Some(DiskTiming { sync: Duration::from_micros(1), ..DiskTiming::default() });
         let node = NodeConfig { disk_timing, ..super::node_config(&plan.config) };

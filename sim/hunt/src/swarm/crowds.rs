@@ -47,6 +47,7 @@ fn config(rng: &mut Rng, nodes: u32) -> Config {
     let mut kafka = BTreeMap::new();
     kafka.insert("default.replication.factor".to_owned(), "3".to_owned());
     kafka.insert("min.insync.replicas".to_owned(), "2".to_owned());
+    kafka.insert("socket.request.max.bytes".to_owned(), (128 * 1024).to_string());
     if one_in(rng, 2) {
         kafka.insert("replica.lag.time.max.ms".to_owned(), pick(rng, &["100", "500"]).to_owned());
     }
