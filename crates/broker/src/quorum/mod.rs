@@ -399,6 +399,10 @@ impl<E: Env> Quorum<E> {
 
     /// Does what is due, carries out what Raft asks for, and decides, until there is nothing left to do.
     async fn settle(&mut self) {
+        if !self.persists.is_empty() {
+            // What was handed out may have been durable by then: nobody tells of it again.
+            self.on_durable();
+        }
         self.on_time();
         loop {
             let effects = self.node.take_effects();

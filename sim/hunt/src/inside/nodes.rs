@@ -180,7 +180,8 @@ impl Nodes {
     fn appended(&mut self, event: &ProbeEvent) {
         let (base, end, ticket) = (field(event, "base"), field(event, "end"), field(event, "ticket"));
         let replica = self.replica(event);
-        let known = replica.settled;
+        // A log that begins anew inside a batch takes that batch whole: it had nothing up to its start.
+        let known = if replica.end < replica.settled { 0 } else { replica.settled };
         replica.end = end;
         replica.pending.push_back((ticket, end));
         if base < known && !replica.is_faulty {
