@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, Vector, ordmap::DiffItem};
 use quipu_base::{BrokerId, ClusterId, ControllerEpoch, Offset, PartitionIndex, ProducerId, TopicId, TopicIdPartition};
 
 use crate::{
@@ -179,6 +179,15 @@ impl Image {
     #[must_use]
     pub fn topic_id(&self, name: &str) -> Option<TopicId> {
         self.topic_ids.get(name).copied()
+    }
+
+    /// The topics of `before`, an earlier image, that are gone by now. What the two share costs nothing.
+    pub fn topics_gone_since(&self, before: &Self) -> Vec<Arc<Topic>> {
+        let gone = before.topics.diff(&self.topics).filter_map(|item| match item {
+            DiffItem::Remove(_, topic) => Some(Arc::clone(topic)),
+            DiffItem::Add(..) | DiffItem::Update { .. } => None,
+        });
+        gone.collect()
     }
 
     /// How many topics there are.

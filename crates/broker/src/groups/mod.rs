@@ -28,6 +28,7 @@ use imbl::OrdMap;
 use quipu_base::{PartitionIndex, TopicIdPartition};
 use quipu_env::{Env, Task, watch};
 use quipu_groups::{Reply, Request};
+use quipu_metadata::Image;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::topic::{OFFSETS_TOPIC, new_topic, partition_of};
@@ -102,11 +103,12 @@ struct Hosted<E: Env> {
 pub(crate) async fn run<E: Env>(node: Arc<Node<E>>, router: Router) {
     let mut views = node.views();
     let mut hosted: OrdMap<PartitionIndex, Arc<Hosted<E>>> = OrdMap::new();
-    let mut known_topics = None;
+    let mut before = node.view().image;
     loop {
         let view = views.borrow_and_update().clone();
         follow(&node, &router, &view, &mut hosted);
-        forget_deleted(&node, &view, &mut known_topics);
+        forget_deleted(&node, &view.image, &before);
+        before = view.image;
         tokio::select! { biased;
             () = node.stopping.reached() => return,
             changed = views.changed() => if changed.is_err() { return },
@@ -155,15 +157,9 @@ fn follow<E: Env>(
     }
 }
 
-/// The topics that the image had.
-type Topics = OrdMap<quipu_base::TopicId, Arc<str>>;
-
 /// Offsets of topics that are gone are forgotten. What a leader misses because it was not there falls to the offsets' retention.
-fn forget_deleted<E: Env>(node: &Arc<Node<E>>, view: &View<E>, known: &mut Option<Topics>) {
-    let topics: Topics = view.image.topics().map(|topic| (topic.topic_id(), topic.shared_name())).collect();
-    let Some(before) = known.replace(topics.clone()) else { return };
-    let is_gone = |(topic_id, _): &(&quipu_base::TopicId, &Arc<str>)| !topics.contains_key(*topic_id);
-    let gone: Vec<Arc<str>> = before.iter().filter(is_gone).map(|(_, name)| Arc::clone(name)).collect();
+fn forget_deleted<E: Env>(node: &Arc<Node<E>>, image: &Image, before: &Image) {
+    let gone: Vec<Arc<str>> = image.topics_gone_since(before).iter().map(|topic| topic.shared_name()).collect();
     if gone.is_empty() {
         return;
     }

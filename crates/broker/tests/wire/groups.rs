@@ -10,6 +10,7 @@ use quipu_protocol::{
     ErrorCode, Response, Str,
     messages::{
         delete_groups::DeleteGroupsRequest,
+        delete_topics::DeleteTopicsRequest,
         describe_groups::DescribeGroupsRequest,
         find_coordinator::FindCoordinatorRequest,
         heartbeat::HeartbeatRequest,
@@ -199,6 +200,22 @@ fn groups_and_offsets_outlive_the_broker() {
         });
         runtime.shutdown();
     }
+}
+
+#[test]
+fn offsets_go_with_their_topic() {
+    with_broker(QUICK, |fixture| async move {
+        let mut client = fixture.client().await;
+        client.create_topic("t", 2, &[]).await;
+        assert_eq!(find(&mut client, "g").await, ErrorCode::None);
+        assert_eq!(commit(&mut client, "g", (&Str::EMPTY, -1), 7).await, 0);
+        let request = DeleteTopicsRequest { topic_names: vec!["t".into()], timeout_ms: 30_000, ..Default::default() };
+        let Response::DeleteTopics(deleted) = client.call(5, request).await else { panic!() };
+        assert_eq!(deleted.responses[0].error_code, 0);
+        while fetch(&mut client, "g").await != (0, vec![(0, -1), (1, -1)]) {
+            fixture.env.clock().sleep(Duration::from_millis(10)).await;
+        }
+    });
 }
 
 #[test]
