@@ -120,7 +120,7 @@ const CRATES: &[Crate] = &[
         &["quipu-testkit"],
     ),
     krate(8, "quipu-load", &["quipu-testkit"], &[]),
-    krate(8, "quipu-tests", &["quipu-testkit"], &["quipu-testkit"]),
+    krate(9, "quipu-tests", &["quipu-hunt", "quipu-testkit"], &["quipu-testkit"]),
     krate(8, "xtask", &["quipu-testkit"], &[]),
 ];
 

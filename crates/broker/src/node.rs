@@ -88,6 +88,12 @@ impl<E: Env> Node<E> {
         }
     }
 
+    /// Tells the partition's shard that there is no room for its records. What finds no place is told with the next batch.
+    pub(crate) fn tell_full(&self, partition: &Partition<E>) {
+        let shard = &self.shards[usize::from(partition.shard.0)];
+        drop(shard.try_send(Command::Full(partition.id)));
+    }
+
     /// Waits until the partitions of these topics that only this broker can lead are led: who has created a topic can use it.
     pub(crate) async fn when_active(&self, names: &[Str]) {
         let view = self.view();

@@ -12,6 +12,8 @@ use crate::{
     output::{Output, Table, count},
 };
 
+/// A voter not heard of for this long, while another one was, is not there.
+const SILENCE_MS: i64 = 2000;
 /// With `--watch`: between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Moves the terminal's cursor to the upper left corner, and clears what is below.
@@ -118,6 +120,14 @@ impl Status {
         Some(leader?.get().saturating_sub(own?.get()).max(0))
     }
 
+    /// Whether the node is there: a broker says so itself, of one that only votes the controller has heard as lately as of anybody.
+    fn is_up(&self, node: BrokerId) -> bool {
+        let latest = self.quorum.voters.iter().filter_map(|voter| voter.heard).max();
+        let heard = self.quorum.voters.iter().find(|voter| voter.node == node).and_then(|voter| voter.heard);
+        let is_heard = latest.zip(heard).is_some_and(|(latest, heard)| latest.0 - heard.0 < SILENCE_MS);
+        self.cluster.brokers.contains_key(&node) || self.quorum.leader == Some(node) || is_heard
+    }
+
     fn is_voter(&self, node: BrokerId) -> bool {
         self.quorum.voters.iter().any(|voter| voter.node == node)
     }
@@ -140,7 +150,7 @@ impl Status {
                 "address": broker.map(|broker| broker.address.to_string()),
                 "rack": broker.and_then(|broker| broker.rack.as_deref()),
                 "roles": self.roles(node),
-                "up": broker.is_some(),
+                "up": self.is_up(node),
                 "quorum_lag": self.lag(node),
             })
         };
@@ -149,6 +159,7 @@ impl Status {
             "controller": self.quorum.leader.map(|id| id.0),
             "controller_epoch": self.quorum.leader_epoch.0,
             "metadata_offset": self.quorum.high_watermark.0,
+            "observers": self.quorum.observers.iter().map(|observer| observer.node.0).collect::<Vec<_>>(),
             "nodes": self.nodes().into_iter().map(node).collect::<Vec<_>>(),
             "partitions": self.partitions,
             "under_replicated": self.under_replicated,
@@ -169,7 +180,7 @@ impl Status {
                 text(broker.map(|broker| broker.address.to_string())),
                 text(broker.and_then(|broker| broker.rack.clone())),
                 self.roles(node).join(","),
-                if broker.is_some() { "up" } else { "not serving" }.to_owned(),
+                if self.is_up(node) { "up" } else { "not serving" }.to_owned(),
                 text(self.lag(node).map(|lag| lag.to_string())),
             ]);
         }

@@ -35,6 +35,7 @@ impl Gathering {
             leader_epoch: LeaderEpoch(0),
             replicas: Vec::new(),
             isr: Vec::new(),
+            eligible: None,
             offline: Vec::new(),
             error: None,
         };

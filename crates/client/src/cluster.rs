@@ -41,6 +41,9 @@ pub struct Partition {
     pub replicas: Vec<BrokerId>,
     /// Replicas in sync.
     pub isr: Vec<BrokerId>,
+    /// Replicas that are not in sync and may lead all the same (KIP-966); in Quipu the other members of the partition's configuration.
+    /// None from brokers, and in answers, that do not tell.
+    pub eligible: Option<Vec<BrokerId>>,
     /// Replicas that are offline.
     pub offline: Vec<BrokerId>,
     /// Why it can't be used at the moment, if so.
@@ -214,6 +217,7 @@ fn partition(new: &MetadataResponsePartition) -> Partition {
         leader_epoch: LeaderEpoch(new.leader_epoch),
         replicas: ids(&new.replica_nodes),
         isr: ids(&new.isr_nodes),
+        eligible: None,
         offline: ids(&new.offline_replicas),
         error: ErrorCode::from_code(new.error_code).filter(|code| code.is_error()),
     }

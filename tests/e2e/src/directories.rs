@@ -29,6 +29,40 @@ fn written(test: &str, clean: bool) -> Option<(Broker, Scratch)> {
     Some((broker, scratch))
 }
 
+/// A directory of release 0.1.0, from before there were clusters: 60 records in topic `kept`, the last 20 in its write-ahead log only.
+const OLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/single-node-0.1.0.tar.gz");
+
+#[test]
+fn a_directory_of_an_older_release_starts_unchanged() {
+    let test = "a_directory_of_an_older_release_starts_unchanged";
+    if crate::subject::skipped_against_kafka(test) {
+        return;
+    }
+    let scratch = Scratch::new("older").unwrap();
+    let mut unpack = std::process::Command::new("tar");
+    unpack.arg("-xzf").arg(OLDER).arg("-C").arg(scratch.path());
+    quipu_testkit::process::run("tar", unpack, b"", std::time::Duration::from_secs(60)).unwrap();
+    let options = quipu_testkit::broker::Options::new(scratch.join("single")).unwrap();
+    let mut broker = Broker::start_with(options.arguments(["--wal-file-bytes", "16777216"])).unwrap();
+    let kept = |broker: &Broker| {
+        let stored = batch::records(&broker.wire().unwrap().fetch_all("kept", 0, 0).unwrap()).unwrap();
+        let text = |(offset, value): (i64, Vec<u8>)| (offset, String::from_utf8(value).unwrap());
+        stored.into_iter().map(text).collect::<Vec<_>>()
+    };
+    let mut expected: Vec<(i64, String)> = (0..60).map(|number| (number, format!("record {number}"))).collect();
+    assert_eq!(kept(&broker), expected);
+    // It goes on, and is started again as what it is now.
+    let mut wire = broker.wire().unwrap();
+    let record = batch::build(&[b"record 60"], 1_700_000_000_000, Producer::NONE);
+    assert_eq!(wire.produce("kept", 0, &record).unwrap().error, 0);
+    wire.create_topic("new", 1, &[]).unwrap();
+    expected.push((60, "record 60".to_owned()));
+    broker.kill();
+    broker.restart().unwrap();
+    assert_eq!(kept(&broker), expected);
+    assert!(broker.stop().unwrap().success());
+}
+
 /// Everything in the directory, with its contents.
 fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();

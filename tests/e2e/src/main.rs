@@ -10,7 +10,7 @@
 //! - [`main_job`]: a text file of 100 MB in and out.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
-//! - [`cluster`]: three nodes, any of which is lost.
+//! - [`cluster`]: three nodes, any of which is lost; what happened is checked as the simulator's histories are.
 //! - [`hostile`]: frames that no client sends. [`startup`]: directories, ports, settings. [`directories`]: those that must not be
 //!   served. [`signals`]: SIGTERM at awkward moments. [`tour`]: the README's lines.
 //!

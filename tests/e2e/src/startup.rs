@@ -114,6 +114,37 @@ fn a_bad_setting_is_refused_with_its_place() {
 }
 
 #[test]
+fn settings_of_a_cluster_that_do_not_fit_are_refused_in_a_sentence() {
+    if skipped_against_kafka("settings_of_a_cluster_that_do_not_fit_are_refused_in_a_sentence") {
+        return;
+    }
+    let scratch = Scratch::new("cluster-config").unwrap();
+    let data = scratch.join("data");
+    let late = scratch.join("late.toml");
+    std::fs::write(&late, "[defaults]\n\"broker.session.timeout.ms\" = 200\n").unwrap();
+    let peers = "--peer-listen=127.0.0.1:19991";
+    let voters = "--voters=1@127.0.0.1:19991,2@127.0.0.1:19992";
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["--voters=1@127.0.0.1:19991,1@127.0.0.1:19992", peers], 2, "node 1 is named twice"),
+        (&["--node-id=3", "--roles=controller", voters, "--peer-listen=127.0.0.1:19993"], 2, "voters names only 1, 2"),
+        (&["--node-id=2", voters, peers], 2, "which voters says is node 1, but node_id is 2"),
+        (&["--roles=broker", voters, peers], 2, "it is among the voters"),
+        (&[voters], 2, "peer_listen is missing"),
+        (&["--advertise=0.0.0.0:9092"], 2, "to which nobody can connect"),
+        (&["--advertise=no-such-host.invalid:9092"], 78, "to which nobody can connect"),
+        (&["--config", late.to_str().unwrap()], 2, "at least 2 heartbeats"),
+    ];
+    for (arguments, status, words) in cases {
+        let broker = ["broker", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+        let refused = quipu(&[&broker[..], arguments].concat());
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{words:?} is not in: {said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "one sentence: {said}");
+    }
+}
+
+#[test]
 fn a_listener_that_others_can_reach_needs_a_word() {
     if skipped_against_kafka("a_listener_that_others_can_reach_needs_a_word") {
         return;

@@ -353,6 +353,7 @@ async fn dispatch<E: Env>(
         Err(error) => {
             let refusal = errors::store_full(&error);
             for one in checked {
+                node.tell_full(&one.partition);
                 if !node.env.probe().planted("produce.turned-away-forgotten") {
                     turned_away.note(one.partition.id, one.batch.header())?;
                 }

@@ -125,6 +125,7 @@ impl<E: Env> Quorum<E> {
             Ok(image) => image,
             Err(error) => self.give_up("a metadata snapshot that was received can't be read", &error),
         };
+        self.env.probe().crash_point("snapshot.installing");
         tracing::info!(offset = %meta.base.point.offset, "took over a snapshot of the metadata");
         self.env.probe().sometimes("quorum.snapshot-installed");
         self.applied = meta.base.point.offset;
@@ -232,6 +233,7 @@ impl<E: Env> Quorum<E> {
         self.kept.snapshot = Some(meta.clone());
         let states = vec![(StateKind::RaftHardState, self.kept.encode())];
         let ticket = self.step(Step { log_start: Some(keep_from), states, ..Step::default() }).await;
+        self.env.probe().crash_point("snapshot.adopted");
         tracing::info!(offset = %end, bytes = meta.size_bytes, log_start = %keep_from, "took a snapshot of the metadata");
         let (snapshots, mut durable) = (self.snapshots.clone(), self.store.durable());
         self.aside(async move {

@@ -15,7 +15,7 @@ use core::{fmt, time::Duration};
 use std::sync::Arc;
 
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
-use quipu_controller::{RegisterBroker, UnfenceBroker};
+use quipu_controller::{ControllerError, RegisterBroker, UnfenceBroker};
 use quipu_env::{Clock, Env, watch};
 use quipu_metadata::record::{BrokerState, Registration};
 use quipu_peer::{Own, Peers};
@@ -34,6 +34,8 @@ use crate::{
 
 /// Between two tries to register.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The session of a broker that is gone has ended after this time, unless its time-out is set to more.
+const SESSION_END_TIME: Duration = Duration::from_secs(10);
 
 /// Why a node did not become a broker.
 #[derive(Debug)]
@@ -133,7 +135,7 @@ impl<E: Env> Joining<E> {
         let cluster_id = self.follow().await?;
         let start_id = registration.start_id;
         let request = RegisterBroker { cluster_id, broker, registration };
-        self.insist_on(|| request.clone()).await?;
+        self.register_when_free(request).await?;
         let is_this = |state: &BrokerState| state.registration.start_id == start_id;
         let registered = self.views.wait_for(|view| view.image.broker(broker).is_some_and(is_this)).await;
         registered.map_err(|_| JoinError::Stopping)?;
@@ -158,6 +160,27 @@ impl<E: Env> Joining<E> {
                 Err(JoinError::OtherCluster { directory: stored, metadata: given })
             }
             Err(error) => Err(JoinError::Store(error)),
+        }
+    }
+
+    /// A node whose directory was replaced comes back while the controller still believes in the one that it had: that is over with
+    /// the old one's session. Whoever serves beyond that is another node with the same id.
+    async fn register_when_free(&self, request: RegisterBroker) -> Result<(), JoinError> {
+        let until = self.env.clock().now() + SESSION_END_TIME;
+        let mut is_told = false;
+        loop {
+            match self.insist_on(|| request.clone()).await {
+                Err(JoinError::Declined(error @ ControllerError::DuplicateBroker { .. }))
+                    if self.env.clock().now() < until =>
+                {
+                    if !is_told {
+                        tracing::warn!(%error, "waiting for the session of the other directory to end");
+                    }
+                    is_told = true;
+                    self.env.clock().sleep(RETRY_PAUSE).await;
+                }
+                other => return other,
+            }
         }
     }
 

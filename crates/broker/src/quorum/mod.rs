@@ -11,7 +11,6 @@
 //! | what a start finds | `load` |
 //! | how a quorum begins | `found` |
 //! | Raft's effects on the log | `disk` |
-//! | whether what others say fits the entries here | `boundaries` |
 //! | committed entries become the image | `apply` |
 //! | snapshots of it | `snapshots` |
 //! | what the active controller does | `control` |
@@ -34,7 +33,6 @@
 //! Not here: consensus (`quipu-raft`), what is decided (`quipu-controller`), what records mean (`quipu-metadata`).
 
 mod apply;
-mod boundaries;
 mod control;
 mod disk;
 mod entries;
@@ -513,11 +511,6 @@ impl<E: Env> Quorum<E> {
             if !self.has_room(entries).await {
                 return tracing::warn!("there is no room for metadata entries: this node falls behind");
             }
-        }
-        if let Some(place) = self.misplaced(&message.body).await {
-            return tracing::error!(
-                node = %from.node_id, %place, "a metadata message names a place inside an entry that is here: it is refused"
-            );
         }
         if let Err(error) = self.node.handle_message(self.env.clock().now(), from.node_id, message) {
             tracing::warn!(node = %from.node_id, %error, "a metadata message is refused");

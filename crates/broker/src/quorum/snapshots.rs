@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use quipu_base::{checksum::Crc32c, limits};
-use quipu_env::{Disk, Env, File, OpenOptions, SyncError};
+use quipu_env::{Disk, Env, File, OpenOptions, Probe, SyncError};
 use quipu_metadata::{Image, SnapshotReader};
 use quipu_raft::{LogPoint, SnapshotMeta};
 
@@ -116,6 +116,7 @@ impl<E: Env> Snapshots<E> {
         let options = OpenOptions { truncate: true, ..OpenOptions::CREATE };
         let file = self.env.disk().open(&part, options).await.map_err(io_error(&part))?;
         file.write_sync(0, pieces).await.map_err(io_error(&part))??;
+        self.env.probe().crash_point("snapshot.written");
         self.name(&part, end).await?;
         Ok((size, checksum))
     }
@@ -130,7 +131,10 @@ impl<E: Env> Snapshots<E> {
     async fn name(&self, part: &Path, end: LogPoint) -> Result<(), SnapshotError> {
         let path = self.path(end);
         self.env.disk().rename(part, &path).await.map_err(io_error(&path))?;
-        Ok(self.env.disk().sync_dir(&self.directory).await?)
+        self.env.probe().crash_point("snapshot.renamed");
+        self.env.disk().sync_dir(&self.directory).await?;
+        self.env.probe().crash_point("snapshot.named");
+        Ok(())
     }
 
     /// The image of a snapshot.
@@ -193,6 +197,7 @@ impl<E: Env> Snapshots<E> {
         let file = self.env.disk().open(&part, options).await.map_err(io_error(&part))?;
         let end = position + bytes.len() as u64;
         file.write_at(position, vec![bytes]).await.map_err(io_error(&part))?;
+        self.env.probe().crash_point("snapshot.piece-written");
         if end < meta.size_bytes {
             return Ok(true);
         }
@@ -210,6 +215,7 @@ impl<E: Env> Snapshots<E> {
         let Ok(names) = self.env.disk().list(&self.directory).await else { return };
         let names = names.iter().filter(|name| name.ends_with(EXTENSION));
         for path in names.map(|name| self.directory.join(name)).filter(|path| *path < kept) {
+            self.env.probe().crash_point("snapshot.cleaning");
             // It is tried again after the next snapshot.
             if let Err(error) = self.env.disk().remove(&path).await {
                 tracing::warn!(path = %path.display(), %error, "a metadata snapshot that is of no use any more stays");

@@ -8,6 +8,7 @@
 //!
 //! Not here: how steps reach the disk ([`super::steps`]), frames ([`super::outbox`]).
 
+use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
 use quipu_base::{BrokerId, Offset, TopicIdPartition};
@@ -16,7 +17,7 @@ use quipu_env::{Clock, Env, Instant, Probe};
 use quipu_metadata::Member;
 use quipu_records::Batch;
 use quipu_replication::{
-    Acks, Ask, BatchShape, BrokerView, DurableState, Effect, Event, Message, PartitionState, Replica, Reply,
+    Acks, Ask, BatchShape, BrokerView, DurableState, Effect, Event, GiveUp, Message, PartitionState, Replica, Reply,
     RequestError, RequestId, RoleKind, Sender, Settings, Write, WriteId,
 };
 use quipu_storage::{Check, Log, Reservation, Ticket};
@@ -31,6 +32,9 @@ use super::{
     steps::{Source, StepError, Steps},
 };
 use crate::{asks::Asked, partition::Partition};
+
+/// Between two times that a leader without room asks for another one.
+const GIVE_WAY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A duplicate whose original is not yet kept as `acks` wants.
 struct Duplicate {
@@ -62,6 +66,8 @@ pub(super) struct Hosted<E: Env> {
     timer_at: Option<Instant>,
     /// Whether members were told to lag.
     has_lagging: bool,
+    /// Before then nobody else is asked to lead for lack of room.
+    gives_way_at: Instant,
 }
 
 /// What the disk holds of a replica. With nobody to repair it from it goes on with what is sound, if the end of its log is known: who
@@ -100,6 +106,7 @@ impl<E: Env> Hosted<E> {
             duplicates: Vec::new(),
             timer_at: None,
             has_lagging: false,
+            gives_way_at: Instant::ZERO,
         };
         // The disk of a partition that is created later has nothing to have forgotten.
         let last_unfenced = if is_start { begun.last_unfenced } else { None };
@@ -297,6 +304,27 @@ impl<E: Env> Hosted<E> {
             for range in self.partition.log.damage() {
                 self.feed(hub, Event::Damage { range });
             }
+        }
+    }
+
+    /// There is no room for a client's batch. Others may have some: one of them is to lead, if there is one. Alone it waits for room, and
+    /// is read all the while.
+    pub(super) fn on_full(&mut self, hub: &Hub<E>) {
+        let now = hub.env.clock().now();
+        let (own, epoch) = (self.partition.node_id, self.replica.promised());
+        let is_other = |node: &BrokerId| *node != own && hub.brokers.get(node).is_some_and(|broker| broker.live);
+        let members = self.replica.record().map(|record| &record.configuration.members);
+        let has_others = members.is_some_and(|members| members.iter().any(|member| is_other(&member.node)));
+        if !self.partition.is_active() || !has_others || now < self.gives_way_at {
+            return;
+        }
+        self.gives_way_at = now + GIVE_WAY_PAUSE;
+        tracing::warn!(partition = %self.id(), "there is no room for records here: another replica is to lead");
+        let ask = Ask::GiveUp { epoch, reason: GiveUp::CannotCommit };
+        // What comes of it the metadata tells; nobody waits for the answer. One that finds no place is asked again.
+        let (reply, _) = oneshot::channel();
+        if hub.asks.try_send(Asked::Ask { partition: self.id(), ask, reply }).is_err() {
+            hub.env.probe().sometimes("replica.ask-dropped");
         }
     }
 

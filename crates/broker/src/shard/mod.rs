@@ -114,6 +114,8 @@ pub(crate) enum Command<E: Env> {
     Begin { begun: Begun, peers: Option<Peers<E>>, update: Update<E>, marked: oneshot::Sender<()> },
     /// A read has found damage in a partition's log.
     Damaged(TopicIdPartition),
+    /// There was no room on the disk for a client's batch.
+    Full(TopicIdPartition),
     /// The metadata moved on.
     Update(Update<E>),
     /// Answers with what the replicas of these partitions hold, as far as they are here.
@@ -295,6 +297,11 @@ impl<E: Env> Shard<E> {
                 self.marked = Some(marked);
             }
             Command::Damaged(partition) => self.on_damaged(partition),
+            Command::Full(partition) => {
+                if let Some(hosted) = self.hosted.get_mut(&partition) {
+                    hosted.on_full(&self.hub);
+                }
+            }
             Command::Update(update) => self.update(update),
             Command::Report { partitions, reply } => {
                 let held = partitions.into_iter().filter_map(|id| Some((id, self.hosted.get(&id)?.report(&self.hub)?)));

@@ -14,13 +14,14 @@ use quipu_protocol::{
     ErrorCode, Request, Response,
     messages::{
         create_topics::CreatableReplicaAssignment,
+        describe_cluster::DescribeClusterRequest,
         metadata::{MetadataRequest, MetadataResponse, MetadataResponsePartition},
     },
 };
 use quipu_sim::{Node, NodeConfig, Sim, SimConfig, SimEnv, World};
 use quipu_wire_client::{
     Connection,
-    requests::{self, FetchBounds, TopicRef},
+    requests::{self, FetchBounds, Producer, TopicRef},
 };
 use tokio::sync::oneshot;
 
@@ -308,14 +309,22 @@ impl Cluster {
         value: &str,
         limit: Duration,
     ) -> Result<i64, String> {
+        self.try_produce_as(leader, topic, value, limit, None).await
+    }
+
+    async fn try_produce_as(
+        &self,
+        leader: i32,
+        topic: &str,
+        value: &str,
+        limit: Duration,
+        producer: Option<Producer>,
+    ) -> Result<i64, String> {
         let topic = self.topic_ref(leader, topic).await;
-        let batch = requests::batch(&[value], Timestamp(1), None).into_bytes();
+        let batch = requests::batch(&[value], Timestamp(1), producer).into_bytes();
         let limit = i32::try_from(limit.as_millis()).unwrap();
-        let Response::Produce(response) =
-            self.call(leader, 13, requests::produce(&topic, -1, limit, vec![(0, batch)])).await?
-        else {
-            panic!("another answer")
-        };
+        let request = requests::produce(&topic, -1, limit, vec![(0, batch)]);
+        let Response::Produce(response) = self.call(leader, 13, request).await? else { panic!("another answer") };
         let partition = &response.responses[0].partition_responses[0];
         match ErrorCode::from_code(partition.error_code) {
             Some(ErrorCode::None) => Ok(partition.base_offset),
@@ -325,13 +334,18 @@ impl Cluster {
 
     /// Sends one record, as a client does that tries again, asking `id` who leads.
     pub(crate) async fn produce(&self, id: i32, topic: &str, value: &str) -> i64 {
+        self.produce_as(id, topic, value, None).await
+    }
+
+    /// The same, as an idempotent producer.
+    pub(crate) async fn produce_as(&self, id: i32, topic: &str, value: &str, producer: Option<Producer>) -> i64 {
         let begun = self.world.elapsed();
         loop {
             let leader = self.partition(id, topic).await.leader_id;
             let asked = if leader < 0 {
                 Err("nobody leads".to_owned())
             } else {
-                self.try_produce(leader, topic, value, 5 * SECOND).await
+                self.try_produce_as(leader, topic, value, 5 * SECOND, producer).await
             };
             match asked {
                 Ok(offset) => return offset,
@@ -341,36 +355,48 @@ impl Cluster {
         }
     }
 
+    /// What a node serves of partition 0, from its beginning; the error's code, if it says that it can't.
+    pub(crate) async fn try_fetch(&self, id: i32, topic: &str) -> Result<Vec<(i64, String)>, i16> {
+        let named = self.topic_ref(id, topic).await;
+        let request = requests::fetch(&named, &[(0, 0)], FetchBounds::NOW);
+        let Ok(Response::Fetch(response)) = self.call(id, 16, request).await else { panic!("another answer") };
+        let data = &response.responses[0].partitions[0];
+        if data.error_code != 0 {
+            return Err(data.error_code);
+        }
+        let records = requests::records_of(data).unwrap().into_iter();
+        Ok(records.map(|(offset, value)| (offset, String::from_utf8(value.to_vec()).unwrap())).collect())
+    }
+
     /// Everything in partition 0 that its leader serves.
     pub(crate) async fn stored(&self, id: i32, topic: &str) -> Vec<(i64, String)> {
         let begun = self.world.elapsed();
         loop {
             let leader = self.partition(id, topic).await.leader_id;
-            if leader >= 0 {
-                let named = self.topic_ref(leader, topic).await;
-                let Ok(Response::Fetch(response)) =
-                    self.call(leader, 16, requests::fetch(&named, &[(0, 0)], FetchBounds::NOW)).await
-                else {
-                    panic!("another answer")
-                };
-                let data = &response.responses[0].partitions[0];
-                if data.error_code == 0 {
-                    let records = requests::records_of(data).unwrap().into_iter();
-                    return records
-                        .map(|(offset, value)| (offset, String::from_utf8(value.to_vec()).unwrap()))
-                        .collect();
-                }
+            if leader >= 0
+                && let Ok(stored) = self.try_fetch(leader, topic).await
+            {
+                return stored;
             }
             assert!(self.world.elapsed() - begun < PATIENCE, "{topic} is not served");
             self.world.sleep(50 * MS).await;
         }
     }
 
+    /// The brokers that are not fenced, as a node sees it. (Metadata lists a lost one for a while.)
+    async fn serving(&self, id: i32) -> Vec<i32> {
+        let request = DescribeClusterRequest { include_fenced_brokers: true, ..Default::default() };
+        let Response::DescribeCluster(response) = self.call(id, 2, request).await.unwrap() else {
+            panic!("another answer")
+        };
+        response.brokers.iter().filter(|broker| !broker.is_fenced).map(|broker| broker.broker_id).collect()
+    }
+
     /// Waits until these and no others are alive, as a node sees it.
     pub(crate) async fn wait_for_brokers(&self, id: i32, expected: &[i32]) {
         let begun = self.world.elapsed();
         loop {
-            let mut brokers: Vec<i32> = self.metadata(id).await.brokers.iter().map(|broker| broker.node_id).collect();
+            let mut brokers = self.serving(id).await;
             brokers.sort_unstable();
             if brokers == expected {
                 return;

@@ -5,6 +5,8 @@
 
 mod cluster;
 mod elections;
+mod snapshots;
+mod trouble;
 mod voters;
 
 use core::time::Duration;
@@ -261,5 +263,26 @@ fn an_advertised_address_that_nobody_can_reach_is_refused() {
         let (status, why) = cluster.start_with(1, peers).await.unwrap_err();
         assert!(status == 78 && why.contains("peer_advertise is no-such-host:9192"), "{status}: {why}");
         cluster.start_with(1, config).await.unwrap();
+    });
+}
+
+#[test]
+fn a_leader_that_was_cut_off_with_a_large_entry_catches_up() {
+    run(0..6, |world| async move {
+        let mut cluster = Cluster::new(&world, 3);
+        cluster.start_all().await;
+        let old = cluster.one_leader().await;
+        let others: Vec<i32> = (1..=3).filter(|id| *id != old).collect();
+        world.partition(&[cluster.node(old)], &[cluster.node(others[0]), cluster.node(others[1])]);
+        // Its entry has many records, and nobody else has it.
+        cluster.try_create_topic(old, "never", &[("partitions", "300")]).await.unwrap_err();
+        let names: Vec<String> = (0..12).map(|number| format!("topic-{number}")).collect();
+        for name in &names {
+            cluster.create_topic(others[0], name, &[]).await;
+        }
+        // What the new leader has ends inside of that entry.
+        world.mend(&[cluster.node(old)], &[cluster.node(others[0]), cluster.node(others[1])]);
+        cluster.wait_for_topics(old, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert!(!cluster.topics(old).await.contains(&"never".to_owned()));
     });
 }

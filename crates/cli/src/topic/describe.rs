@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use quipu_client::{
-    BrokerId, Client, ClientError, ConfigEntry, ConfigResource, ConfigSource, Partition, Topic, TopicId,
+    Admin, BrokerId, Client, ClientError, ConfigEntry, ConfigResource, ConfigSource, Partition, Topic, TopicId,
 };
 use quipu_env_tokio::TokioEnv;
 use serde_json::{Value, json};
@@ -49,6 +49,7 @@ pub(super) async fn describe(
     } else {
         admin.describe_topics(names).await
     };
+    let found = with_members(&admin, found).await;
     let known = found.iter().filter(|(_, topic)| topic.is_ok());
     let resources: Vec<_> = known.map(|(name, _)| ConfigResource::Topic(name.clone())).collect();
     let mut configs = admin.describe_configs(resources, false).await.into_iter();
@@ -80,6 +81,25 @@ pub(super) async fn describe(
     Ok(output.finish(status)?)
 }
 
+type Found = Vec<(String, Result<Arc<Topic>, ClientError>)>;
+
+/// The same, with the members of each partition's configuration, where the brokers tell.
+async fn with_members(admin: &Admin<TokioEnv>, mut found: Found) -> Found {
+    let names: Vec<&str> = found.iter().filter(|(_, topic)| topic.is_ok()).map(|(name, _)| name.as_str()).collect();
+    // Without names all topics would be described.
+    if names.is_empty() {
+        return found;
+    }
+    // Brokers before 3.7 do not tell: then what there is has to do.
+    let Ok(described) = admin.describe_topic_partitions(&names).await else { return found };
+    for topic in described {
+        if let Some((_, known)) = found.iter_mut().find(|(name, known)| known.is_ok() && *name == *topic.name) {
+            *known = Ok(Arc::new(topic));
+        }
+    }
+    found
+}
+
 /// Configs that differ from the default, by name.
 fn changed(mut configs: Vec<ConfigEntry>) -> Vec<ConfigEntry> {
     configs.retain(|config| !matches!(config.source, ConfigSource::Default | ConfigSource::Unknown));
@@ -95,7 +115,9 @@ fn as_json(topic: &Topic, configs: &[ConfigEntry]) -> Value {
             "leader": partition.leader.map(|id| id.0),
             "leader_epoch": partition.leader_epoch.0,
             "replicas": ids(&partition.replicas),
+            "members": members(partition).as_deref().map(ids),
             "isr": ids(&partition.isr),
+            "lagging": ids(&lagging(partition)),
             "offline": ids(&partition.offline),
             "error": partition.error.map(|code| code.name()),
         })
@@ -120,14 +142,16 @@ fn as_text(topic: &Topic, configs: &[ConfigEntry]) -> Vec<String> {
         count(topic.partitions.len(), "partition"),
         count(replicas(topic), "replica")
     )];
-    let mut table = Table::new(&["  PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "STATE"]);
+    let mut table = Table::new(&["  PARTITION", "LEADER", "EPOCH", "REPLICAS", "MEMBERS", "ISR", "LAGGING", "STATE"]);
     for partition in &topic.partitions {
         table.push(vec![
             format!("  {}", partition.index),
             partition.leader.map_or_else(|| "none".to_owned(), |id| id.to_string()),
             partition.leader_epoch.0.to_string(),
             ids(&partition.replicas),
+            members(partition).map_or_else(|| "?".to_owned(), |members| ids(&members)),
             ids(&partition.isr),
+            none_or(ids(&lagging(partition))),
             state(partition),
         ]);
     }
@@ -151,6 +175,24 @@ fn state(partition: &Partition) -> String {
         return "under-replicated".to_owned();
     }
     "ok".to_owned()
+}
+
+/// The configuration that decides together, if the brokers tell.
+fn members(partition: &Partition) -> Option<Vec<BrokerId>> {
+    let mut members = partition.isr.clone();
+    members.extend(partition.eligible.as_ref()?);
+    members.sort_unstable();
+    Some(members)
+}
+
+/// Replicas whose brokers are there, and which are not in sync.
+fn lagging(partition: &Partition) -> Vec<BrokerId> {
+    let is_behind = |id: &&BrokerId| !partition.isr.contains(id) && !partition.offline.contains(id);
+    partition.replicas.iter().filter(is_behind).copied().collect()
+}
+
+fn none_or(list: String) -> String {
+    if list.is_empty() { "-".to_owned() } else { list }
 }
 
 fn ids(brokers: &[BrokerId]) -> String {

@@ -1,6 +1,6 @@
 //! The metadata quorum: who votes, who leads, and how far each is.
 
-use quipu_base::{BrokerId, LeaderEpoch, Offset};
+use quipu_base::{BrokerId, LeaderEpoch, Offset, Timestamp};
 use quipu_env::Env;
 use quipu_protocol::{
     ErrorCode,
@@ -38,6 +38,8 @@ pub struct QuorumReplica {
     pub node: BrokerId,
     /// Where its log ends; none if the node that was asked does not know.
     pub log_end: Option<Offset>,
+    /// When the leader last heard of it, by the leader's clock; none of the leader itself, and if nobody tells.
+    pub heard: Option<Timestamp>,
 }
 
 impl<E: Env> Admin<E> {
@@ -86,6 +88,7 @@ fn quorum(answer: Answer) -> Outcome<Quorum> {
     let replica = |state: &ReplicaState| QuorumReplica {
         node: BrokerId(state.replica_id),
         log_end: Some(Offset(state.log_end_offset)).filter(|end| end.0 >= 0),
+        heard: Some(Timestamp(state.last_fetch_timestamp)).filter(|heard| heard.0 >= 0),
     };
     Ok(Quorum {
         leader: Some(BrokerId(leader_id)).filter(|id| id.0 >= 0),

@@ -349,6 +349,7 @@ fn add_page(found: &mut Vec<Topic>, page: &DescribeTopicPartitionsResponseTopic)
         leader_epoch: quipu_base::LeaderEpoch(partition.leader_epoch),
         replicas: ids(&partition.replica_nodes),
         isr: ids(&partition.isr_nodes),
+        eligible: partition.eligible_leader_replicas.as_deref().map(ids),
         offline: ids(&partition.offline_replicas),
         error: ErrorCode::from_code(partition.error_code).filter(|code| code.is_error()),
     });

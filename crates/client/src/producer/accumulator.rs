@@ -310,6 +310,7 @@ mod tests {
             leader_epoch: LeaderEpoch(0),
             replicas: vec![],
             isr: vec![],
+            eligible: None,
             offline: vec![],
             error: None,
         };
