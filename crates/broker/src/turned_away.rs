@@ -1,11 +1,11 @@
-//! Batches of idempotent producers that were refused for lack of room, remembered by the connection they came on.
+//! Batches of idempotent producers that were refused for the moment, remembered by the connection they came on.
 //!
-//! A producer may have five batches under way. If the first is refused because there is no room just now, and there is room
-//! again when the second arrives, the second must not be taken: to a partition that does not know the producer yet, any first
-//! sequence is right (KIP-360), and the first batch could never be appended any more.
+//! A producer may have five batches under way. If the first is refused because there is no room just now, or because the partition
+//! is not served yet, and all is well again when the second arrives, the second must not be taken: to a partition that does not
+//! know the producer yet, any first sequence is right (KIP-360), and the first batch could never be appended any more.
 //!
 //! Invariant: once a batch was turned away, no later one of its producer, epoch and partition is taken from this connection
-//! before that one has come again.
+//! before that one has come again, or has come by another way: then the partition knows the producer.
 //!
 //! Not here: what partitions know of producers (`quipu-storage`); they see every gap but the one before a first batch.
 
@@ -28,7 +28,7 @@ pub(crate) struct TurnedAway {
 }
 
 impl TurnedAway {
-    /// Remembers a batch that is refused for lack of room.
+    /// Remembers a batch that is refused for the moment.
     ///
     /// Errors: there are too many.
     pub(crate) fn note(&mut self, partition: TopicIdPartition, header: &BatchHeader) -> Result<(), Close> {
@@ -37,23 +37,28 @@ impl TurnedAway {
         }
         self.first.insert((partition, header.producer_id), (header.producer_epoch, header.base_sequence));
         if self.first.len() > BATCHES_MAX {
-            return Err(Close("too many of its batches were refused for lack of room".into()));
+            return Err(Close("too many of its batches were refused for the moment".into()));
         }
         Ok(())
     }
 
-    /// Lets a batch pass, unless one before it has to come first.
+    /// Lets a batch pass, unless one before it has to come first. `knows` tells whether the partition knows its producer.
     ///
     /// Errors: what the batch is to be answered with.
-    pub(crate) fn check(&mut self, partition: TopicIdPartition, header: &BatchHeader) -> Result<(), Refusal> {
+    pub(crate) fn check(
+        &mut self,
+        partition: TopicIdPartition,
+        header: &BatchHeader,
+        knows: impl FnOnce() -> bool,
+    ) -> Result<(), Refusal> {
         let key = (partition, header.producer_id);
         let Some((epoch, first)) = self.first.get(&key).copied() else { return Ok(()) };
-        if epoch == header.producer_epoch && is_after(header.base_sequence, first) {
-            let message = format!("the batch with sequence {first} was refused for lack of room and has to come first");
+        if epoch == header.producer_epoch && is_after(header.base_sequence, first) && !knows() {
+            let message = format!("the batch with sequence {first} was refused for the moment and has to come first");
             return Err(Refusal::new(ErrorCode::OutOfOrderSequenceNumber, message));
         }
         // A batch from before it is a duplicate, which the partition knows.
-        if epoch != header.producer_epoch || header.base_sequence == first {
+        if epoch != header.producer_epoch || header.base_sequence == first || is_after(header.base_sequence, first) {
             self.first.remove(&key);
         }
         Ok(())
@@ -84,7 +89,8 @@ mod tests {
     fn what_was_turned_away_comes_first() {
         let partition = TopicIdPartition::METADATA;
         let mut turned_away = TurnedAway::default();
-        let passes = |turned_away: &mut TurnedAway, header: &BatchHeader| turned_away.check(partition, header).is_ok();
+        let passes =
+            |turned_away: &mut TurnedAway, header: &BatchHeader| turned_away.check(partition, header, || false).is_ok();
         assert!(passes(&mut turned_away, &header(1, 0, 5)));
         turned_away.note(partition, &header(1, 0, 5)).unwrap();
         assert!(!passes(&mut turned_away, &header(1, 0, 6)), "it comes later");
@@ -95,6 +101,9 @@ mod tests {
         turned_away.note(partition, &header(1, 0, 5)).unwrap();
         assert!(passes(&mut turned_away, &header(1, 1, 0)), "another epoch begins anew");
         assert!(passes(&mut turned_away, &header(1, 1, 7)));
+        turned_away.note(partition, &header(1, 1, 8)).unwrap();
+        assert!(turned_away.check(partition, &header(1, 1, 9), || true).is_ok(), "it came by another way");
+        assert!(passes(&mut turned_away, &header(1, 1, 10)), "and is not asked for again");
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl<E: Env> View<E> {
         }
     }
 
+    /// Whether this broker is to lead the partition, and does not serve it yet.
+    pub(crate) fn is_about_to_lead(&self, id: TopicIdPartition) -> bool {
+        let leader = self.image.partition(id).and_then(|state| state.leader);
+        leader == Some(self.node_id) && !self.partitions.get(&id).is_some_and(|partition| partition.is_active())
+    }
+
     /// This broker.
     pub(crate) fn node_id(&self) -> BrokerId {
         self.node_id

@@ -4,7 +4,7 @@
 //! - A batch is handed on only when all of it has been checked; what fails is answered with its own error and leaves no trace.
 //! - Batches of one connection reach a partition in the order of their arrival: everything up to the shard's queue happens
 //!   before the next frame is read, recompression included.
-//! - A batch that is refused for lack of room keeps those behind it out until it comes again ([`crate::turned_away`]).
+//! - A batch that is refused for lack of room, or because this broker is only about to lead, keeps those behind it out until it comes again ([`crate::turned_away`]).
 //! - Memory for the whole request is reserved at once, so that two requests never hold a part each and wait for the other.
 //!
 //! Not here: sequence numbers and offsets (`quipu-storage`), durability ([`crate::shard`]).
@@ -81,7 +81,7 @@ pub(super) async fn start<E: Env>(
     let node = Arc::clone(&call.node);
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let (mut response, checked) = check(&node, call.version(), request).await;
+    let (mut response, checked) = check(&node, call.version(), request, turned_away).await?;
     let deadline = node.env.clock().now() + if acks == -1 { timeout } else { SYNC_TIME_MAX };
     // Also with acks=0 a failure has to be known: it closes the connection.
     let wanted = if acks == -1 { Acks::All } else { Acks::Leader };
@@ -105,7 +105,8 @@ async fn check<E: Env>(
     node: &Arc<Node<E>>,
     version: i16,
     request: ProduceRequest,
-) -> (ProduceResponse, Vec<Checked<E>>) {
+    turned_away: &mut TurnedAway,
+) -> Result<(ProduceResponse, Vec<Checked<E>>), Close> {
     let refused = match (&request.transactional_id, request.acks) {
         (Some(_), _) => Some(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet")),
         (None, -1..=1) => None,
@@ -128,6 +129,9 @@ async fn check<E: Env>(
                 }
                 (None, Some(topic)) => {
                     let id = TopicIdPartition { topic_id: topic.topic_id(), partition: PartitionIndex(index) };
+                    if view.is_about_to_lead(id) {
+                        note_turned_away(turned_away, id, &data)?;
+                    }
                     check_partition(node, &view, version, id, data).await
                 }
             };
@@ -141,7 +145,18 @@ async fn check<E: Env>(
         }
         responses.push(TopicProduceResponse { name, topic_id, partition_responses });
     }
-    (ProduceResponse { responses, ..Default::default() }, checked)
+    Ok((ProduceResponse { responses, ..Default::default() }, checked))
+}
+
+/// The client will come back here with the batch; what is behind it on this connection may meet a partition that is served.
+fn note_turned_away(
+    turned_away: &mut TurnedAway,
+    id: TopicIdPartition,
+    data: &PartitionProduceData,
+) -> Result<(), Close> {
+    let records = data.records.clone().and_then(quipu_protocol::Records::into_bytes).unwrap_or_default();
+    // What is no batch is refused for that.
+    BatchHeader::parse(&records).map_or(Ok(()), |header| turned_away.note(id, &header))
 }
 
 async fn check_partition<E: Env>(
@@ -332,7 +347,11 @@ async fn dispatch<E: Env>(
     turned_away: &mut TurnedAway,
     wanted: Wanted,
 ) -> Result<Vec<Pending>, Close> {
-    checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header()) {
+    let knows = |one: &Checked<E>| {
+        let producer = one.batch.header().producer_id;
+        one.partition.log.producers().iter().any(|state| state.producer_id == producer)
+    };
+    checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header(), || knows(one)) {
         Ok(()) => true,
         Err(refusal) => {
             refuse(response, one.slot, &refusal);
