@@ -392,6 +392,13 @@ impl Cluster {
         response.brokers.iter().filter(|broker| !broker.is_fenced).map(|broker| broker.broker_id).collect()
     }
 
+    /// The brokers that clients are told of.
+    pub(crate) async fn listed_brokers(&self, id: i32) -> Vec<i32> {
+        let mut brokers: Vec<i32> = self.metadata(id).await.brokers.iter().map(|broker| broker.node_id).collect();
+        brokers.sort_unstable();
+        brokers
+    }
+
     /// Waits until these and no others are alive, as a node sees it.
     pub(crate) async fn wait_for_brokers(&self, id: i32, expected: &[i32]) {
         let begun = self.world.elapsed();
