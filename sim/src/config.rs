@@ -55,6 +55,8 @@ pub struct DiskTiming {
     pub per_mebibyte: Duration,
     /// A sync.
     pub sync: Duration,
+    /// One operation in so many takes ten times as long; 0: none.
+    pub late_one_in: u32,
 }
 
 impl Default for DiskTiming {
@@ -64,6 +66,7 @@ impl Default for DiskTiming {
             base: Duration::from_micros(10),
             per_mebibyte: Duration::from_micros(300),
             sync: Duration::from_micros(80),
+            late_one_in: 100,
         }
     }
 }

@@ -231,7 +231,8 @@ impl NodeShared {
         note: impl FnOnce() -> DiskNote,
         work: DiskWork,
     ) {
-        let mut duration = self.jittered(duration);
+        let timing = self.config.disk_timing.as_ref().unwrap_or(&world.0.config.disk_timing);
+        let mut duration = self.jittered(duration, timing.late_one_in);
         if let Some(factor) = self.condition(|condition| condition.disk_factor()) {
             world.fault_happened("slow-disk");
             duration = duration.saturating_mul(factor);
@@ -252,11 +253,12 @@ impl NodeShared {
         world.schedule(begin.saturating_add(duration), move |world| node.do_disk_work(world, id));
     }
 
-    fn jittered(&self, duration: Duration) -> u64 {
+    fn jittered(&self, duration: Duration, late_one_in: u32) -> u64 {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 32);
         let mut rng = lock(&self.disk_rng);
         let spread = rng.random_range(nanos / 2..=nanos.saturating_mul(2));
-        if rng.random_range(0..100) == 0 { spread.saturating_mul(10) } else { spread }
+        let is_late = late_one_in > 0 && rng.random_range(0..late_one_in) == 0;
+        if is_late { spread.saturating_mul(10) } else { spread }
     }
 
     fn do_disk_work(self: &Arc<Self>, world: &World, id: u64) {

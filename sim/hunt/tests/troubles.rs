@@ -12,6 +12,8 @@ use quipu_sim::fault::{Fault, How, Place};
 
 /// Seeds of a trouble.
 const SEEDS: u64 = 24;
+/// Seeds of each crash point, of which there are many.
+const POINT_SEEDS: u64 = 6;
 /// When troubles end.
 const OVER_MS: u64 = 400;
 
@@ -50,7 +52,8 @@ fn every_crash_point_is_come_to_and_survived() {
             down_ms: 1,
             again: vec![Place::Point { name: point.to_owned(), skip: 0 }],
         };
-        let outcomes: Vec<Outcome> = (0..SEEDS)
+        // Those that come to it, and the first few besides: where a process ends changes what comes after.
+        let outcomes: Vec<Outcome> = (0..POINT_SEEDS)
             .map(|seed| {
                 let how = if seed % 2 == 0 { How::PowerCut } else { How::Kill };
                 passes(point, &plan(seed, vec![(0, crash(how, seed % 3)), (25, kill(1)), (50, crash(how, 0))]))

@@ -97,6 +97,8 @@ pub struct Config {
     pub direct_io: bool,
     /// How long a sync takes, about, microseconds.
     pub sync_us: u64,
+    /// One disk operation in so many takes ten times as long; 0: none.
+    pub late_disk_one_in: u32,
     /// How long a packet takes at least, microseconds.
     pub latency_min_us: u64,
     /// And at most.
@@ -130,6 +132,7 @@ impl Default for Config {
             garbage_tails: true,
             direct_io: true,
             sync_us: 80,
+            late_disk_one_in: 100,
             latency_min_us: 50,
             latency_max_us: 500,
             window_bytes: 256 * 1024,

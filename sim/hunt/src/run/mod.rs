@@ -75,7 +75,11 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
         event_limit: options.event_limit.unwrap_or(EVENTS_MAX),
         keep_trace: options.keep_trace,
         link: LinkSettings { latency: latency(&plan.config) },
-        disk_timing: DiskTiming { sync: Duration::from_micros(plan.config.sync_us), ..DiskTiming::default() },
+        disk_timing: DiskTiming {
+            sync: Duration::from_micros(plan.config.sync_us),
+            late_one_in: plan.config.late_disk_one_in,
+            ..DiskTiming::default()
+        },
         window_bytes: plan.config.window_bytes,
         buggify: plan.config.buggify,
         planted: options.planted.clone(),
