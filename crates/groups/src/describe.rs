@@ -12,26 +12,26 @@ use crate::{
 };
 
 const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 
 /// The groups that fit the filters.
 pub(crate) fn list(groups: &BTreeMap<Arc<str>, Group>, list: &List) -> Vec<Listed> {
     let fits = |filter: &std::collections::BTreeSet<String>, name: &str| {
         filter.is_empty() || filter.contains(&name.to_lowercase())
     };
-    if !fits(&list.types, CLASSIC) {
-        return Vec::new();
-    }
-    let listed = groups.iter().map(|(id, group)| Listed {
-        group: Arc::clone(id),
-        protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
-        state: group.classic.state().name(),
-        kind: CLASSIC,
+    let listed = groups.iter().map(|(id, group)| {
+        let (protocol_type, state, kind) = match &group.consumer {
+            Some(consumer) => (CONSUMER.to_owned(), consumer.state(), CONSUMER),
+            None => (group.classic.protocol_type.clone().unwrap_or_default(), group.classic.state().name(), CLASSIC),
+        };
+        Listed { group: Arc::clone(id), protocol_type, state, kind }
     });
-    listed.filter(|listed| fits(&list.states, listed.state)).collect()
+    listed.filter(|listed| fits(&list.types, listed.kind) && fits(&list.states, listed.state)).collect()
 }
 
-/// One group. Errors: there is none.
+/// One group of the classic protocol. Errors: there is none.
 pub(crate) fn describe(group: Option<&Group>) -> Result<Described, GroupError> {
+    let group = group.filter(|group| group.consumer.is_none());
     let classic = &group.ok_or(GroupError::GroupIdNotFound)?.classic;
     // Only a stable group has a protocol and assignments that hold.
     let protocol = classic.protocol.as_deref().filter(|_| classic.state() == State::Stable).unwrap_or_default();

@@ -8,6 +8,7 @@
 //! | what a group is asked and answers | [`request`] |
 //! | the machine: which group, bounds, timers | `machine` |
 //! | the classic protocol: joins, rebalances, assignments, sessions | `classic` |
+//! | the consumer protocol (KIP-848): epochs, assignors, reconciliation | [`consumer`] |
 //! | committed offsets: commits, deletion, expiry | `offsets` |
 //! | descriptions and lists | `describe` |
 //! | records, in Kafka's own format | `codec` |
@@ -18,10 +19,11 @@
 //! - Memory is bounded by [`limits`], whatever clients send.
 //!
 //! Not here: which broker coordinates which group, durability (`quipu-coordinator`, `quipu-broker`), Kafka's requests and error
-//! codes (`quipu-broker`'s handlers). Read `machine` next, then `classic`.
+//! codes (`quipu-broker`'s handlers). Read `machine` next, then `classic` and [`consumer`].
 
 mod classic;
 mod codec;
+pub mod consumer;
 mod describe;
 mod error;
 pub mod limits;

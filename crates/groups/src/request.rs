@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
-use crate::error::GroupError;
+use crate::{
+    consumer::{ConsumerReply, ConsumerRequest},
+    error::GroupError,
+};
 
 /// A request to the groups of one shard.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub enum Request {
     Delete(Arc<str>),
     /// These topics are gone, and their offsets with them.
     TopicsDeleted(Vec<Arc<str>>),
+    /// A request of clients that know the consumer protocol.
+    Consumer(ConsumerRequest),
 }
 
 /// What became of one member or one offset.
@@ -63,6 +68,8 @@ pub enum Reply {
     Delete(Outcome),
     /// To [`Request::TopicsDeleted`].
     TopicsDeleted,
+    /// To [`Request::Consumer`].
+    Consumer(ConsumerReply),
 }
 
 /// One protocol that a member can follow.
@@ -285,7 +292,7 @@ pub struct Listed {
     pub protocol_type: String,
     /// Its state.
     pub state: &'static str,
-    /// `classic`.
+    /// `classic` or `consumer`.
     pub kind: &'static str,
 }
 

@@ -3,10 +3,14 @@
 //! [`check`] runs a script line by line and compares what comes out with the snapshot of the same name;
 //! `INSTA_UPDATE=always cargo test -p quipu-groups` writes the snapshots anew. Along the way every record is read back.
 //!
-//! The commands are in `script`; records against Kafka's own bytes are in `golden`; hostile requests are in `bounds`.
+//! The commands are in `script`; stories of the consumer protocol are in `consumer`; records against Kafka's own bytes are in `golden`;
+//! hostile requests are in `bounds`; properties are in `assignors` and `schedules`.
 
+mod assignors;
 mod bounds;
+mod consumer;
 mod golden;
+mod schedules;
 mod script;
 
 use script::Script;

@@ -21,6 +21,10 @@ pub(crate) enum Owner {
     Session(Arc<str>),
     /// A member that was given its id and has to come back.
     Pending(Arc<str>),
+    /// The session of a member of the consumer protocol.
+    ConsumerSession(Arc<str>),
+    /// The end of the time for a member to give partitions up.
+    Revocation(Arc<str>),
 }
 
 /// One owner's deadline.

@@ -8,7 +8,16 @@ use quipu_base::Timestamp;
 use quipu_coordinator::{Context, Machine as _, Token};
 use quipu_env::Instant;
 
-use crate::{GroupError, Groups, Settings, limits, request::*};
+use super::script::modern::topics;
+use crate::{
+    GroupError, Groups, Settings,
+    consumer::{
+        ConsumerError, ConsumerReply, ConsumerRequest,
+        request::{ConsumerHeartbeat, Partitions},
+    },
+    limits,
+    request::*,
+};
 
 fn context(number: u64) -> Context {
     let mut fresh = [0; 16];
@@ -93,4 +102,65 @@ fn the_members_of_a_shard_share_their_memory() {
     assert_eq!(refused, Some(GroupError::Full));
     let small = Join { takes_member_id: false, ..join("small", 10) };
     assert_eq!(error_of(groups.handle(&context(2000), Token(2000), Request::Join(small))), None);
+}
+
+fn come(number: u64, names: Vec<Arc<str>>) -> ConsumerHeartbeat {
+    ConsumerHeartbeat {
+        group: "g".into(),
+        member_id: format!("m{number}").into(),
+        member_epoch: 0,
+        instance_id: None,
+        rack_id: None,
+        rebalance_timeout: Some(Duration::from_secs(10)),
+        subscribed_names: Some(names),
+        subscribed_regex: None,
+        assignor: None,
+        owned: Some(Partitions::new()),
+        client_id: "c".to_owned(),
+        client_host: "h".to_owned(),
+        makes_id: true,
+    }
+}
+
+fn come_to(groups: &mut Groups, number: u64, beat: ConsumerHeartbeat) -> Result<usize, ConsumerError> {
+    let turn = groups.handle(&context(number), Token(number), Request::Consumer(ConsumerRequest::Heartbeat(beat)));
+    assert!(turn.records.iter().all(|record| record.bytes() <= limits::GROUP_BYTES_MAX + 1024), "each can be written");
+    match turn.replies.into_iter().next() {
+        Some((_, Reply::Consumer(ConsumerReply::Heartbeat(beat)))) => {
+            beat.map(|beat| beat.assignment.iter().flatten().map(|(_, partitions)| partitions.len()).sum())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn with_topics(pairs: &[(&str, &str)]) -> Groups {
+    let mut groups = Groups::new(Settings::default());
+    groups.handle(&context(0), Token(0), Request::Consumer(topics(1, pairs)));
+    groups
+}
+
+#[test]
+fn subscriptions_of_megabytes_are_refused_and_leave_nothing() {
+    let mut groups = with_topics(&[("t", "1")]);
+    let names: Vec<Arc<str>> = (0..40_000).map(|number| format!("topic-{number}").into()).collect();
+    let refused = come_to(&mut groups, 1, come(1, names.clone()));
+    assert_eq!(refused, Err(ConsumerError::Group(GroupError::TooLarge)));
+    assert!(groups.is_empty());
+    let regex = "a".repeat(limits::REGEX_BYTES_MAX + 1);
+    let beat = ConsumerHeartbeat { subscribed_regex: Some(regex.into()), ..come(1, Vec::new()) };
+    assert!(matches!(come_to(&mut groups, 1, beat), Err(ConsumerError::InvalidRegularExpression(_))));
+    // What fits is taken until all members of the group have what they may have.
+    let last = (1..1000).map(|number| come_to(&mut groups, number, come(number, names[..20_000].to_vec())));
+    let refused = last.into_iter().position(|result| result == Err(ConsumerError::Group(GroupError::TooLarge)));
+    assert!(refused.is_some_and(|count| count > 5), "{refused:?}");
+    let mut other = come(2000, vec!["t".into()]);
+    other.group = "other".into();
+    assert_eq!(come_to(&mut groups, 2000, other), Ok(1), "others work on");
+}
+
+#[test]
+fn more_partitions_than_a_record_holds_are_not_assigned() {
+    let mut groups = with_topics(&[("t", "50000"), ("u", "1000000")]);
+    assert_eq!(come_to(&mut groups, 1, come(1, vec!["t".into()])), Ok(50_000));
+    assert_eq!(come_to(&mut groups, 2, come(2, vec!["u".into()])), Ok(0));
 }

@@ -9,7 +9,10 @@ use quipu_protocol::{
 };
 
 use crate::{
-    codec::{self, Said},
+    codec::{
+        self, Said,
+        consumer::{self, SaidOf},
+    },
     offsets::Kept,
     request::{Committed, TopicPartition},
 };
@@ -120,6 +123,49 @@ fn a_group_of_any_version_is_restored_and_written_as_kafka_does() {
         assert_eq!(members, [("a-1", timeout)]);
         if version == 3 {
             assert_eq!(restored.record(), record);
+        }
+    }
+}
+
+#[test]
+fn records_of_the_consumer_protocol_are_written_as_kafka_does() {
+    let names = ["Metadata", "MemberMetadata", "TargetAssignmentMetadata", "TargetAssignmentMember"];
+    let names = names.into_iter().chain(["CurrentMemberAssignment", "RegularExpression"]);
+    for name in names {
+        let key = bytes_of(&format!("ConsumerGroup{name}Key"), "key");
+        let mut value = bytes_of(&format!("ConsumerGroup{name}Value"), "0");
+        if name == "MemberMetadata" {
+            // What it can do in the classic protocol is not kept.
+            let (version, mut reader) = group_records::split(value).unwrap();
+            let member = ConsumerGroupMemberMetadataValue::decode(&mut reader, version).unwrap();
+            let member = ConsumerGroupMemberMetadataValue { classic_member_metadata: None, ..member };
+            value = encode_value(version, &member).unwrap();
+        }
+        if name == "CurrentMemberAssignment" {
+            // Without an epoch of its own, a partition was assigned in the member's, and that is said from then on.
+            let (version, mut reader) = group_records::split(value).unwrap();
+            let mut current = ConsumerGroupCurrentMemberAssignmentValue::decode(&mut reader, version).unwrap();
+            for topic in &mut current.partitions_pending_revocation {
+                topic.assignment_epochs = Some(vec![current.member_epoch; topic.partitions.len()]);
+            }
+            value = encode_value(version, &current).unwrap();
+        }
+        for record in [Record { key: key.clone(), value: Some(value) }, Record { key, value: None }] {
+            let Ok(Said::Consumer { group, said }) = codec::decode(&record) else { panic!("{name}") };
+            let written = match &said {
+                SaidOf::Group(value) => consumer::group(&group, *value),
+                SaidOf::Member(id, value) => consumer::member(&group, id, value.as_deref()),
+                SaidOf::TargetEpoch(value) => consumer::target_epoch(&group, value.map(|epoch| (epoch, 8))),
+                SaidOf::Target(id, value) => consumer::target(&group, id, value.as_ref()),
+                SaidOf::Current(id, value) => consumer::current(&group, id, value.as_ref()),
+                SaidOf::Regex(regex, value) => consumer::regex(&group, regex, value.as_ref()),
+            };
+            assert_eq!(said.is_end(), record.value.is_none());
+            assert_eq!(written, record, "{name}");
+            for cut in 1..record.key.len() {
+                let cut = Record { key: record.key.slice(..cut), value: None };
+                assert!(codec::decode(&cut).is_err(), "{name} cut");
+            }
         }
     }
 }

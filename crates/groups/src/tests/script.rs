@@ -1,5 +1,7 @@
 //! The commands of the scripts, and the world that they run in: a shard whose records are kept at once, unless they are held.
 
+pub(super) mod modern;
+
 use core::time::Duration;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +17,7 @@ use quipu_env::Instant;
 use crate::{
     Groups, Settings,
     codec::{self, Said},
+    consumer::ConsumerSettings,
     request::*,
 };
 
@@ -26,7 +29,7 @@ struct Command<'a> {
     pairs: Vec<(&'a str, &'a str)>,
 }
 
-const OPTIONS: [&str; 17] = [
+const OPTIONS: [&str; 22] = [
     "session",
     "rebalance",
     "protocols",
@@ -44,6 +47,11 @@ const OPTIONS: [&str; 17] = [
     "retention",
     "beat",
     "reason",
+    "regex",
+    "assignor",
+    "rack",
+    "owned",
+    "epoch",
 ];
 
 impl<'a> Command<'a> {
@@ -115,6 +123,8 @@ pub(super) struct Script {
     /// Member ids and generations, by group and name.
     members: BTreeMap<(String, String), (Arc<str>, i32)>,
     names: BTreeMap<Arc<str>, String>,
+    /// What members of the consumer protocol were last told to read, by group and name.
+    told: BTreeMap<(String, String), crate::consumer::request::Partitions>,
     story: Vec<String>,
 }
 
@@ -133,6 +143,7 @@ impl Script {
             waiting: BTreeMap::new(),
             members: BTreeMap::new(),
             names: BTreeMap::new(),
+            told: BTreeMap::new(),
             story: Vec::new(),
         };
         script.reload();
@@ -209,7 +220,8 @@ impl Script {
         for (_, (_, name)) in core::mem::take(&mut self.waiting) {
             self.story.push(format!("{name}: unanswered"));
         }
-        let mut groups = Groups::new(self.settings.clone());
+        let consumer = ConsumerSettings { group_size_max: self.settings.group_size_max, ..ConsumerSettings::default() };
+        let mut groups = Groups::new(self.settings.clone()).with_consumer_settings(consumer);
         self.log.iter().for_each(|record| groups.replay(record));
         self.under_way.clear();
         let context = self.context();
@@ -318,7 +330,7 @@ impl Script {
             "list" => Request::List(List { states: set("states"), types: set("types") }),
             "describe" => Request::Describe(group.into()),
             "delete" => Request::Delete(group.into()),
-            other => panic!("no command: {other}"),
+            other => Request::Consumer(self.consumer_request(command, other)),
         }
     }
 
@@ -385,6 +397,7 @@ impl Script {
                 listed.into_iter().map(one).collect::<Vec<_>>().join("; ")
             }
             Reply::Describe(Ok(described)) => self.described(&described),
+            Reply::Consumer(reply) => self.consumer_reply(group, name, reply),
         }
     }
 
@@ -452,6 +465,7 @@ impl Script {
                 format!("write {group} generation {} by {protocol}{members}", value.generation)
             }
             Said::Group { group, value: None } => format!("write {group} gone"),
+            Said::Consumer { group, said } => format!("write {group} {}", modern::said(&said)),
             Said::Other => unreachable!("nothing else is written"),
         }
     }

@@ -4,7 +4,10 @@
 //! - A group is in the map if it was written, has offsets, members or ids that were given; others leave no trace.
 //! - The counts are the sums over all groups.
 //!
-//! Not here: what happens within a group (`classic`), parking and writing (`quipu-coordinator`).
+//! Not here: what happens within a group (`classic`, `consumer`), requests of the consumer protocol (`modern`),
+//! parking and writing (`quipu-coordinator`).
+
+mod modern;
 
 use core::ops::Bound;
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,11 +18,14 @@ use quipu_env::Instant;
 use crate::{
     classic::{Classic, Desk, State},
     codec::{self, Said},
+    consumer::{Consumer, ConsumerSettings, Topics},
     describe,
     error::GroupError,
     limits,
     offsets::{Kept, Offsets, Since},
-    request::{Commit, DeleteOffsets, Fetch, Fetched, Join, Joined, Leave, Leaver, Reply, Request, TopicPartition},
+    request::{
+        Commit, DeleteOffsets, Fetch, Fetched, Join, Joined, Leave, Leaver, Outcome, Reply, Request, TopicPartition,
+    },
     settings::Settings,
     timers::{Owner, Timers},
 };
@@ -27,23 +33,54 @@ use crate::{
 /// One group.
 pub(crate) struct Group {
     pub(crate) classic: Classic,
+    /// If it is of the consumer protocol; nothing is in `classic` then.
+    pub(crate) consumer: Option<Consumer>,
     pub(crate) offsets: Offsets,
 }
 
 impl Group {
     fn new(id: &Arc<str>, now_ms: i64) -> Self {
-        Self { classic: Classic::new(Arc::clone(id), now_ms), offsets: Offsets::default() }
+        Self { classic: Classic::new(Arc::clone(id), now_ms), consumer: None, offsets: Offsets::default() }
     }
 
     /// Whether a record of it may be in the log.
     fn is_written(&self) -> bool {
-        self.classic.generation > 0
+        self.classic.generation > 0 || self.consumer.is_some()
+    }
+
+    fn size(&self) -> usize {
+        self.classic.size() + self.consumer.as_ref().map_or(0, Consumer::size)
+    }
+
+    fn bytes(&self) -> usize {
+        self.classic.bytes() + self.consumer.as_ref().map_or(0, Consumer::bytes)
+    }
+
+    /// Whether it has no members.
+    fn is_empty(&self) -> bool {
+        self.classic.state() == State::Empty && self.consumer.as_ref().is_none_or(|consumer| consumer.size() == 0)
+    }
+
+    /// Whether anything but its offsets keeps it alive.
+    fn is_idle(&self) -> bool {
+        self.classic.is_idle() && self.consumer.as_ref().is_none_or(|consumer| consumer.size() == 0)
+    }
+
+    /// Whether its members read the topic, as far as that can be told.
+    fn is_subscribed(&self, topic: &str) -> bool {
+        match &self.consumer {
+            Some(consumer) => consumer.subscribed().iter().any(|name| &***name == topic),
+            None => self.classic.is_subscribed(topic),
+        }
     }
 }
 
 /// See the module.
 pub struct Groups {
     settings: Settings,
+    consumer_settings: ConsumerSettings,
+    /// None until the broker tells of them.
+    topics: Option<Arc<Topics>>,
     groups: BTreeMap<Arc<str>, Group>,
     timers: Timers,
     member_count: usize,
@@ -61,6 +98,8 @@ impl Groups {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            consumer_settings: ConsumerSettings::default(),
+            topics: None,
             groups: BTreeMap::new(),
             timers: Timers::default(),
             member_count: 0,
@@ -69,6 +108,12 @@ impl Groups {
             sweep_at: None,
             swept: None,
         }
+    }
+
+    /// With other settings for groups of the consumer protocol.
+    #[must_use]
+    pub fn with_consumer_settings(self, consumer_settings: ConsumerSettings) -> Self {
+        Self { consumer_settings, ..self }
     }
 
     /// Number of groups.
@@ -92,17 +137,17 @@ impl Groups {
         act: impl FnOnce(&mut Classic, &mut Desk<'_>) -> R,
     ) -> Option<R> {
         let group = self.groups.get_mut(id)?;
-        let before = (group.classic.size(), group.classic.bytes());
+        let before = (group.size(), group.bytes());
         let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn };
         let result = act(&mut group.classic, &mut desk);
-        self.member_count = self.member_count - before.0 + group.classic.size();
-        self.member_bytes = self.member_bytes - before.1 + group.classic.bytes();
+        self.member_count = self.member_count - before.0 + group.size();
+        self.member_bytes = self.member_bytes - before.1 + group.bytes();
         self.drop_if_nothing(id);
         Some(result)
     }
 
     fn drop_if_nothing(&mut self, id: &Arc<str>) {
-        let is_nothing = |group: &Group| !group.is_written() && group.classic.is_idle() && group.offsets.is_empty();
+        let is_nothing = |group: &Group| !group.is_written() && group.is_idle() && group.offsets.is_empty();
         if self.groups.get(id).is_some_and(is_nothing) {
             self.groups.remove(id);
         }
@@ -122,7 +167,7 @@ impl Groups {
 
     fn join(&mut self, context: &Context, from: Token, join: Join) -> Turn<Reply> {
         let mut turn = Turn::default();
-        if let Err(error) = self.check_join(context, &join) {
+        if let Err(error) = self.check_join(context, &join).and_then(|()| self.downgrade(&join.group, &mut turn)) {
             turn.reply(from, Reply::Join(Joined::refused(error, Arc::clone(&join.member_id))));
             return turn;
         }
@@ -154,6 +199,9 @@ impl Groups {
         if group.is_empty() {
             return Reply::Leave(Err(GroupError::InvalidGroupId));
         }
+        if self.groups.get(&group).is_some_and(|group| group.consumer.is_some()) {
+            return Reply::Leave(Ok(self.leave_modern(context, turn, &group, members)));
+        }
         if self.groups.contains_key(&group) {
             let left = self.with(context, turn, &group, |group, desk| group.handle_leave(desk, members));
             return Reply::Leave(Ok(left.unwrap_or_default()));
@@ -167,6 +215,12 @@ impl Groups {
         if let Err(error) = self.check_commit(context, turn, &member) {
             return Reply::Commit(offsets.iter().map(|_| Err(error)).collect());
         }
+        Reply::Commit(self.commit_checked(context, Commit { member, retention, offsets }, turn))
+    }
+
+    /// By whoever may.
+    fn commit_checked(&mut self, context: &Context, commit: Commit, turn: &mut Turn<Reply>) -> Vec<Outcome> {
+        let Commit { member, retention, offsets } = commit;
         let now = context.wall.get();
         let expire_ms = retention.map(|time| now.saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)));
         let mut results = Vec::with_capacity(offsets.len());
@@ -188,7 +242,7 @@ impl Groups {
         }
         self.offset_count = self.offset_count - before + group.offsets.len();
         self.drop_if_nothing(&member.group);
-        Reply::Commit(results)
+        results
     }
 
     /// Whether the member may commit; notes its sign of life, and makes a group for whoever commits without being a member.
@@ -205,15 +259,20 @@ impl Groups {
             self.ensure(context, &member.group)?;
         }
         let group = self.groups.get_mut(&member.group).expect("it was just seen");
+        if let Some(consumer) = &group.consumer {
+            let of = (&*member.member_id, member.generation);
+            let checked = consumer.check_commit(of, false, &Topics::default(), core::iter::empty());
+            return checked.map_err(|error| error.classic());
+        }
         group.classic.check_commit(member)?;
         let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn };
         group.classic.note_commit(&mut desk, member);
         Ok(())
     }
 
-    fn fetch(&self, fetch: Fetch) -> Reply {
+    fn fetch(&self, fetch: Fetch) -> Vec<Fetched> {
         let group = self.groups.get(&fetch.group);
-        let fetched = match fetch.partitions {
+        match fetch.partitions {
             Some(partitions) => partitions
                 .into_iter()
                 .map(|partition| {
@@ -225,8 +284,7 @@ impl Groups {
                 let all = group.into_iter().flat_map(|group| group.offsets.iter());
                 all.map(|(partition, kept)| Fetched { partition, committed: Some(kept.committed.clone()) }).collect()
             }
-        };
-        Reply::Fetch(fetched)
+        }
     }
 
     fn delete_offsets(&mut self, delete: DeleteOffsets, turn: &mut Turn<Reply>) -> Reply {
@@ -234,13 +292,13 @@ impl Groups {
         let Some(group) = self.groups.get_mut(&id) else {
             return Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound));
         };
-        let is_consumer = group.classic.protocol_type.as_deref() == Some("consumer");
-        if group.classic.state() != State::Empty && !is_consumer {
+        let is_consumer = group.classic.protocol_type.as_deref() == Some("consumer") || group.consumer.is_some();
+        if !group.is_empty() && !is_consumer {
             return Reply::DeleteOffsets(Err(GroupError::NonEmptyGroup));
         }
         let mut results = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            results.push(if group.classic.is_subscribed(&partition.topic) {
+            results.push(if group.is_subscribed(&partition.topic) {
                 Err(GroupError::SubscribedToTopic)
             } else {
                 if group.offsets.remove(&partition) {
@@ -256,7 +314,7 @@ impl Groups {
 
     fn delete(&mut self, id: &Arc<str>, turn: &mut Turn<Reply>) -> Result<(), GroupError> {
         let group = self.groups.get(id).ok_or(GroupError::GroupIdNotFound)?;
-        if group.classic.state() != State::Empty {
+        if !group.is_empty() {
             return Err(GroupError::NonEmptyGroup);
         }
         self.erase(id, turn);
@@ -266,14 +324,17 @@ impl Groups {
     /// A group without members goes, with all its offsets.
     fn erase(&mut self, id: &Arc<str>, turn: &mut Turn<Reply>) {
         let Some(group) = self.groups.remove(id) else { return };
-        self.member_count -= group.classic.size();
-        self.member_bytes -= group.classic.bytes();
+        self.member_count -= group.size();
+        self.member_bytes -= group.bytes();
         self.offset_count -= group.offsets.len();
         for (partition, _) in group.offsets.iter() {
             turn.write(codec::offset(id, &partition, None));
         }
-        if group.is_written() {
+        if group.classic.generation > 0 {
             turn.write(codec::group(id, None));
+        }
+        if let Some(consumer) = &group.consumer {
+            consumer.erase(turn);
         }
     }
 
@@ -314,13 +375,15 @@ impl Groups {
     fn sweep_group(&mut self, context: &Context, id: &Arc<str>, turn: &mut Turn<Reply>) {
         let Some(group) = self.groups.get_mut(id) else { return };
         let classic = &group.classic;
-        let is_empty = classic.state() == State::Empty;
+        let is_empty = group.is_empty();
+        let consumed = group.consumer.as_ref().map(Consumer::subscribed);
         let since = match (&classic.protocol_type, is_empty) {
             (Some(_), true) if classic.state_since_ms() >= 0 => Since::Empty(classic.state_since_ms()),
             _ => Since::Commit,
         };
         let is_read = |topic: &str| match classic.subscribed() {
             _ if is_empty => false,
+            _ if consumed.is_some() => consumed.iter().flatten().any(|name| &***name == topic),
             Some(topics) => classic.state() != State::Stable || topics.contains(topic),
             None => true,
         };
@@ -337,18 +400,23 @@ impl Groups {
         if !expired.is_empty() {
             tracing::info!(group = %id, offsets = expired.len(), "committed offsets have expired");
         }
-        if group.offsets.is_empty() && group.classic.is_idle() {
+        if group.offsets.is_empty() && group.is_idle() {
             self.erase(id, turn);
         }
     }
 
     fn ring(&mut self, context: &Context, turn: &mut Turn<Reply>, entry: (Instant, Arc<str>, Owner)) {
         let (at, id, owner) = entry;
+        if let Owner::ConsumerSession(member_id) | Owner::Revocation(member_id) = &owner {
+            self.ring_modern(context, turn, (at, &id, &owner), member_id);
+            return;
+        }
         self.with(context, turn, &id, |group, desk| match &owner {
             Owner::Join => group.on_join_alarm(desk, at),
             Owner::Sync => group.on_sync_alarm(desk, at),
             Owner::Session(member_id) => group.on_session_alarm(desk, at, member_id),
             Owner::Pending(member_id) => group.on_pending_alarm(desk, at, member_id),
+            Owner::ConsumerSession(_) | Owner::Revocation(_) => {}
         });
     }
 
@@ -365,11 +433,15 @@ impl Groups {
             Said::Group { group: id, value } => {
                 let group = self.groups.entry(Arc::clone(&id)).or_insert_with(|| Group::new(&id, -1));
                 group.classic = match &value {
-                    Some(value) => Classic::restore(Arc::clone(&id), value),
+                    Some(value) => {
+                        group.consumer = None;
+                        Classic::restore(Arc::clone(&id), value)
+                    }
                     None => Classic::new(Arc::clone(&id), -1),
                 };
                 self.drop_if_nothing(&id);
             }
+            Said::Consumer { group, said } => self.replay_modern(&group, said),
             Said::Other => {}
         }
     }
@@ -391,13 +463,14 @@ impl Machine for Groups {
 
     fn handle_loaded(&mut self, context: &Context) -> Turn<Reply> {
         let mut turn = Turn::default();
-        self.member_count = self.groups.values().map(|group| group.classic.size()).sum();
-        self.member_bytes = self.groups.values().map(|group| group.classic.bytes()).sum();
+        self.member_count = self.groups.values().map(Group::size).sum();
+        self.member_bytes = self.groups.values().map(Group::bytes).sum();
         self.offset_count = self.groups.values().map(|group| group.offsets.len()).sum();
         self.sweep_at = Some(context.now + self.settings.offsets_retention_check);
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
             self.with(context, &mut turn, &id, Classic::handle_loaded);
+            self.with_modern(context, &mut turn, &id, Consumer::settle);
         }
         turn
     }
@@ -420,11 +493,12 @@ impl Machine for Groups {
             }
             Request::Leave(leave) => self.leave(context, leave, &mut turn),
             Request::Commit(commit) => self.commit(context, commit, &mut turn),
-            Request::Fetch(fetch) => self.fetch(fetch),
+            Request::Fetch(fetch) => Reply::Fetch(self.fetch(fetch)),
             Request::DeleteOffsets(delete) => self.delete_offsets(delete, &mut turn),
             Request::List(list) => Reply::List(describe::list(&self.groups, &list)),
             Request::Describe(id) => Reply::Describe(describe::describe(self.groups.get(&id))),
             Request::Delete(id) => Reply::Delete(self.delete(&id, &mut turn)),
+            Request::Consumer(request) => Reply::Consumer(self.handle_modern(context, request, &mut turn)),
             Request::TopicsDeleted(topics) => {
                 self.forget_topics(&topics, &mut turn);
                 Reply::TopicsDeleted

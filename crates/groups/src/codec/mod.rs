@@ -1,9 +1,11 @@
 //! The records of groups and offsets, to and from Kafka's own format ([`quipu_protocol::group_records`]).
 //!
 //! Written are the versions that Kafka 4.4 writes: an offset is version 4, one with an expiry of its own version 1; a group is
-//! version 3. Read are all of them.
+//! version 3. Read are all of them. Records of the consumer protocol are in [`consumer`].
 //!
 //! Not here: layouts. This module and the handlers of `quipu-broker` are the only places that know the wire.
+
+pub(crate) mod consumer;
 
 use std::sync::Arc;
 
@@ -38,6 +40,8 @@ pub(crate) enum Said {
     Offset { group: Arc<str>, partition: TopicPartition, kept: Option<Kept> },
     /// A group; none if it is gone.
     Group { group: Arc<str>, value: Option<GroupMetadataValue> },
+    /// Something about a group of the consumer protocol.
+    Consumer { group: Arc<str>, said: consumer::SaidOf },
     /// Something that this release has no use for.
     Other,
 }
@@ -66,7 +70,7 @@ pub(crate) fn decode(record: &Record) -> Result<Said, DecodeError> {
             };
             Ok(Said::Group { group: (&*group).into(), value })
         }
-        _ => Ok(Said::Other),
+        _ => consumer::decode(kind, record.key.clone(), record.value.as_ref()),
     }
 }
 
