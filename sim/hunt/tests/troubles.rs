@@ -13,7 +13,7 @@ use quipu_sim::fault::{Fault, How, Place};
 /// Seeds of a trouble.
 const SEEDS: u64 = 24;
 /// Seeds of each crash point, of which there are many.
-const POINT_SEEDS: u64 = 6;
+const POINT_SEEDS: u64 = 10;
 /// When troubles end.
 const OVER_MS: u64 = 400;
 

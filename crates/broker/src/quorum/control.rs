@@ -49,6 +49,8 @@ const REQUESTS_PER_ROUND: usize = 256;
 const WAITING_MAX: usize = 1024;
 /// Records of one entry at most: 10,000 partitions and their topics are created by one request.
 const ENTRY_RECORDS_MAX: usize = 32 * 1024;
+/// Between two tries of a new controller to begin: there is no room for its first entry, or the leadership is being handed on.
+const BEGIN_PAUSE: Duration = Duration::from_millis(50);
 /// How often partitions without a leader are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Leaderships that go back to their preferred leaders at once: each is a short pause of its partition.
@@ -106,6 +108,8 @@ pub(super) struct Leading {
     waiting: VecDeque<Job>,
     round: Option<Round>,
     sessions: Option<Sessions>,
+    /// Before then it does not try to begin (again).
+    begin_at: Instant,
     sweep_at: Option<Instant>,
     /// When preferred leaders are looked for again, if at all, and how often.
     balance_at: Option<Instant>,
@@ -115,7 +119,8 @@ pub(super) struct Leading {
 impl Leading {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.sessions.as_ref().and_then(Sessions::next_deadline);
-        self.sweep_at.into_iter().chain(self.balance_at).chain(sessions).min()
+        let begin = (self.stage == Stage::Replaying && self.begin_at > Instant::ZERO).then_some(self.begin_at);
+        self.sweep_at.into_iter().chain(self.balance_at).chain(sessions).chain(begin).min()
     }
 }
 
@@ -133,6 +138,7 @@ impl<E: Env> Quorum<E> {
             waiting,
             round: None,
             sessions: None,
+            begin_at: Instant::ZERO,
             sweep_at: None,
             balance_at: None,
             balance_interval,
@@ -164,13 +170,13 @@ impl<E: Env> Quorum<E> {
 
     /// Begins a round, if there is something to decide. Whether anything was done.
     pub(super) async fn decide(&mut self) -> bool {
-        let applied = self.applied;
+        let (applied, now) = (self.applied, self.env.clock().now());
         let Some(leading) = &mut self.leading else { return false };
         if leading.round.is_some() {
             return false;
         }
         let jobs: Vec<Job> = match leading.stage {
-            Stage::Replaying if applied > leading.start => {
+            Stage::Replaying if applied > leading.start && leading.begin_at <= now => {
                 leading.stage = Stage::Starting;
                 vec![Job { work: Work::Begin, asker: None }]
             }
@@ -227,6 +233,7 @@ impl<E: Env> Quorum<E> {
                     && leading.stage == Stage::Starting
                 {
                     leading.stage = Stage::Replaying;
+                    leading.begin_at = self.env.clock().now() + BEGIN_PAUSE;
                 }
             }
         }
