@@ -4,7 +4,7 @@ use quipu_base::{Offset, checksum::crc32c};
 use quipu_metadata::{
     Delta, Image, SnapshotReader,
     codec::{FORMAT_VERSION, decode, encode},
-    config::{BROKER_KEYS, ConfigKey, Lookup, TOPIC_KEYS},
+    config::{BROKER_KEYS, ConfigKey, GROUP_KEYS, Lookup, TOPIC_KEYS},
 };
 
 use crate::{Outcome, memory, refuse};
@@ -94,13 +94,14 @@ fn split(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A config as a client sets it. The first byte chooses among topics' and brokers' configs, 255 a name of its own before `=`.
+/// A config as a client sets it. The first byte chooses among topics', brokers' and groups' configs, 255 a name of its own before `=`.
 pub fn config(data: &[u8]) -> Outcome {
     let Some((choice, text)) = data.split_first() else { return Outcome::Refused };
     let text = String::from_utf8_lossy(text);
     if *choice == u8::MAX {
         let (name, value) = text.split_once('=').unwrap_or((&text, ""));
-        return match Lookup::topic(name).known(name).or_else(|_| Lookup::broker(name).known(name)) {
+        let known = Lookup::topic(name).known(name).or_else(|_| Lookup::group(name).known(name));
+        return match known.or_else(|_| Lookup::broker(name).known(name)) {
             Ok(key) => {
                 assert_eq!(key.name, name);
                 accept(key, value)
@@ -108,8 +109,8 @@ pub fn config(data: &[u8]) -> Outcome {
             Err(error) => refuse(&error),
         };
     }
-    let index = usize::from(*choice) % (TOPIC_KEYS.len() + BROKER_KEYS.len());
-    let key = TOPIC_KEYS.get(index).unwrap_or_else(|| &BROKER_KEYS[index - TOPIC_KEYS.len()]);
+    let mut keys = TOPIC_KEYS.iter().chain(BROKER_KEYS).chain(GROUP_KEYS).cycle();
+    let key = keys.nth((*choice).into()).expect("there is no end");
     accept(key, &text)
 }
 

@@ -16,6 +16,8 @@ pub struct SimConfig {
     pub event_limit: u64,
     /// Whether to keep every event, not just their hash.
     pub keep_trace: bool,
+    /// Whether to measure where the processor's time goes.
+    pub profile: bool,
     /// Between two nodes, unless set otherwise.
     pub link: LinkSettings,
     /// How long disks take.
@@ -36,6 +38,7 @@ impl Default for SimConfig {
             time_limit: Duration::from_secs(3600),
             event_limit: u64::MAX,
             keep_trace: false,
+            profile: false,
             link: LinkSettings::default(),
             disk_timing: DiskTiming::default(),
             window_bytes: 256 * 1024,

@@ -291,6 +291,7 @@ impl NodeShared {
 
     /// Does something on the disk, and counts the faults that happened.
     pub(crate) fn with_disk<T>(&self, world: &World, work: impl FnOnce(&mut DiskModel) -> T) -> T {
+        let _within = crate::profile::within("disks", None);
         let mut disk = lock(&self.disk);
         let value = work(&mut disk);
         let happened = disk.take_happened();

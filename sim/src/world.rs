@@ -41,6 +41,7 @@ use crate::{
     fault::{FaultCount, Faults},
     net::{LinkSettings, NetEvent, NetModel},
     node::{Node, NodeShared},
+    profile::{self, Share},
     trace::{Happening, NOWHERE, ProbeEvent, Trace, TraceEvent},
 };
 
@@ -85,6 +86,8 @@ pub struct Report<T> {
     pub trace: Option<Vec<TraceEvent>>,
     /// The same for people, if asked for; in the order in which things ended.
     pub happenings: Option<Vec<Happening>>,
+    /// Where the processor's time went, if asked for: by part (a task's name, or what it is of the world) and machine.
+    pub profile: BTreeMap<(&'static str, String), Share>,
     /// What the scenario returned.
     pub value: T,
 }
@@ -167,6 +170,9 @@ impl Sim {
     {
         let mut runtime = Runtime::with_seed_and_config(self.seed, madsim::Config::default());
         runtime.set_time_limit(self.config.time_limit);
+        if self.config.profile {
+            profile::begin();
+        }
         let handle = runtime.handle().clone();
         let seed = self.seed;
         runtime.block_on(async move {
@@ -229,7 +235,9 @@ impl World {
 
     /// An event of product code: seen by the witness, kept for the report.
     pub(crate) fn probe_event(&self, event: ProbeEvent) {
+        let within = profile::within("checks of events", None);
         let is_seen = lock(&self.0.witness).as_mut().map(|witness| witness(&event)).is_some();
+        drop(within);
         if !is_seen || self.0.config.keep_trace {
             self.with_trace(|trace| trace.probe_events.push(event));
         }
@@ -365,6 +373,7 @@ impl World {
 
     /// Does something to the network, then what follows from it.
     pub(crate) fn with_net<T>(&self, work: impl FnOnce(&mut NetModel) -> T) -> T {
+        let _within = profile::within("network", None);
         let mut net = lock(&self.0.net);
         net.set_now(self.now());
         let value = work(&mut net);
@@ -408,13 +417,19 @@ impl World {
     /// Sums up, then ends every process and lets madsim drop their tasks while it still can.
     async fn into_report<T>(self, value: T) -> Report<T> {
         let virtual_time = self.elapsed();
-        let report = self.with_trace(|trace| trace.take_report(value, virtual_time));
+        let mut report = self.with_trace(|trace| trace.take_report(value, virtual_time));
         let nodes = core::mem::take(&mut *lock(&self.0.nodes));
+        let machine = |number: Option<usize>| number.map_or_else(String::new, |number| nodes[number].name.clone());
+        report.profile =
+            profile::end().into_iter().map(|((what, number), share)| ((what, machine(number)), share)).collect();
         for node in nodes {
             Node::new(self.clone(), node).kill();
         }
         let (entries, driver) = self.agenda().end();
         drop(entries);
+        // Both may hold the world, which holds them.
+        let (witness, faults) = (lock(&self.0.witness).take(), core::mem::take(&mut *lock(&self.0.faults)));
+        drop((witness, faults));
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -475,5 +490,34 @@ pub(crate) fn catch_process_end<T>(work: impl FnOnce() -> T) -> Option<T> {
         Ok(value) => Some(value),
         Err(payload) if payload.is::<ProcessEnded>() => None,
         Err(payload) => panic::resume_unwind(payload),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use quipu_env::{Clock as _, Env as _};
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_world_is_left_when_its_run_has_ended() {
+        let report = Sim::new(3, SimConfig::default()).run(|world| async move {
+            let weak: Weak<WorldShared> = Arc::downgrade(&world.0);
+            let node = world.node("a", NodeConfig::default());
+            let seen = (world.clone(), node.clone());
+            world.on_event(move |_| {
+                let _there = &seen;
+            });
+            let _process = node.start(|env| async move {
+                env.clock().sleep(Duration::from_secs(3600)).await;
+            });
+            let later = world.clone();
+            world.schedule(u64::MAX / 4, move |_| drop(later));
+            world.sleep(Duration::from_secs(1)).await;
+            weak
+        });
+        assert_eq!(report.value.strong_count(), 0);
     }
 }

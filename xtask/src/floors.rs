@@ -119,7 +119,12 @@ const CRATES: &[Crate] = &[
         ],
         &["quipu-testkit"],
     ),
-    krate(8, "quipu-load", &["quipu-testkit"], &[]),
+    krate(
+        8,
+        "quipu-load",
+        &["quipu-env", "quipu-env-tokio", "quipu-protocol", "quipu-testkit", "quipu-wire-client"],
+        &[],
+    ),
     krate(9, "quipu-tests", &["quipu-hunt", "quipu-testkit"], &["quipu-testkit"]),
     krate(8, "xtask", &["quipu-testkit"], &[]),
 ];

@@ -1,7 +1,7 @@
 //! `cargo xtask`: everything that is done to this workspace beside building it.
 //!
 //! - [`ci`]: the whole CI; [`mod@test`]: the tests with real clients; [`fuzz`]: the fuzz targets; [`sim`]: the simulator;
-//!   [`mod@bench`]: measurements.
+//!   [`mod@bench`]: measurements; [`compat`]: other clients' suites.
 //! - [`replay`]: whether a seed is the same run elsewhere; [`layout`], [`floors`], [`dependencies`], [`shipped`]: other checks
 //!   of `ci`.
 //!
@@ -15,6 +15,7 @@
 
 mod bench;
 mod ci;
+mod compat;
 mod dependencies;
 mod floors;
 mod fuzz;
@@ -40,6 +41,7 @@ enum Command {
     Sim(sim::Arguments),
     Replay(replay::Arguments),
     Bench(bench::Arguments),
+    Compat(compat::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Compat(arguments) => compat::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,7 @@
 //!
 //! Not here: what the commands do (`sim/hunt`).
 
-use std::ffi::OsString;
-use std::process::Command;
+use std::{ffi::OsString, path::Path, process::Command};
 
 use clap::Args;
 use quipu_testkit::{Failure, Result, paths};
@@ -29,10 +28,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     std::process::exit(status.code().unwrap_or(1));
 }
 
-/// Prints how fast worlds run.
-pub(crate) fn bench(quick: bool) -> Result<()> {
+/// Prints how fast worlds run, and writes it to a file.
+pub(crate) fn bench(quick: bool, json: Option<&Path>) -> Result<()> {
     let mut words = vec![OsString::from("bench")];
     words.extend(quick.then(|| OsString::from("--quick")));
+    if let Some(file) = json {
+        let file = std::path::absolute(file).map_err(Failure::context(format!("cannot write {}", file.display())))?;
+        words.extend([OsString::from("--json"), file.into()]);
+    }
     step::run(hunt(&words)?)
 }
 

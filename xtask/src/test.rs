@@ -26,12 +26,22 @@ pub(crate) struct Arguments {
     rest: Vec<OsString>,
 }
 
+impl Arguments {
+    /// Whether tests of clusters of processes are among them.
+    fn is_with_clusters(&self) -> bool {
+        self.package.as_deref().is_none_or(|package| package == "quipu-e2e")
+    }
+}
+
 /// Prepares the clients, builds the binary, runs the tests.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     prepare_clients()?;
     let mut tests = cargo(&["test", "--locked", "--no-fail-fast"]);
     if std::env::var_os("QUIPU_BIN").is_none() {
         tests.env("QUIPU_BIN", broker::build_binary(false)?);
+    }
+    if std::env::var_os("QUIPU_NEXT_BIN").is_none() && arguments.is_with_clusters() {
+        tests.env("QUIPU_NEXT_BIN", broker::build_next_binary()?);
     }
     if arguments.long {
         tests.env("QUIPU_E2E_LONG", "1");

@@ -95,6 +95,11 @@ id! {
     ClusterId
 }
 
+id! {
+    /// A client that sends metrics, for as long as it lives (KIP-714).
+    ClientInstanceId
+}
+
 impl TopicId {
     /// The metadata log's topic (KIP-595 reserves this id): 00000000-0000-0000-0000-000000000001.
     pub const METADATA: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -12,7 +12,11 @@ mod ids;
 pub mod limits;
 mod numbers;
 
-pub use ids::{ClusterId, DirectoryId, IdParseError, TopicId, TopicIdPartition};
+/// Whether this build stands for the next release: it does what this one does, with higher versions of the peer protocol and of metadata
+/// records, so that a test can have two releases in one cluster. Set by `QUIPU_NEXT_RELEASE` when it is compiled; never in a release.
+pub const NEXT_RELEASE: bool = option_env!("QUIPU_NEXT_RELEASE").is_some();
+
+pub use ids::{ClientInstanceId, ClusterId, DirectoryId, IdParseError, TopicId, TopicIdPartition};
 pub use numbers::{
     BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
     Timestamp,

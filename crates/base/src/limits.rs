@@ -55,6 +55,20 @@ pub const CONNECTION_IDLE_MS: u64 = 600_000;
 /// A connection that takes none of its replies for this long is closed.
 pub const CONNECTION_STALLED_MS: u64 = 30_000;
 
+/// Fetch sessions kept (`max.incremental.fetch.session.cache.slots`): Kafka's default.
+pub const FETCH_SESSIONS_MAX: usize = 1000;
+/// Partitions in all fetch sessions together, each of them some 300 bytes: 30 MiB. What finds no room is fetched without a
+/// session.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 100_000;
+
+/// Clients whose pushes of metrics (KIP-714) are remembered: Kafka's number. The one longest unused makes room, and is told to ask
+/// anew.
+pub const CLIENT_INSTANCES_MAX: usize = 16_384;
+/// Names of client metrics that are counted each; the others are counted together.
+pub const CLIENT_METRIC_NAMES_MAX: usize = 1000;
+/// A push of client metrics decompresses to at most this.
+pub const CLIENT_METRICS_DECOMPRESSED_BYTES_MAX: usize = 8 * MIB;
+
 /// First size of the WAL's zero-filled space: small, because a first start must be fast.
 pub const WAL_START_BYTES: u64 = 16 * MIB as u64;
 /// Size of one WAL file (`wal_file_bytes`).
@@ -94,6 +108,14 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 100_000;
 pub const PRODUCER_EXPIRATION_MS: i64 = 24 * 3600 * 1000;
 /// Producer ids that the controller hands to a broker at a time.
 pub const PRODUCER_ID_BLOCK_COUNT: u32 = 1000;
+
+/// Memory for the keys of one pass of compaction (`log.cleaner.dedupe.buffer.size`): 1.2 million keys. More take several passes.
+pub const CLEANER_BYTES: usize = 32 * MIB;
+/// What compaction reads and writes in a second (`log.cleaner.io.max.bytes.per.second`): about a third of what a plain disk can,
+/// so that those who wait for it hardly notice.
+pub const CLEANER_BYTES_PER_SECOND: u64 = 256 * MIB as u64;
+/// What is read of segments in a second to find damage (`log.scrub.bytes.per.second`): a terabyte in three days.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 * MIB as u64;
 
 /// Metadata log between two snapshots (`metadata_snapshot_bytes`): some 100,000 records, read in some 0.1 s at a start.
 pub const METADATA_SNAPSHOT_BYTES: u64 = 8 * MIB as u64;

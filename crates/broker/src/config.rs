@@ -470,6 +470,7 @@ impl Config {
             return Err(ConfigError { origin: None, message });
         }
         self.check_heartbeats()
+            .and_then(|()| self.check_groups())
             .and_then(|()| self.check_advertised())
             .and_then(|()| self.check_cluster())
             .map_err(|message| ConfigError { origin: None, message })
@@ -487,6 +488,11 @@ impl Config {
             "broker.session.timeout.ms is {timeout}, and broker.heartbeat.interval.ms {interval}: a session must be at least \
              {HEARTBEATS_PER_SESSION_MIN} heartbeats long, or a healthy broker is fenced when one is late"
         ))
+    }
+
+    fn check_groups(&self) -> Result<(), String> {
+        let image = Image::new();
+        ConfigLayers::new(&image, &self.defaults, self.node_id).broker().group_consumer.check()
     }
 
     /// Nobody can connect to an address that stands for all of a machine's.

@@ -14,10 +14,16 @@ use std::{borrow::Cow, io, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
 use quipu_base::limits;
-use quipu_env::{Clock, Disk, Env, Net, NetReader, NetWriter, Probe, Segment, Sleep, WriteQueue};
+use quipu_env::{Clock, Disk, Env, File, Net, NetReader, NetWriter, Probe, Segment, Sleep, WriteQueue};
 use tokio::sync::mpsc;
 
-use crate::{handlers, memory, node::Node, turned_away::TurnedAway};
+use crate::{
+    errors::Refusal,
+    fetch_sessions::{self, Keeper},
+    handlers, memory,
+    node::Node,
+    turned_away::TurnedAway,
+};
 
 /// What a request is answered with.
 pub(crate) enum Reply<F> {
@@ -51,13 +57,19 @@ const GATHER_BYTES: usize = 256 * limits::KIB;
 const DETACH_TIME: Duration = Duration::from_millis(200);
 
 /// What the broker knows of a connection.
-pub(crate) struct Session {
+pub(crate) struct Session<E: Env> {
     /// Where it comes from, as Kafka writes addresses.
     pub(crate) client_host: String,
+    /// The port that it comes from.
+    pub(crate) client_port: u16,
+    /// The library that the client says it uses, and its version.
+    pub(crate) software: (String, String),
     /// The id that the client last gave.
     pub(crate) client_id: Option<String>,
     /// Batches that its producers must send again first.
-    pub(crate) turned_away: TurnedAway,
+    pub(crate) turned_away: TurnedAway<Refusal>,
+    /// Its fetch session, if it has one.
+    pub(crate) fetch: Keeper<fetch_sessions::session::Session<E>>,
 }
 
 /// Serves one connection until it ends.
@@ -72,8 +84,11 @@ pub(crate) async fn serve<E: Env>(
         timer: Box::pin(node.env.clock().sleep(node.bounds.connection_idle)),
         session: Session {
             client_host: format!("/{}", peer.ip()),
+            client_port: peer.port(),
+            software: (String::new(), String::new()),
             client_id: None,
             turned_away: TurnedAway::default(),
+            fetch: Keeper::default(),
         },
         node: Arc::clone(&node),
         reader,
@@ -118,7 +133,7 @@ pub(crate) async fn serve<E: Env>(
 
 struct Incoming<E: Env> {
     node: Arc<Node<E>>,
-    session: Session,
+    session: Session<E>,
     reader: <E::Net as Net>::Reader,
     buffer: BytesMut,
     timer: Pin<Box<<E::Clock as Clock>::Sleep>>,
@@ -307,7 +322,7 @@ impl<E: Env> Outgoing<E> {
             loop {
                 tokio::select! { biased;
                     written = self.writer.write(&mut self.queue) => {
-                        written.map_err(|error| broken(&error))?;
+                        written.map_err(|error| self.broken(&error))?;
                         if self.node.env.probe().planted("connection.partial-write-ignored") {
                             self.queue = WriteQueue::new();
                         }
@@ -329,6 +344,25 @@ impl<E: Env> Outgoing<E> {
         }
         self.permits.clear();
         Ok(())
+    }
+
+    /// A write failed. A file that can't be read any more counts as checked no more: whoever asks again is told what is wrong with it.
+    fn broken(&self, error: &io::Error) -> Close {
+        let is_of_the_peer = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::NotConnected
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::TimedOut
+        );
+        if let Some(Segment::File { file, position, .. }) = self.queue.segments().next().filter(|_| !is_of_the_peer) {
+            let path = file.path();
+            tracing::error!(file = %path.display(), position, %error, "what was to be sent can't be read");
+            self.node.env.probe().sometimes("connection.file-unreadable");
+            self.node.store.distrust(path);
+        }
+        broken(error)
     }
 }
 

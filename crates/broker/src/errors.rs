@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use quipu_base::LeaderEpoch;
 use quipu_controller::ControllerError;
 use quipu_env::{Env, Probe};
-use quipu_groups::GroupError;
+use quipu_groups::{GroupError, consumer::ConsumerError};
 use quipu_protocol::{ErrorCode, Str};
 use quipu_records::{BatchError, CompressError, Fault, rewrite::RecompressError};
 use quipu_replication::RequestError;
@@ -107,13 +107,13 @@ pub(crate) fn produce(error: &ProduceError) -> Refusal {
 pub(crate) fn replica(error: RequestError) -> Refusal {
     let code = match error {
         RequestError::NotLeader => ErrorCode::NotLeaderOrFollower,
-        RequestError::NotEnoughReplicas => ErrorCode::NotEnoughReplicas,
+        // Clients try either again, and know that nothing was kept. What is too much for a partition is what its replicas can't follow.
+        RequestError::NotEnoughReplicas | RequestError::Overloaded => ErrorCode::NotEnoughReplicas,
         RequestError::TimedOut => ErrorCode::RequestTimedOut,
         RequestError::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         RequestError::OffsetNotAvailable => ErrorCode::OffsetNotAvailable,
         RequestError::Invalid => ErrorCode::InvalidRequest,
         RequestError::Storage => ErrorCode::KafkaStorageError,
-        RequestError::Overloaded => ErrorCode::ThrottlingQuotaExceeded,
     };
     Refusal::new(code, error.to_string())
 }
@@ -233,6 +233,21 @@ pub(crate) const fn group(error: GroupError) -> ErrorCode {
         GroupError::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
+        GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
         GroupError::Full => ErrorCode::CoordinatorNotAvailable,
+    }
+}
+
+/// What a group of the consumer protocol refuses.
+pub(crate) const fn consumer_group(error: &ConsumerError) -> ErrorCode {
+    match error {
+        ConsumerError::Group(error) => group(*error),
+        ConsumerError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        ConsumerError::InvalidRegularExpression(_) => ErrorCode::InvalidRegularExpression,
+        ConsumerError::UnsupportedAssignor(_) => ErrorCode::UnsupportedAssignor,
+        ConsumerError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        ConsumerError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        ConsumerError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+        ConsumerError::TopicsUnknown => ErrorCode::CoordinatorLoadInProgress,
     }
 }

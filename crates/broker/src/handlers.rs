@@ -9,15 +9,19 @@
 
 mod api_versions;
 mod configs;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod delete_groups;
 mod describe_cluster;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
@@ -32,6 +36,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod partitions;
 mod produce;
+mod push_telemetry;
 mod reassignments;
 mod records;
 mod sync_group;
@@ -43,9 +48,13 @@ use core::future::Future;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quipu_base::limits;
+use quipu_base::{ClientInstanceId, limits};
 use quipu_env::{Env, Segment};
-use quipu_protocol::{Chunk, Request, RequestError, RequestHeader, Response, frame, reader::Reader};
+use quipu_metadata::config::Client;
+use quipu_protocol::{
+    Chunk, Request, RequestError, RequestHeader, Response, frame, messages::api_versions::ApiVersionsRequest,
+    reader::Reader,
+};
 
 use crate::{
     connection::{Close, FileOf, Finish, Reply, Session},
@@ -130,7 +139,7 @@ fn memory_of<E: Env>(node: &Node<E>, bytes: usize) -> Result<Option<Permit>, Clo
 /// Runs a request's first part. Errors: the connection must be closed.
 pub(crate) async fn start<E: Env>(
     node: &Arc<Node<E>>,
-    session: &mut Session,
+    session: &mut Session<E>,
     frame: Bytes,
 ) -> Result<Finish<E>, Close> {
     let mut reader = Reader::new(frame);
@@ -150,11 +159,11 @@ pub(crate) async fn start<E: Env>(
     dispatch(call, session, request).await
 }
 
-async fn dispatch<E: Env>(call: Call<E>, session: &mut Session, request: Request) -> Result<Finish<E>, Close> {
+async fn dispatch<E: Env>(call: Call<E>, session: &mut Session<E>, request: Request) -> Result<Finish<E>, Close> {
     let (node, version) = (&Arc::clone(&call.node), call.version());
     match request {
         Request::Produce(request) => produce::start(call, request, &mut session.turned_away).await,
-        Request::Fetch(request) => fetch::start(call, request),
+        Request::Fetch(request) => fetch::start(call, &session.fetch, request),
         Request::ListOffsets(request) => Ok(call.later(|node| list_offsets::respond(node, version, request))),
         Request::Metadata(request) => Ok(call.later(|node| metadata::respond(node, version, request))),
         Request::FindCoordinator(request) => Ok(call.later(|node| find_coordinator::respond(node, version, request))),
@@ -167,8 +176,11 @@ async fn dispatch<E: Env>(call: Call<E>, session: &mut Session, request: Request
         | Request::DescribeGroups(_)
         | Request::ListGroups(_)
         | Request::DeleteGroups(_)
+        | Request::ConsumerGroupHeartbeat(_)
+        | Request::ConsumerGroupDescribe(_)
         | Request::OffsetDelete(_)) => Ok(start_group(call, session, request)),
         Request::ApiVersions(request) => {
+            note_software(session, &request);
             let response = api_versions::respond(node, version, &request);
             Ok(call.now(response))
         }
@@ -200,6 +212,10 @@ async fn dispatch<E: Env>(call: Call<E>, session: &mut Session, request: Request
             let response = describe_cluster::respond(node, &request);
             Ok(call.now(response))
         }
+        Request::DescribeProducers(request) => Ok(call.later(|node| describe_producers::respond(node, request))),
+        request @ (Request::GetTelemetrySubscriptions(_) | Request::PushTelemetry(_)) => {
+            Ok(start_telemetry(call, session, request))
+        }
         Request::UnregisterBroker(request) => Ok(call.later(|node| unregister_broker::respond(node, request))),
         Request::ListConfigResources(request) => {
             let response = configs::list_resources(node, version, &request);
@@ -212,16 +228,64 @@ async fn dispatch<E: Env>(call: Call<E>, session: &mut Session, request: Request
     }
 }
 
+/// The requests about a client's own metrics, all of which are answered at once.
+fn start_telemetry<E: Env>(call: Call<E>, session: &Session<E>, request: Request) -> Finish<E> {
+    let (node, client) = (Arc::clone(&call.node), pusher(session));
+    match request {
+        Request::GetTelemetrySubscriptions(request) => {
+            call.now(get_telemetry_subscriptions::respond(&node, client, &request))
+        }
+        Request::PushTelemetry(request) => call.now(push_telemetry::respond(&node, client, request)),
+        _ => unreachable!("only requests about clients' metrics come here"),
+    }
+}
+
+/// Remembers the library that a client uses, as far as it could be one.
+fn note_software<E: Env>(session: &mut Session<E>, request: &ApiVersionsRequest) {
+    let names = [&request.client_software_name, &request.client_software_version];
+    if names.iter().all(|name| name.len() <= SOFTWARE_NAME_BYTES_MAX) {
+        let [name, version] = names.map(ToString::to_string);
+        session.software = (name, version);
+    }
+}
+
+/// Longer names of clients' libraries are not remembered.
+const SOFTWARE_NAME_BYTES_MAX: usize = 255;
+
+/// A client that may push metrics. Its id comes with its request.
+fn pusher<E: Env>(session: &Session<E>) -> Client {
+    let (client_id, host) = client_of(session);
+    let (software_name, software_version) = session.software.clone();
+    Client {
+        instance_id: ClientInstanceId::ZERO,
+        client_id,
+        software_name,
+        software_version,
+        address: host.trim_start_matches('/').to_owned(),
+        port: session.client_port,
+    }
+}
+
+/// What a client calls itself, and where it comes from.
+fn client_of<E: Env>(session: &Session<E>) -> (String, String) {
+    (session.client_id.clone().unwrap_or_default(), session.client_host.clone())
+}
+
 /// The requests to groups, all of which wait.
-fn start_group<E: Env>(call: Call<E>, session: &Session, request: Request) -> Finish<E> {
+fn start_group<E: Env>(call: Call<E>, session: &Session<E>, request: Request) -> Finish<E> {
     let version = call.version();
     match request {
         Request::OffsetCommit(request) => call.later(|node| offset_commit::respond(node, version, request)),
         Request::OffsetFetch(request) => call.later(|node| offset_fetch::respond(node, version, request)),
         Request::JoinGroup(request) => {
-            let client = (session.client_id.clone().unwrap_or_default(), session.client_host.clone());
+            let client = client_of(session);
             call.later(|node| join_group::respond(node, version, client, request))
         }
+        Request::ConsumerGroupHeartbeat(request) => {
+            let client = client_of(session);
+            call.later(|node| consumer_group_heartbeat::respond(node, version, client, request))
+        }
+        Request::ConsumerGroupDescribe(request) => call.later(|node| consumer_group_describe::respond(node, request)),
         Request::Heartbeat(request) => call.later(|node| heartbeat::respond(node, request)),
         Request::LeaveGroup(request) => call.later(|node| leave_group::respond(node, version, request)),
         Request::SyncGroup(request) => call.later(|node| sync_group::respond(node, request)),

@@ -12,10 +12,12 @@
 //! (`quipu-controller`). Read `start`, then `connection`, then `handlers`.
 
 mod asks;
+mod client_metrics;
 mod config;
 mod connection;
 mod entry;
 mod errors;
+mod fetch_sessions;
 mod groups;
 mod handlers;
 mod lagging;
@@ -31,11 +33,14 @@ mod reach;
 mod shard;
 mod start;
 mod turned_away;
+mod upkeep;
 mod view;
 mod waiters;
 
+pub use client_metrics::ClientMetricsTotals;
 pub use config::{Config, ConfigError, HostPort, LogFormat, Origin, Roles, SETTINGS, Setting};
 pub use entry::main;
+pub use quorum::snapshots::newest_metadata_snapshot;
 pub use start::{Broker, StartError};
 
 #[doc(no_inline)]

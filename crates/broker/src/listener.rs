@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use quipu_env::{Clock, Env, Listener, Net, NetWriter, ShardId};
+use quipu_env::{Clock, Env, Listener, Net, NetWriter, Probe, ShardId};
 use tokio::sync::mpsc;
 
 use crate::{connection, node::Node};
@@ -61,6 +61,12 @@ impl Connections {
     }
 }
 
+impl Place {
+    fn is_last(&self) -> bool {
+        self.connections.0.lock().unwrap_or_else(PoisonError::into_inner).total == 1
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,13 +91,9 @@ pub(crate) async fn run<E: Env>(node: Arc<Node<E>>, mut listener: <E::Net as Net
         };
         match accepted {
             Ok((reader, mut writer, peer)) => {
-                let bounds = node.bounds;
-                let entered = connections.enter(
-                    peer.ip(),
-                    bounds.connections_max,
-                    bounds.connections_per_address_max,
-                    done.clone(),
-                );
+                let config = node.broker_config();
+                let (all_max, address_max) = (config.connections_max, config.connections_per_address_max);
+                let entered = connections.enter(peer.ip(), all_max, address_max, done.clone());
                 match entered {
                     Ok(place) => {
                         let shard = ShardId(next_shard);
@@ -124,7 +126,10 @@ fn start<E: Env>(
     let node = Arc::clone(node);
     // The task goes on by itself; nobody joins it.
     let _task = env.spawn(shard, "connection", async move {
-        connection::serve(node, reader, writer, peer).await;
+        connection::serve(Arc::clone(&node), reader, writer, peer).await;
+        if place.is_last() {
+            node.env.probe().event("broker.quiet", &node.taken_by_connections());
+        }
         drop(place);
     });
 }

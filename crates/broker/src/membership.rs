@@ -287,6 +287,7 @@ impl From<quorum::StartError> for StartError {
             quorum::StartError::Load(error) if error.is_newer() => Self::NewerMetadata(error.to_string()),
             quorum::StartError::Load(_) | quorum::StartError::Raft(_) => Self::Metadata(error.to_string()),
             quorum::StartError::MetadataLost(cluster_id) => Self::MetadataLost(cluster_id),
+            quorum::StartError::NotTheVoter(_) => Self::Refused(error.to_string()),
             quorum::StartError::Founding(why) => Self::Refused(why),
             quorum::StartError::Store(why) => Self::Register(why),
         }

@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 
 pub(crate) use crate::view::View;
 use crate::{
+    client_metrics::ClientPushes,
     connection::{Close, FileOf},
+    fetch_sessions::{FetchSessions, session::Session},
     groups::Coordinators,
     memory::{self, Budget},
     partition::Partition,
@@ -33,9 +35,8 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) request_bytes_max: usize,
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_address_max: usize,
     pub(crate) connection_idle: Duration,
+    pub(crate) fetch_sessions_max: usize,
 }
 
 /// Shared by all tasks of one broker.
@@ -54,6 +55,8 @@ pub(crate) struct Node<E: Env> {
     pub(crate) stopping: Stopping,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) groups: Coordinators,
+    pub(crate) fetch_sessions: FetchSessions<Session<E>>,
+    pub(crate) client_pushes: Arc<ClientPushes>,
     pub(crate) shards: Vec<mpsc::Sender<Command<E>>>,
     pub(crate) view: watch::Receiver<View<E>>,
 }
@@ -104,6 +107,13 @@ impl<E: Env> Node<E> {
             partitions.extend(topic.partitions().map(|(partition, _)| TopicIdPartition { topic_id, partition }));
         }
         quorum::when_active(&view, &self.shards, partitions).await;
+    }
+
+    /// What connections hold of budgets that nobody else takes from: nothing, when there is none. (Requests stay as long as batches
+    /// that are in no segment.)
+    pub(crate) fn taken_by_connections(&self) -> [(&'static str, i64); 2] {
+        let taken = |budget: &Budget| i64::try_from(budget.taken()).unwrap_or(i64::MAX);
+        [("replies", taken(&self.replies)), ("workspace", taken(&self.workspace))]
     }
 
     /// Takes the memory of a reply's records from the replies budget. All of it at once, so that no two replies hold a part

@@ -86,6 +86,17 @@ impl<E: Env> Partition<E> {
         self.high_watermark().max(Offset(self.epoch_start.load(Ordering::Acquire)))
     }
 
+    /// Where `epoch` ends in this log, which is read up to `upper`: see [`Log::epoch_end`]. The leader's own epoch begins where its log
+    /// ended when it began to lead, though the log has no batch of it yet.
+    pub(crate) fn epoch_end(&self, epoch: LeaderEpoch, upper: Offset) -> (LeaderEpoch, Offset) {
+        let latest = self.log.latest_epoch();
+        let is_before_own = epoch > LeaderEpoch::NONE && self.active_epoch().is_some_and(|own| epoch < own);
+        if is_before_own && latest < epoch {
+            return (if latest == LeaderEpoch::NONE { epoch } else { latest }, upper);
+        }
+        self.log.epoch_end(epoch, upper)
+    }
+
     /// Shows how far records are committed, and wakes those who wait for more.
     pub(crate) fn advance_high_watermark(&self, to: Offset) {
         let before = self.high_watermark.fetch_max(to.get(), Ordering::AcqRel);

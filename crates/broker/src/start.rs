@@ -16,13 +16,15 @@ use std::{io, sync::Arc};
 
 use quipu_base::{ClusterId, limits};
 use quipu_env::{Clock, Env, Listener as _, Net, Probe, ShardId, Task, watch};
-use quipu_metadata::{Image, config::ConfigLayers};
+use quipu_metadata::config::ConfigLayers;
 use quipu_storage::{OpenError, OpenReport, Store, StoreOptions};
 use tokio::sync::mpsc;
 
 use crate::{
     asks,
+    client_metrics::{ClientMetricsTotals, ClientPushes},
     config::{Config, ConfigError, HostPort, Roles},
+    fetch_sessions::FetchSessions,
     groups::{self, Coordinators},
     listener,
     membership::{Membership, bind},
@@ -32,6 +34,7 @@ use crate::{
     quorum::Registered,
     reach::check_advertised,
     shard::{self, Command, Shard},
+    upkeep,
 };
 
 /// Connections that are still busy are given up after this time when stopping.
@@ -152,6 +155,7 @@ pub struct Broker<E: Env> {
     membership: Membership<E>,
     /// By name. Whoever has stopped has given back all of them.
     budgets: Vec<(&'static str, Budget)>,
+    client_pushes: Arc<ClientPushes>,
 }
 
 impl<E: Env> Broker<E> {
@@ -219,17 +223,17 @@ impl<E: Env> Broker<E> {
             }
         };
         let (cluster_id, broker_epoch) = (registered.cluster_id, registered.broker_epoch);
-        if !env.probe().planted("start.deleted-topic-kept") {
-            delete_orphans(&store, &membership.views.borrow().image);
-        }
         let (handle, view) = (membership.controller.clone(), membership.views.clone());
         let (stop, stopping) = Stopping::new();
         let identity = Identity { node_id: config.node_id, cluster_id, broker_epoch };
         let (router, coordinators) = Coordinators::new();
+        let client_pushes = Arc::new(ClientPushes::new(env.rng("client-metrics")));
         let node = Arc::new(Node {
             bounds: bounds(&config),
             producer_ids: ProducerIds::new(identity, handle.clone()),
             groups: coordinators,
+            client_pushes: Arc::clone(&client_pushes),
+            fetch_sessions: FetchSessions::new(bounds(&config).fetch_sessions_max, env.rng("fetch-sessions")),
             env: env.clone(),
             identity,
             statics: config.defaults,
@@ -250,8 +254,11 @@ impl<E: Env> Broker<E> {
         let budgets = budgets.into_iter().map(|(name, budget)| (name, budget.clone())).collect();
         let (done, connections_done) = mpsc::channel(1);
         tasks.push(env.spawn(ShardId(0), "groups", groups::run(Arc::clone(&node), router)));
+        tasks.push(env.spawn(ShardId(0), "retention", upkeep::retain(Arc::clone(&node))));
+        tasks.push(env.spawn(ShardId(0), "compaction", upkeep::compact(Arc::clone(&node))));
+        tasks.push(env.spawn(ShardId(0), "scrub", upkeep::scrub(Arc::clone(&node))));
         tasks.push(env.spawn(ShardId(0), "listener", listener::run(node, listener, done)));
-        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership, budgets })
+        Ok(Self { env, store, bound, cluster_id, stop, connections_done, tasks, membership, budgets, client_pushes })
     }
 
     /// A node that only votes: ready when it knows its cluster.
@@ -266,6 +273,7 @@ impl<E: Env> Broker<E> {
         };
         let bound = membership.peer_bound.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
         let (stop, _) = Stopping::new();
+        let client_metrics = env.rng("client-metrics");
         let (_, connections_done) = mpsc::channel(1);
         Ok(Self {
             env,
@@ -277,6 +285,7 @@ impl<E: Env> Broker<E> {
             tasks: Vec::new(),
             membership,
             budgets: Vec::new(),
+            client_pushes: Arc::new(ClientPushes::new(client_metrics)),
         })
     }
 
@@ -295,6 +304,12 @@ impl<E: Env> Broker<E> {
     /// What the metadata quorum is doing, as this node sees it; none if its task has ended.
     pub async fn quorum_status(&self) -> Option<quipu_raft::Status> {
         self.membership.controller.status().await.ok()
+    }
+
+    /// What clients have pushed of their metrics (KIP-714) since this broker started.
+    #[must_use]
+    pub fn client_metrics(&self) -> ClientMetricsTotals {
+        self.client_pushes.totals()
     }
 
     /// The broker's storage, for those who measure it.
@@ -386,9 +401,8 @@ fn bounds(config: &Config) -> Bounds {
     let broker = ConfigLayers::new(&image, &config.defaults, config.node_id).broker();
     Bounds {
         request_bytes_max: broker.request_bytes_max,
-        connections_max: broker.connections_max,
-        connections_per_address_max: broker.connections_per_address_max,
         connection_idle: Duration::from_millis(broker.connection_idle_ms),
+        fetch_sessions_max: broker.fetch_sessions_max,
     }
 }
 
@@ -410,16 +424,6 @@ async fn join_cluster<E: Env>(
         Err(error) => {
             task.abort();
             Err(error)
-        }
-    }
-}
-
-/// A topic's removal is durable before its logs go: a crash in between leaves logs that nobody knows.
-fn delete_orphans<E: Env>(store: &Store<E>, image: &Image) {
-    for id in store.partitions() {
-        if id != quipu_base::TopicIdPartition::METADATA && image.partition(id).is_none() {
-            tracing::info!(partition = %id, "deleting a log that the metadata no longer knows");
-            let _ticket = store.delete(id);
         }
     }
 }

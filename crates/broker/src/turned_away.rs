@@ -1,67 +1,98 @@
-//! Batches of idempotent producers that were refused for the moment, remembered by the connection they came on.
+//! Batches of idempotent producers that were refused for the moment, remembered where the ones behind them come by.
 //!
-//! A producer may have five batches under way. If the first is refused because there is no room just now, or because the partition
-//! is not served yet, and all is well again when the second arrives, the second must not be taken: to a partition that does not
-//! know the producer yet, any first sequence is right (KIP-360), and the first batch could never be appended any more.
+//! A producer may have five batches under way. If the first is refused because there is no room just now, because too few replicas live,
+//! or because the partition is not served yet, and all is well again when the second arrives, the second must not be taken: to a
+//! partition that does not know the producer yet, any first sequence is right (KIP-360), and the first batch could never be
+//! appended any more. Nor is it out of order: that error tells a client that records were lost, upon which some give up their
+//! producer epoch and send again what was kept. It is refused for the same reason as the first.
 //!
-//! Invariant: once a batch was turned away, no later one of its producer, epoch and partition is taken from this connection
-//! before that one has come again, or has come by another way: then the partition knows the producer.
+//! Invariant: once a batch was turned away, no later one of its producer, epoch and partition is taken before that one has come again, or
+//! has come by another way: then it is the next one that the partition waits for.
 //!
-//! Not here: what partitions know of producers (`quipu-storage`); they see every gap but the one before a first batch.
+//! A connection remembers what handlers refuse, a shard what its replicas do. Not here: what partitions know of producers
+//! (`quipu-storage`).
 
 use std::collections::BTreeMap;
 
 use quipu_base::{ProducerEpoch, ProducerId, Sequence, TopicIdPartition};
-use quipu_protocol::ErrorCode;
 use quipu_records::BatchHeader;
 
-use crate::{connection::Close, errors::Refusal};
-
-/// Partitions and producers remembered for one connection. A client has one producer; more partitions than this in one
-/// connection, all refused, come only from a client that tries to make us remember them.
+/// Partitions and producers remembered in one place. More than this, all refused, come only from clients that try to make us
+/// remember them.
 const BATCHES_MAX: usize = 10_000;
 
-/// What one connection's producers must send again first.
-#[derive(Debug, Default)]
-pub(crate) struct TurnedAway {
-    first: BTreeMap<(TopicIdPartition, ProducerId), (ProducerEpoch, Sequence)>,
+/// A batch that was refused for the moment.
+#[derive(Debug)]
+struct Refused<Why> {
+    epoch: ProducerEpoch,
+    sequence: Sequence,
+    why: Why,
 }
 
-impl TurnedAway {
-    /// Remembers a batch that is refused for the moment.
+/// More batches were refused for the moment than anybody remembers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TooMany;
+
+/// What producers must send again first, and why it was refused.
+#[derive(Debug)]
+pub(crate) struct TurnedAway<Why> {
+    first: BTreeMap<(TopicIdPartition, ProducerId), Refused<Why>>,
+}
+
+impl<Why> Default for TurnedAway<Why> {
+    fn default() -> Self {
+        Self { first: BTreeMap::new() }
+    }
+}
+
+impl<Why: Clone> TurnedAway<Why> {
+    /// Remembers a batch that is refused for the moment, unless it comes behind one that was.
     ///
     /// Errors: there are too many.
-    pub(crate) fn note(&mut self, partition: TopicIdPartition, header: &BatchHeader) -> Result<(), Close> {
+    pub(crate) fn note(&mut self, partition: TopicIdPartition, header: &BatchHeader, why: Why) -> Result<(), TooMany> {
         if header.base_sequence == Sequence::NONE {
             return Ok(());
         }
-        self.first.insert((partition, header.producer_id), (header.producer_epoch, header.base_sequence));
-        if self.first.len() > BATCHES_MAX {
-            return Err(Close("too many of its batches were refused for the moment".into()));
+        let key = (partition, header.producer_id);
+        let is_behind = |first: &Refused<Why>| {
+            first.epoch == header.producer_epoch && is_after(header.base_sequence, first.sequence)
+        };
+        if self.first.get(&key).is_some_and(is_behind) {
+            return Ok(());
         }
+        if self.first.len() >= BATCHES_MAX && !self.first.contains_key(&key) {
+            return Err(TooMany);
+        }
+        self.first.insert(key, Refused { epoch: header.producer_epoch, sequence: header.base_sequence, why });
         Ok(())
     }
 
-    /// Lets a batch pass, unless one before it has to come first. `knows` tells whether the partition knows its producer.
+    /// Lets a batch pass, unless one before it has to come first. `is_next` tells whether it is the one that the partition waits for.
     ///
-    /// Errors: what the batch is to be answered with.
+    /// Errors: why that one was refused.
     pub(crate) fn check(
         &mut self,
         partition: TopicIdPartition,
         header: &BatchHeader,
-        knows: impl FnOnce() -> bool,
-    ) -> Result<(), Refusal> {
+        is_next: impl FnOnce() -> bool,
+    ) -> Result<(), Why> {
         let key = (partition, header.producer_id);
-        let Some((epoch, first)) = self.first.get(&key).copied() else { return Ok(()) };
-        if epoch == header.producer_epoch && is_after(header.base_sequence, first) && !knows() {
-            let message = format!("the batch with sequence {first} was refused for the moment and has to come first");
-            return Err(Refusal::new(ErrorCode::OutOfOrderSequenceNumber, message));
+        let Some(first) = self.first.get(&key) else { return Ok(()) };
+        let is_same = first.epoch == header.producer_epoch;
+        let is_behind = is_same && is_after(header.base_sequence, first.sequence);
+        if is_behind && !is_next() {
+            return Err(first.why.clone());
         }
         // A batch from before it is a duplicate, which the partition knows.
-        if epoch != header.producer_epoch || header.base_sequence == first || is_after(header.base_sequence, first) {
+        if !is_same || is_behind || header.base_sequence == first.sequence {
             self.first.remove(&key);
         }
         Ok(())
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.first.clear();
     }
 }
 
@@ -89,19 +120,21 @@ mod tests {
     fn what_was_turned_away_comes_first() {
         let partition = TopicIdPartition::METADATA;
         let mut turned_away = TurnedAway::default();
-        let passes =
-            |turned_away: &mut TurnedAway, header: &BatchHeader| turned_away.check(partition, header, || false).is_ok();
+        let passes = |turned_away: &mut TurnedAway<u8>, header: &BatchHeader| {
+            turned_away.check(partition, header, || false).is_ok()
+        };
         assert!(passes(&mut turned_away, &header(1, 0, 5)));
-        turned_away.note(partition, &header(1, 0, 5)).unwrap();
-        assert!(!passes(&mut turned_away, &header(1, 0, 6)), "it comes later");
+        turned_away.note(partition, &header(1, 0, 5), 7).unwrap();
+        turned_away.note(partition, &header(1, 0, 6), 8).unwrap();
+        assert_eq!(turned_away.check(partition, &header(1, 0, 6), || false), Err(7), "it comes later");
         assert!(passes(&mut turned_away, &header(1, 0, 4)), "a duplicate of one before");
         assert!(passes(&mut turned_away, &header(2, 0, 6)), "another producer");
         assert!(passes(&mut turned_away, &header(1, 0, 5)), "the one itself");
         assert!(passes(&mut turned_away, &header(1, 0, 6)), "it has come");
-        turned_away.note(partition, &header(1, 0, 5)).unwrap();
+        turned_away.note(partition, &header(1, 0, 5), 7).unwrap();
         assert!(passes(&mut turned_away, &header(1, 1, 0)), "another epoch begins anew");
         assert!(passes(&mut turned_away, &header(1, 1, 7)));
-        turned_away.note(partition, &header(1, 1, 8)).unwrap();
+        turned_away.note(partition, &header(1, 1, 8), 7).unwrap();
         assert!(turned_away.check(partition, &header(1, 1, 9), || true).is_ok(), "it came by another way");
         assert!(passes(&mut turned_away, &header(1, 1, 10)), "and is not asked for again");
     }
@@ -115,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut turned_away = TurnedAway::default();
-        let mut note = |producer| turned_away.note(TopicIdPartition::METADATA, &header(producer, 0, 0));
+        let mut note = |producer| turned_away.note(TopicIdPartition::METADATA, &header(producer, 0, 0), ());
         let kept = i64::try_from(BATCHES_MAX).unwrap();
         assert!((0..kept).all(|producer| note(producer).is_ok()) && note(kept).is_err());
     }

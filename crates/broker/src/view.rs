@@ -15,10 +15,10 @@ use quipu_base::{BrokerId, PartitionIndex, TopicId, TopicIdPartition};
 use quipu_env::{Env, Instant, ShardId};
 use quipu_metadata::{
     ConfigResource, Delta, Image,
-    config::{BrokerConfig, ConfigLayers, StaticConfig, TopicConfig},
+    config::{BrokerConfig, ClientMetrics, ConfigLayers, StaticConfig, TopicConfig},
 };
 use quipu_protocol::ErrorCode;
-use quipu_storage::{LogOptions, Store};
+use quipu_storage::{Compaction, LogOptions, Retention, Store};
 
 use crate::{
     errors::{self, Refusal},
@@ -37,6 +37,8 @@ pub(crate) struct View<E: Env> {
     partitions: OrdMap<TopicIdPartition, Arc<Partition<E>>>,
     topic_configs: OrdMap<TopicId, Arc<TopicConfig>>,
     broker_config: Arc<BrokerConfig>,
+    /// Which metrics clients are asked for.
+    pub(crate) client_metrics: Arc<ClientMetrics>,
     lagging: Arc<Lagging>,
     /// Since when brokers that served before are fenced, as far as this node has seen it.
     lost: OrdMap<BrokerId, Instant>,
@@ -50,6 +52,7 @@ impl<E: Env> Clone for View<E> {
             partitions: self.partitions.clone(),
             topic_configs: self.topic_configs.clone(),
             broker_config: Arc::clone(&self.broker_config),
+            client_metrics: Arc::clone(&self.client_metrics),
             lagging: Arc::clone(&self.lagging),
             lost: self.lost.clone(),
         }
@@ -77,8 +80,16 @@ impl<E: Env> View<E> {
     /// Nothing is held yet.
     pub(crate) fn new(image: Image, node_id: BrokerId, statics: &StaticConfig) -> Self {
         let broker_config = Arc::new(ConfigLayers::new(&image, statics, node_id).broker());
-        let (partitions, topic_configs) = (OrdMap::new(), OrdMap::new());
-        Self { image, node_id, partitions, topic_configs, broker_config, lagging: Arc::default(), lost: OrdMap::new() }
+        Self {
+            client_metrics: Arc::new(ClientMetrics::new(&image)),
+            image,
+            node_id,
+            partitions: OrdMap::new(),
+            topic_configs: OrdMap::new(),
+            broker_config,
+            lagging: Arc::default(),
+            lost: OrdMap::new(),
+        }
     }
 
     /// The partition, if this broker leads it or should. Errors: the one that a client must get.
@@ -126,6 +137,11 @@ impl<E: Env> View<E> {
         broker != self.node_id || self.partitions.get(&id).is_some_and(|partition| partition.log.fault().is_none())
     }
 
+    /// Whether this broker holds a replica of the partition.
+    pub(crate) fn holds(&self, id: TopicIdPartition) -> bool {
+        self.partitions.contains_key(&id)
+    }
+
     /// All partitions of which this broker holds a replica.
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition<E>>> {
         self.partitions.values()
@@ -163,6 +179,9 @@ impl<E: Env> View<E> {
             self.broker_config = Arc::new(ConfigLayers::new(&self.image, statics, self.node_id).broker());
             let all: Vec<TopicId> = self.image.topics().map(quipu_metadata::Topic::topic_id).collect();
             all.into_iter().for_each(|topic_id| self.resolve(topic_id, statics, &mut updates));
+        }
+        if delta.configs_changed.iter().any(|resource| matches!(resource, ConfigResource::ClientMetrics(_))) {
+            self.client_metrics = Arc::new(ClientMetrics::new(&self.image));
         }
         for (topic_id, topic) in &delta.topics_deleted {
             self.topic_configs.remove(topic_id);
@@ -258,5 +277,17 @@ fn insync_replicas_min(config: &TopicConfig) -> usize {
 }
 
 fn log_options(config: &TopicConfig) -> LogOptions {
-    LogOptions { segment_bytes: config.segment_bytes, segment_ms: config.segment_ms }
+    let retention = Retention { ms: config.retention_ms, bytes: config.retention_bytes };
+    LogOptions {
+        segment_bytes: config.segment_bytes,
+        segment_ms: config.segment_ms,
+        retention: if config.cleanup.deletes { retention } else { Retention::default() },
+        compaction: config.cleanup.compacts.then_some(Compaction {
+            dirty_ratio_min_millionths: config.dirty_ratio_min_millionths,
+            lag_min_ms: config.compaction_lag_min_ms,
+            lag_max_ms: config.compaction_lag_max_ms,
+            tombstone_retention_ms: config.tombstone_retention_ms,
+        }),
+        file_delete_delay_ms: config.file_delete_delay_ms,
+    }
 }

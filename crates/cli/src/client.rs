@@ -8,7 +8,7 @@
 use std::{fmt, future::Future, io, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use quipu_client::{Client, ClientConfig, ClientError, ConsumerError, ErrorCode, Topic};
+use quipu_client::{Client, ClientConfig, ClientError, ConsumerError, ErrorCode, GroupError, Topic};
 use quipu_env_tokio::{Options, TokioEnv};
 
 use crate::{FAILED, output::count};
@@ -111,6 +111,8 @@ pub(crate) enum Failure {
     Client(ClientError),
     /// A partition can't be read.
     Consumer(ConsumerError),
+    /// The group refuses.
+    Group(GroupError),
     /// There is no such topic.
     UnknownTopic(String),
     /// Anything else: what happened and what to do.
@@ -127,6 +129,7 @@ impl fmt::Display for Failure {
                 None => error.fmt(f),
             },
             Self::Consumer(error) => error.fmt(f),
+            Self::Group(error) => error.fmt(f),
             Self::UnknownTopic(topic) => write!(
                 f,
                 "there is no topic {topic}; `quipu topic list` lists those there are, `quipu topic create {topic}` makes it"

@@ -1,15 +1,17 @@
-//! `quipu consume`: prints the records of a topic.
+//! `quipu consume`: prints the records of topics, by itself or as a member of a group.
 //!
 //! Invariants
 //! - Records of a partition are printed in order of offset, none twice, none skipped in silence.
 //! - Brokers that go away are waited for and told of, or, where there is an end to reach, they are a failure.
 //! - A reader of stdout that goes away ends the command quietly, also while nothing comes; one that is slow holds up the reading, not
 //!   the connections.
+//! - In a group what was printed is committed, and nothing else: another member goes on behind it.
 //!
-//! Not here: how a record is printed (`template`, `json`). Read `reading` next.
+//! Not here: how a record is printed (`template`, `json`). Read `reading` next, then `member`.
 
 mod from;
 mod json;
+mod member;
 mod reading;
 mod template;
 
@@ -17,14 +19,17 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use quipu_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerRecord, PartitionIndex, Position, TopicPartition,
+    Client, ClientConfig, ConsumerConfig, ConsumerRecord, GroupConfig, GroupProtocol, OffsetReset, PartitionIndex,
+    Position, TopicPartition,
 };
 use quipu_env_tokio::{Signals, TokioEnv};
 
 use crate::{
+    USAGE,
     client::{self, Failure, check_partition, find_topic, with_bootstrap},
     time,
 };
+use member::{Member, Source};
 use reading::{Ends, Reading};
 use template::Template;
 
@@ -33,12 +38,14 @@ const RECORDS_MAX: usize = 4000;
 
 pub(crate) fn command() -> Command {
     let command = Command::new("consume")
-        .about("Print the records of a topic")
+        .about("Print the records of topics")
         .long_about(
-            "Print the records of a topic, and go on with those that come, until Ctrl-C. Records of one partition come in order; \
-             among partitions there is none. No offsets are stored anywhere.",
+            "Print the records of topics, and go on with those that come, until Ctrl-C. Records of one partition come in order; \
+             among partitions there is none. No offsets are stored anywhere, unless --group joins a group: then its members share \
+             the partitions, and what was printed is committed.",
         )
-        .arg(client::topic_arg())
+        .arg(client::topic_arg().action(ArgAction::Append).help("The topics' names"))
+        .args(group_args())
         .arg(
             Arg::new("partition")
                 .long("partition")
@@ -56,7 +63,7 @@ pub(crate) fn command() -> Command {
                 .default_value("start")
                 .help("Where to begin: start, end, an offset, or a time")
                 .long_help(
-                    "Where to begin, in each partition:\n  start                   the first record there is\n  end                     what \
+                    "Where to begin, in each partition; with --group start or end, and only where the group has committed nothing:\n  start                   the first record there is\n  end                     what \
                      comes from now on\n  1234                    this offset\n  2026-03-01T12:00:00Z    the first record from this \
                      time on (RFC 3339)\n  @1772366400000          the same in milliseconds since 1970\n  -10m                    the \
                      same, so long before now; units ms, s, m, h, d",
@@ -73,7 +80,7 @@ pub(crate) fn command() -> Command {
             Arg::new("exit-at-end")
                 .long("exit-at-end")
                 .action(ArgAction::SetTrue)
-                .help("End behind the last record that was there at the start"),
+                .help("End behind the last record that was there at the start; with --group once the group has read that far"),
         )
         .arg(
             Arg::new("format")
@@ -94,6 +101,23 @@ pub(crate) fn command() -> Command {
     client::with_json(with_bootstrap(command), json)
 }
 
+/// To join a group.
+fn group_args() -> [Arg; 2] {
+    let group = Arg::new("group")
+        .long("group")
+        .value_name("GROUP")
+        .conflicts_with("partition")
+        .help("Read as a member of this group, and commit what was printed");
+    let protocol = Arg::new("group-protocol")
+        .long("group-protocol")
+        .value_name("PROTOCOL")
+        .requires("group")
+        .value_parser(["consumer", "classic"])
+        .default_value("consumer")
+        .help("Who shares out the partitions: the broker (KIP-848), or the members");
+    [group, protocol]
+}
+
 /// How a record is printed.
 enum Format {
     Template(Template),
@@ -112,7 +136,9 @@ impl Format {
 /// What the command line asks for.
 struct Wanted {
     config: ClientConfig,
-    topic: String,
+    topics: Vec<String>,
+    /// To join, and how.
+    group: Option<(String, GroupProtocol)>,
     /// None is all.
     partitions: BTreeSet<i32>,
     position: Position,
@@ -123,47 +149,68 @@ struct Wanted {
 
 pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
     let template = || matches.get_one::<Template>("format").expect("it has a default").clone();
+    let is_classic = matches.get_one::<String>("group-protocol").is_some_and(|name| name == "classic");
+    let protocol = if is_classic { GroupProtocol::Classic } else { GroupProtocol::Consumer };
     let wanted = Wanted {
         config: client::config(matches),
-        topic: matches.get_one::<String>("topic").expect("clap requires it").clone(),
+        topics: matches.get_many::<String>("topic").expect("clap requires it").cloned().collect(),
+        group: matches.get_one::<String>("group").map(|group| (group.clone(), protocol)),
         partitions: matches.get_many("partition").unwrap_or_default().copied().collect(),
         position: *matches.get_one("from").expect("it has a default"),
         count: matches.get_one("count").copied(),
         exits_at_end: matches.get_flag("exit-at-end"),
         format: if matches.get_flag("json") { Format::Json } else { Format::Template(template()) },
     };
+    if wanted.group.is_some() && !matches!(wanted.position, Position::Start | Position::End) {
+        eprintln!(
+            "quipu: with --group, --from is start or end; `quipu group reset-offsets` sets where a group goes on"
+        );
+        return ExitCode::from(USAGE);
+    }
     client::run(matches, |client| consume(client, wanted))
 }
 
 async fn consume(client: Client<TokioEnv>, wanted: Wanted) -> Result<ExitCode, Failure> {
     let mut signals = Signals::new()?;
-    let (consumer, ends) = tokio::select! { biased;
+    let (source, ends) = tokio::select! { biased;
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
         begun = begin(&client, &wanted) => begun?,
     };
     let Wanted { config, format, count, .. } = wanted;
-    Reading { env: client.env().clone(), config, consumer, signals, ends, left: count, format, is_troubled: false }
-        .run()
-        .await?;
+    let reading =
+        Reading { env: client.env().clone(), config, source, signals, ends, left: count, format, is_troubled: false };
+    reading.run().await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A consumer of what is wanted, and where to end, if anywhere.
-async fn begin(client: &Client<TokioEnv>, wanted: &Wanted) -> Result<(Consumer<TokioEnv>, Option<Ends>), Failure> {
-    let topic = find_topic(client, &wanted.topic).await?;
-    for partition in &wanted.partitions {
-        check_partition(&topic, *partition)?;
+async fn begin(client: &Client<TokioEnv>, wanted: &Wanted) -> Result<(Source, Option<Ends>), Failure> {
+    let mut partitions = Vec::new();
+    for name in &wanted.topics {
+        let topic = find_topic(client, name).await?;
+        for partition in &wanted.partitions {
+            check_partition(&topic, *partition)?;
+        }
+        let numbers = topic.partitions.iter().map(|partition| partition.index);
+        let is_wanted = |number: &PartitionIndex| wanted.partitions.is_empty() || wanted.partitions.contains(&number.0);
+        partitions.extend(numbers.filter(is_wanted).map(|number| TopicPartition::new(topic.name.clone(), number)));
     }
-    let numbers = topic.partitions.iter().map(|partition| partition.index);
-    let is_wanted = |number: &PartitionIndex| wanted.partitions.is_empty() || wanted.partitions.contains(&number.0);
-    let partitions: Vec<TopicPartition> =
-        numbers.filter(is_wanted).map(|number| TopicPartition::new(topic.name.clone(), number)).collect();
-    let mut consumer = client.consumer(ConsumerConfig { poll_records_max: RECORDS_MAX, ..Default::default() })?;
+    // In a group what was given and not printed would have to be given again.
+    let most = usize::try_from(wanted.count.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let config = ConsumerConfig { poll_records_max: RECORDS_MAX.min(most), ..Default::default() };
+    let mut consumer = client.consumer(config.clone())?;
     let ends = if wanted.exits_at_end {
         Some(partitions.iter().cloned().zip(consumer.end_offsets(&partitions).await?).collect())
     } else {
         None
     };
+    if let Some((group, protocol)) = &wanted.group {
+        let is_end = wanted.position == Position::End;
+        let offset_reset = if is_end { OffsetReset::End } else { OffsetReset::Start };
+        let consumer = ConsumerConfig { offset_reset, ..config };
+        let config = GroupConfig { protocol: *protocol, consumer, auto_commit: None, ..GroupConfig::new(group) };
+        return Ok((Source::Group(Box::new(Member::join(client, config, &wanted.topics)?)), ends));
+    }
     consumer.assign(partitions.into_iter().map(|partition| (partition, wanted.position)));
-    Ok((consumer, ends))
+    Ok((Source::Own(Box::new(consumer)), ends))
 }

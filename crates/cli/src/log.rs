@@ -1,11 +1,12 @@
-//! `quipu log`: looks into a data directory that no broker uses, or into a copy of one.
+//! `quipu log`: looks into a data directory that no broker uses, or into a copy of one; and gives a copy an id of its own.
 //!
-//! Invariant: nothing in the directory is changed.
+//! Invariant: nothing in the directory is changed, but its id by `reidentify`.
 //!
-//! Not here: reading it (`quipu_storage::{dump, verify}`). Read `dump` and `verify` next, then `names`.
+//! Not here: reading it (`quipu_storage::{dump, verify, reidentify}`). Read `dump` and `verify` next, then `names`.
 
 mod dump;
 mod names;
+mod reidentify;
 mod verify;
 
 use std::{
@@ -15,13 +16,13 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use quipu_env_tokio::{Options, TokioEnv};
-use quipu_storage::VerifyError;
+use quipu_storage::{OpenError, VerifyError};
 
 use crate::{FAILED, output::Output};
 
 pub(crate) fn command() -> Command {
     Command::new("log")
-        .about("Look into a data directory that no broker uses")
+        .about("Look into a data directory that no broker uses, or give a restored one a new id")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
@@ -54,6 +55,17 @@ pub(crate) fn command() -> Command {
                      with 1 if anything is damaged. What an interrupted write has left at an end is no damage: it is told as cut.",
                 ),
         )
+        .subcommand(
+            with_common(Command::new("reidentify"))
+                .about("Give a data directory that was restored from a copy an id of its own")
+                .long_about(
+                    "Give a data directory that was restored from a copy an id of its own, before a node of a cluster starts on it.\n\n\
+                     A copy does not know what its node has acknowledged and promised since it was made, and the cluster would count \
+                     on that. With another id it is a new disk that already holds much of what it needs: the other nodes bring it \
+                     up to date before it counts, and it gets its vote back by itself. A node without others needs no new id, and \
+                     would not start with one.",
+                ),
+        )
 }
 
 fn with_common(command: Command) -> Command {
@@ -82,8 +94,10 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
             wal: matches.get_flag("wal"),
         };
         runtime.block_on(async move { dump::run(&env, &directory, wanted, output).await })
-    } else {
+    } else if name == "verify" {
         runtime.block_on(async move { verify::run(&env, &directory, output).await })
+    } else {
+        runtime.block_on(async move { reidentify::run(&env, &directory, output).await })
     };
     ended.unwrap_or_else(|error| {
         eprintln!("quipu: {error}");
@@ -96,6 +110,8 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 enum LogError {
     /// The directory can't be read.
     Directory(VerifyError),
+    /// It can't be given another id.
+    Reidentify(OpenError),
     /// `--topic` is neither the name nor the id of a topic in there.
     UnknownTopic { topic: String, directory: PathBuf },
     /// The answer can't be written.
@@ -106,6 +122,7 @@ impl LogError {
     const fn exit_status(&self) -> u8 {
         match self {
             Self::Directory(error) => error.exit_status(),
+            Self::Reidentify(error) => error.exit_status(),
             Self::UnknownTopic { .. } | Self::Output(_) => FAILED,
         }
     }
@@ -119,6 +136,7 @@ impl core::fmt::Display for LogError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Directory(error) => error.fmt(f),
+            Self::Reidentify(error) => error.fmt(f),
             Self::UnknownTopic { topic, directory } => write!(
                 f,
                 "{topic} is neither the name nor the id of a topic in {}; without --topic all of them are listed",

@@ -4,7 +4,7 @@
 //! 69 directory held by another process, 74 sync of the write-ahead log failed, 78 another cluster's directory or a newer
 //! format.
 //!
-//! Read `broker`, `config`, `log`, `topic`, `produce`, `consume` next: one file for each command.
+//! Read `broker`, `config`, `log`, `topic`, `group`, `produce`, `consume` next: one file for each command.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its terminal")]
 
@@ -15,6 +15,7 @@ mod config;
 mod consume;
 mod dev;
 mod escape;
+mod group;
 mod log;
 mod output;
 mod produce;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some(("config", matches)) => config::run(matches),
         Some(("consume", matches)) => consume::run(matches),
         Some(("dev", matches)) => dev::run(matches),
+        Some(("group", matches)) => group::run(matches),
         Some(("log", matches)) => log::run(matches),
         Some(("produce", matches)) => produce::run(matches),
         Some(("topic", matches)) => topic::run(matches),
@@ -55,6 +57,7 @@ fn command() -> Command {
         .subcommand(topic::command())
         .subcommand(produce::command())
         .subcommand(consume::command())
+        .subcommand(group::command())
         .subcommand(cluster::command())
         .subcommand(dev::command())
         .subcommand(log::command())

@@ -44,6 +44,11 @@ impl Output {
         if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Shows what was written so far: for answers that go on.
+    pub(crate) fn flush(&mut self) {
+        let _told = self.take(Write::flush);
+    }
+
     /// Ends the answer. `status` counts, unless nobody has read it to its end.
     ///
     /// Errors: the answer can't be written.

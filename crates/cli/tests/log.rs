@@ -7,7 +7,9 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use quipu_base::{BrokerId, LeaderEpoch, PartitionIndex, Timestamp, TopicId, TopicIdPartition, checksum::crc32c};
+use quipu_base::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicIdPartition, checksum::crc32c,
+};
 use quipu_env_tokio::{Options, TokioEnv};
 use quipu_metadata::{MetadataRecord, codec};
 use quipu_records::{Batch, BatchBuilder, Codec, NewRecord};
@@ -73,6 +75,22 @@ fn text(output: &Output) -> String {
 
 fn json_lines(output: &Output) -> Vec<Value> {
     text(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What a snapshot of the metadata has is cut off the log sooner or later.
+#[test]
+fn a_topic_goes_by_the_name_that_a_snapshot_has() {
+    let dir = data_dir("snapshot", |_| {});
+    let reels = MetadataRecord::Topic { name: "reels".to_owned(), topic_id: TopicId([8; 16]) };
+    let image = quipu_metadata::Image::rebuild(Offset(7), [&reels]).unwrap();
+    std::fs::create_dir_all(dir.0.join("metadata")).unwrap();
+    let pieces: Vec<u8> = image.to_pieces(1000).flat_map(|piece| piece.to_vec()).collect();
+    std::fs::write(dir.0.join("metadata/00000000000000000007-0000000001.snapshot"), pieces).unwrap();
+    std::fs::write(dir.0.join("metadata/00000000000000000009-0000000001.snapshot"), "cut off").unwrap();
+    for (name, status) in [("reels", 0), ("orders", 0), ("nets", 1)] {
+        let listed = quipu(&["log", "dump", "--topic", name, "--json"], &dir.0);
+        assert_eq!(listed.status.code(), Some(status), "{name}");
+    }
 }
 
 #[test]
@@ -181,4 +199,23 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
     }
+}
+
+#[test]
+fn a_restored_directory_gets_another_id_and_keeps_what_it_holds() {
+    let dir = data_dir("reidentify", |_| {});
+    let before = text(&quipu(&["log", "dump"], &dir.0));
+    for _ in 0..2 {
+        let output = quipu(&["log", "reidentify", "--json"], &dir.0);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let told = &json_lines(&output)[0];
+        assert_eq!(keys(told), ["before", "directory", "node"]);
+        assert!(told["before"] != told["directory"] && told["node"] == 1, "{told}");
+    }
+    assert_eq!(text(&quipu(&["log", "dump"], &dir.0)), before);
+    assert_eq!(quipu(&["log", "verify"], &dir.0).status.code(), Some(0));
+    let nothing = DataDir(dir.0.join("nothing"));
+    let refused = quipu(&["log", "reidentify"], &nothing.0);
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
+    assert!(!nothing.0.exists(), "nothing appears where nothing was");
 }

@@ -15,7 +15,8 @@ use quipu_protocol::{ApiKey, ErrorCode, Request};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Admin, ClientConfig, ClientError, Cluster, Consumer, ConsumerConfig, Producer, ProducerConfig,
+    Admin, ClientConfig, ClientError, Cluster, Consumer, ConsumerConfig, GroupConfig, GroupConsumer, Producer,
+    ProducerConfig,
     connection::{Answer, Call, ReplyTo},
     pool::{Pool, Shared, Target},
     producer::is_stale_metadata,
@@ -84,6 +85,13 @@ impl<E: Env> Client<E> {
     /// Errors: [`ClientError::Config`].
     pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer<E>, ClientError> {
         Consumer::new(self, config)
+    }
+
+    /// A member of a group, which joins once it has subscribed.
+    ///
+    /// Errors: [`ClientError::Config`].
+    pub fn group_consumer(&self, config: GroupConfig) -> Result<GroupConsumer<E>, ClientError> {
+        GroupConsumer::new(self, config)
     }
 
     /// Everything that is neither producing nor consuming.

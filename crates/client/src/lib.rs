@@ -17,6 +17,14 @@
 //! for record in consumer.poll(core::time::Duration::from_secs(1)).await? {
 //!     assert_eq!(record.value.as_deref(), Some(&b"a knot"[..]));
 //! }
+//!
+//! // Or with others, in a group that keeps how far it has read:
+//! let mut member = client.group_consumer(GroupConfig::new("workers"))?;
+//! member.subscribe(Subscription::topics(["orders"]))?;
+//! for record in member.poll(core::time::Duration::from_secs(1)).await? {
+//!     // What was done, now or in the next poll, is committed by itself; `auto_commit: None` leaves that to `member.commit()`.
+//! }
+//! member.close().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -28,13 +36,15 @@
 //!   says whether it may be there ([`Written`]). Memory is bounded; [`Producer::send`] waits when it is used up.
 //! - **Consumer.** Records of a partition come in order, none twice, none skipped in silence: a log that was truncated or deleted
 //!   under the consumer is an error ([`ConsumerError`]) unless it was told otherwise ([`OffsetReset`]).
+//! - **Group consumer.** Each record of the group's topics is given to some member at least once; what was given and not committed is
+//!   given again when a partition changes hands. A commit that the group does not take is an error ([`GroupError`]).
 //! - **Errors** say whose they are ([`ErrorKind`]): passing trouble was tried again until a time-out, everything else comes at once.
 //!
 //! Invariants
 //! - All time, chance, tasks and sockets come from the [`Env`]; in the simulator the same seed is the same run.
 //! - Every wait ends: at a time-out of the settings.
 //!
-//! Not here: groups, transactions, TLS and SASL, which come with the brokers' own. Read `client` next.
+//! Not here: transactions, TLS and SASL, which come with the brokers' own. Read `client` next.
 
 mod admin;
 mod backoff;
@@ -46,20 +56,25 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+mod group;
 mod pool;
 mod producer;
 mod refresh;
 
 pub use admin::{
     Admin, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource, Coordinator, CoordinatorKind,
-    EpochEnd, ListedOffset, LogDir, LogDirPartition, NewPartitions, NewTopic, OffsetSpec, ProducerIdentity, Quorum,
-    QuorumReplica, TopicName,
+    EpochEnd, GroupDescription, GroupListing, GroupMember, GroupOffset, GroupProtocolType, GroupState, ListedOffset,
+    LogDir, LogDirPartition, NewPartitions, NewTopic, OffsetSpec, ProducerIdentity, Quorum, QuorumReplica, TopicName,
 };
 pub use client::Client;
 pub use cluster::{Broker, Cluster, Partition, Topic, TopicPartition};
 pub use config::{BrokerAddress, ClientConfig};
 pub use consumer::{Consumer, ConsumerConfig, ConsumerError, ConsumerRecord, Isolation, OffsetReset, Position};
 pub use error::{ClientError, ErrorKind};
+pub use group::{
+    Assignor, Commit, GroupConfig, GroupConsumer, GroupError, GroupMembership, GroupProtocol, OffsetToCommit,
+    RebalanceListener, Subscription,
+};
 pub use producer::{
     Acks, Delivery, Header, Producer, ProducerConfig, ProducerError, ProducerRecord, RecordMetadata, Written, murmur2,
     partition_for_key,

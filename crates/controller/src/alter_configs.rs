@@ -1,16 +1,16 @@
-//! Dynamic configs change, of topics and of brokers: some of them (KIP-339), or all of a resource at once (the older way).
+//! Dynamic configs change, of topics, brokers and groups: some of them (KIP-339), or all of a resource at once (the older way).
 //!
 //! Invariants
 //! - All changes to one resource are taken, or none of them.
 //! - What is stored is in the form that [`Value`](quipu_metadata::config::Value) prints.
 //!
-//! Not here: configs of groups and of client metrics, which come with them.
+//! Not here: configs of client metrics, which come with them.
 
 use std::collections::BTreeMap;
 
 use quipu_metadata::{
     ConfigResource, Configs, Image, MetadataRecord,
-    config::{ConfigKey, ConfigType, Lookup},
+    config::{ConfigError, ConfigKey, ConfigLayers, ConfigType, Lookup},
 };
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,7 @@ impl Request for AlterConfigs {
                     return Err(ControllerError::InvalidRequest(why));
                 }
             }
+            check_together(image, context, resource, &changes)?;
             Ok(changes)
         })
     }
@@ -108,7 +109,7 @@ impl Request for ReplaceConfigs {
     type Reply = AlteredConfigs;
 
     /// Each resource stands for itself.
-    fn decide(&self, image: &Image, _: &mut Context<'_>) -> Result<Decision<AlteredConfigs>, ControllerError> {
+    fn decide(&self, image: &Image, context: &mut Context<'_>) -> Result<Decision<AlteredConfigs>, ControllerError> {
         alter(image, &self.resources, self.validate_only, |resource, configs| {
             let known = image.configs(resource).into_iter().flat_map(Configs::keys);
             let mut changes: Changes = known.map(|name| (name.clone(), None)).collect();
@@ -116,6 +117,7 @@ impl Request for ReplaceConfigs {
                 let value = accept(resource, name, given(name, value.as_ref())?)?;
                 changes.insert(name.clone(), Some(value));
             }
+            check_together(image, context, resource, &changes)?;
             Ok(changes)
         })
     }
@@ -151,11 +153,34 @@ fn check_resource(image: &Image, resource: &ConfigResource) -> Result<(), Contro
         ConfigResource::Broker(broker) if image.broker(*broker).is_none() => {
             Err(ControllerError::InvalidRequest(format!("Broker {broker} is not registered.")))
         }
-        ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => {
-            Err(ControllerError::InvalidRequest(format!("Configs of {resource} are not implemented by Quipu yet.")))
+        ConfigResource::Group(name) if name.is_empty() => {
+            Err(ControllerError::InvalidRequest("A group's configs need the group's name.".to_owned()))
+        }
+        ConfigResource::ClientMetrics(name) if name.is_empty() => {
+            Err(ControllerError::InvalidRequest("A subscription to client metrics needs a name.".to_owned()))
         }
         _ => Ok(()),
     }
+}
+
+/// What only all configs of a resource together tell: a group's have bounds that the broker's set.
+fn check_together(
+    image: &Image,
+    context: &Context<'_>,
+    resource: &ConfigResource,
+    changes: &Changes,
+) -> Result<(), ControllerError> {
+    let ConfigResource::Group(_) = resource else { return Ok(()) };
+    let mut configs = image.configs(resource).cloned().unwrap_or_default();
+    for (name, value) in changes {
+        match value {
+            Some(value) => drop(configs.insert(name.clone(), value.clone())),
+            None => drop(configs.remove(name)),
+        }
+    }
+    let broker = context.layers(image).broker().group_consumer;
+    let checked = broker.check_group(ConfigLayers::group_with(&configs));
+    checked.map_err(|why| ControllerError::InvalidConfig(ConfigError::Together { why }))
 }
 
 /// Writes only what makes a difference.
@@ -208,6 +233,8 @@ fn held(image: &Image, context: &Context<'_>, resource: &ConfigResource, key: &C
     let layers = context.layers(image);
     let entries = match resource {
         ConfigResource::Topic(name) => layers.describe_topic(name).unwrap_or_default(),
+        ConfigResource::Group(name) => layers.describe_group(name),
+        ConfigResource::ClientMetrics(name) => layers.describe_client_metrics(name),
         _ => layers.describe_broker(),
     };
     let own = image.configs(resource).and_then(|configs| configs.get(key.name));
@@ -222,6 +249,8 @@ fn given<'a>(name: &str, value: Option<&'a String>) -> Result<&'a String, Contro
 fn find(resource: &ConfigResource, name: &str) -> Result<&'static ConfigKey, ControllerError> {
     let lookup = match resource {
         ConfigResource::Topic(_) => Lookup::topic(name),
+        ConfigResource::Group(_) => Lookup::group(name),
+        ConfigResource::ClientMetrics(_) => Lookup::client_metrics(name),
         _ => Lookup::broker(name),
     };
     lookup.known(name).map_err(ControllerError::InvalidConfig)

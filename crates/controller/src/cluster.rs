@@ -14,6 +14,9 @@ use crate::{Context, ControllerError, Decision, Request, draft::Draft};
 /// The feature whose level is the newest record format that may be written.
 pub const METADATA_VERSION: &str = "metadata.version";
 
+/// The feature whose level 1 says that groups may be of the consumer protocol (KIP-848).
+pub const GROUP_VERSION: &str = "group.version";
+
 /// The level of [`METADATA_VERSION`]; 1, the lowest there is, before the cluster is made.
 #[must_use]
 pub fn metadata_version(image: &Image) -> i16 {
@@ -39,7 +42,8 @@ impl Bootstrap {
     /// The levels of features that this build can work with, for a broker's registration.
     #[must_use]
     pub fn supported_features() -> Vec<FeatureRange> {
-        vec![FeatureRange { name: METADATA_VERSION.to_owned(), level_min: 1, level_max: i16::from(FORMAT_VERSION) }]
+        let range = |name: &str, level_max| FeatureRange { name: name.to_owned(), level_min: 1, level_max };
+        vec![range(METADATA_VERSION, i16::from(FORMAT_VERSION)), range(GROUP_VERSION, 1)]
     }
 }
 
@@ -54,7 +58,9 @@ impl Request for Bootstrap {
         let mut draft = Draft::new(image);
         draft.push(epoch_start(self.node, self.directory_id, self.controller_epoch, &self.voters)?);
         draft.push(MetadataRecord::Cluster { cluster_id: self.cluster_id });
-        draft.push(MetadataRecord::Feature { name: METADATA_VERSION.to_owned(), level: i16::from(FORMAT_VERSION) });
+        for FeatureRange { name, level_max, .. } in Self::supported_features() {
+            draft.push(MetadataRecord::Feature { name, level: level_max });
+        }
         Ok(draft.finish((), false))
     }
 }

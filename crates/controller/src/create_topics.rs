@@ -19,7 +19,7 @@ use crate::{
     draft::Draft,
     mentions::{Mention, Mentions},
     placement::Placement,
-    topic_name::{check_topic_name, find_collision, is_internal_topic},
+    topic_name::{check_topic_name, find_collision},
 };
 
 /// Topics are to be created.
@@ -172,10 +172,6 @@ fn accept_configs(topic: &NewTopic) -> Result<Configs, ControllerError> {
     let mut overrides = Configs::new();
     for (name, value) in &topic.configs {
         let accepted = |value: &String| -> Result<String, ConfigError> {
-            // What the coordinators' own topics need is recorded before there is compaction, so that they are never cleaned otherwise.
-            if is_internal_topic(&topic.name) && (name.as_str(), value.as_str()) == ("cleanup.policy", "compact") {
-                return Ok(value.clone());
-            }
             Ok(Lookup::topic(name).known(name)?.accept(value)?.to_string())
         };
         let value = value.as_ref().ok_or_else(|| {

@@ -67,7 +67,7 @@ use quipu_metadata::{
 pub use alter_configs::{AlterConfigs, AlteredConfigs, ConfigOperation, NamedValues, OperationKind, ReplaceConfigs};
 pub use ask_partitions::{AskPartitions, GiveUpReason, PartitionAnswer, PartitionAsk, Verdict};
 pub use brokers::{RegisterBroker, UnregisterBroker};
-pub use cluster::{Bootstrap, METADATA_VERSION, StartEpoch, metadata_version};
+pub use cluster::{Bootstrap, GROUP_VERSION, METADATA_VERSION, StartEpoch, metadata_version};
 pub use create_partitions::{CreatePartitions, MorePartitions};
 pub use create_topics::{CreateTopics, CreatedConfig, CreatedTopic, NewTopic};
 pub use delete_topics::{DeleteTopics, DeletedTopic, TopicRef};

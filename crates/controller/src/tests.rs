@@ -432,6 +432,8 @@ fn features_are_raised() {
         feature metadata.version 2
         feature metadata.version 3
         feature group.version 1
+        feature group.version 0
+        feature kraft.version 1
         feature metadata.version 2 metadata.version 2
         old
         register 2 start=1 level=1
@@ -442,6 +444,8 @@ fn features_are_raised() {
         feature metadata.version 2 validate
         feature metadata.version 2
         register 2 start=1 level=1
+        feature group.version 1
+        register 3 start=1 level=2
         ",
     );
 }
@@ -501,9 +505,9 @@ fn topics_are_created() {
         create h partitions=9999 + i partitions=2
 
         # Configs.
-        create h retention.ms=5
-        create h retention.ms=-1
-        create j delete.retention.ms=1
+        create h flush.messages=5
+        create h flush.messages=1
+        create j remote.storage.enable=true
         create j segment.size=1
         create j segment.ms=soon
         create j segment.ms
@@ -628,7 +632,7 @@ fn configs_are_altered() {
         show topic t
 
         # All of a resource, or nothing.
-        alter t set segment.ms 5 set retention.ms 5
+        alter t set segment.ms 5 set flush.ms 5
         alter t set segment.ms 5 set segment.ms 6
         alter t set segment.ms
         alter t append segment.ms 5
@@ -654,7 +658,7 @@ fn configs_are_altered() {
         # The older way replaces all.
         replace t max.message.bytes=100 segment.ms=8
         replace t segment.ms=8 validate
-        replace t segment.ms=8 retention.ms=7
+        replace t segment.ms=8 flush.ms=7
         replace t segment.ms
         replace t segment.ms=8
         replace t

@@ -1,6 +1,6 @@
 //! Feature levels are raised, once every broker can work with them.
 //!
-//! There is one feature, [`METADATA_VERSION`]. Its level is never lowered: what was written in a newer format stays in the log.
+//! A level is never lowered: what was written in a newer format stays in the logs.
 
 use quipu_metadata::{
     Image, MetadataRecord,
@@ -8,7 +8,7 @@ use quipu_metadata::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Bootstrap, Context, ControllerError, Decision, METADATA_VERSION, Request, draft::Draft};
+use crate::{Bootstrap, Context, ControllerError, Decision, Request, draft::Draft};
 
 /// Features are to be at other levels: all of them, or none.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,8 +43,10 @@ impl Request for UpdateFeatures {
 
 fn check_update(image: &Image, name: &str, level: i16) -> Result<(), ControllerError> {
     let decline = |why: String| Err(ControllerError::InvalidFeatureUpdate(why));
-    if name != METADATA_VERSION {
-        return decline(format!("There is no feature {name:?}: {METADATA_VERSION} is the only one."));
+    let own = Bootstrap::supported_features();
+    if own.iter().all(|range| range.name != name) {
+        let names: Vec<&str> = own.iter().map(|range| range.name.as_str()).collect();
+        return decline(format!("There is no feature {name:?}: there are {}.", names.join(" and ")));
     }
     let current = image.feature_level(name);
     if level < current {
@@ -52,7 +54,6 @@ fn check_update(image: &Image, name: &str, level: i16) -> Result<(), ControllerE
             "{name} is at level {current} and cannot be lowered to {level}: what was written since could not be read."
         ));
     }
-    let own = Bootstrap::supported_features();
     if let Some(range) = own.iter().find(|range| range.name == name && level > range.level_max) {
         return decline(format!("{name} can be at most {} in the controller's release, not {level}.", range.level_max));
     }

@@ -4,9 +4,14 @@ use bytes::Bytes;
 use quipu_base::Timestamp;
 use quipu_env::Instant;
 
-/// Who waits for a reply; the shell knows where it goes.
+/// Who waits for a reply; the shell knows where it goes. 0 is [`Token::NOBODY`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Token(pub u64);
+
+impl Token {
+    /// Nobody waits: see [`Shard::tell`](crate::Shard::tell).
+    pub const NOBODY: Self = Self(0);
+}
 
 /// What a machine may not find out by itself.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +90,11 @@ pub trait Machine {
 
     /// The time of [`Self::next_deadline`] has come, or a later one.
     fn on_deadline(&mut self, context: &Context) -> Turn<Self::Reply>;
+
+    /// Whether a planted bug of the shard's is switched on (see `quipu_env::Probe`). Never in production.
+    fn planted(&self, _name: &'static str) -> bool {
+        false
+    }
 
     /// When [`Self::on_deadline`] is to be called.
     fn next_deadline(&self) -> Option<Instant>;

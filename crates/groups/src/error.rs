@@ -33,6 +33,8 @@ pub enum GroupError {
     OffsetMetadataTooLarge,
     /// Subscriptions or assignments are too long to be kept.
     TooLarge,
+    /// The request's version can't carry a member's epoch.
+    UnsupportedVersion,
     /// The coordinator keeps as much as it may.
     Full,
 }
@@ -56,6 +58,9 @@ impl fmt::Display for GroupError {
             Self::SubscribedToTopic => "the group's members are subscribed to the topic",
             Self::OffsetMetadataTooLarge => "the metadata is longer than offset.metadata.max.bytes",
             Self::TooLarge => "subscriptions or assignments are longer than a record of the group may be",
+            Self::UnsupportedVersion => {
+                "OffsetCommit version 9 or above must be used by members using the modern group protocol"
+            }
             Self::Full => "the coordinator keeps as many groups, members or offsets as it may: delete some, or use more partitions",
         })
     }

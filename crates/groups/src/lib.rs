@@ -29,6 +29,7 @@ mod error;
 pub mod limits;
 mod machine;
 mod offsets;
+mod planted;
 pub mod request;
 mod settings;
 mod subscription;

@@ -4,12 +4,14 @@
 //! `INSTA_UPDATE=always cargo test -p quipu-groups` writes the snapshots anew. Along the way every record is read back.
 //!
 //! The commands are in `script`; stories of the consumer protocol are in `consumer`; records against Kafka's own bytes are in `golden`;
-//! hostile requests are in `bounds`; properties are in `assignors` and `schedules`.
+//! hostile requests are in `bounds`; properties are in `assignors`, `schedules` and `classic_schedules`, which find the bugs of `planted`.
 
 mod assignors;
 mod bounds;
+mod classic_schedules;
 mod consumer;
 mod golden;
+mod planted;
 mod schedules;
 mod script;
 

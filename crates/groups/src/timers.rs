@@ -25,6 +25,8 @@ pub(crate) enum Owner {
     ConsumerSession(Arc<str>),
     /// The end of the time for a member to give partitions up.
     Revocation(Arc<str>),
+    /// The end of the time for a member of the classic protocol in a group of the other to join again, or to ask for its assignment.
+    Step(Arc<str>),
 }
 
 /// One owner's deadline.
@@ -98,6 +100,11 @@ impl Timers {
 }
 
 impl Alarm {
+    /// Whether something is due.
+    pub(crate) fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Nothing is due any more.
     pub(crate) fn clear(&mut self) {
         self.due = None;

@@ -54,11 +54,12 @@ mod v1;
 use core::fmt;
 
 use bytes::Bytes;
+use quipu_base::NEXT_RELEASE;
 
 use crate::record::MetadataRecord;
 
 /// The newest version of the format that this build writes and reads; also its highest level of `metadata.version`.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = if NEXT_RELEASE { 3 } else { 2 };
 
 /// The bytes are not a metadata record that this build can read.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,6 +136,9 @@ pub fn decode(bytes: &[u8]) -> Result<MetadataRecord, DecodeError> {
 /// The lowest version that can say the record. A cluster whose `metadata.version` is lower must not write it.
 #[must_use]
 pub fn version_of(record: &MetadataRecord) -> u8 {
+    if is_of_next_release(record) {
+        return 3;
+    }
     let is_in_v1 = match record {
         MetadataRecord::EpochStart { .. }
         | MetadataRecord::Cluster { .. }
@@ -153,6 +157,11 @@ pub fn version_of(record: &MetadataRecord) -> u8 {
         MetadataRecord::BrokerShutdown { .. } => false,
     };
     if is_in_v1 { 1 } else { 2 }
+}
+
+/// What stands for a record that the next release has and this one does not know, see [`NEXT_RELEASE`].
+fn is_of_next_release(record: &MetadataRecord) -> bool {
+    NEXT_RELEASE && matches!(record, MetadataRecord::Topic { name, .. } if name.starts_with("of-the-next-release"))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //!
 //! Not here: who may set what, and when (`quipu-controller`). Read `key`, then `layers`.
 
+mod client_metrics;
 mod key;
 mod layers;
 mod resolved;
@@ -27,8 +28,14 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use client_metrics::{Client, ClientMetrics, ClientPattern};
 pub use key::{ConfigError, ConfigKey, ConfigType, Status, Value};
 pub use layers::{ConfigEntry, ConfigLayers, ConfigSource, ConfigSynonym};
-pub use resolved::{BrokerConfig, Compression, TimestampType, TopicConfig};
+pub use resolved::{
+    BrokerConfig, CleanupPolicy, Compression, ConsumerGroupConfig, GroupConfig, TimestampType, TopicConfig,
+};
 pub use statics::StaticConfig;
-pub use tables::{BROKER_KEYS, BROKER_KEYS_NOT_YET, Lookup, NotYetKey, TOPIC_KEYS, TOPIC_KEYS_NOT_YET};
+pub use tables::{
+    BROKER_KEYS, BROKER_KEYS_NOT_YET, CLIENT_METRICS_KEYS, GROUP_KEYS, GROUP_KEYS_NOT_YET, Lookup, NotYetKey,
+    TOPIC_KEYS, TOPIC_KEYS_NOT_YET,
+};

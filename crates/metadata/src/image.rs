@@ -190,6 +190,21 @@ impl Image {
         gone.collect()
     }
 
+    /// The topics that `before`, an earlier image, does not have, or has otherwise. What the two share costs nothing.
+    pub fn topics_changed_since(&self, before: &Self) -> Vec<Arc<Topic>> {
+        let changed = before.topics.diff(&self.topics).filter_map(|item| match item {
+            DiffItem::Add(_, topic) | DiffItem::Update { new: (_, topic), .. } => Some(Arc::clone(topic)),
+            DiffItem::Remove(..) => None,
+        });
+        changed.collect()
+    }
+
+    /// Whether nothing but topics has been configured since `before`, an earlier image, as far as that is known at no cost.
+    #[must_use]
+    pub fn shares_configs_with(&self, before: &Self) -> bool {
+        self.configs.ptr_eq(&before.configs)
+    }
+
     /// How many topics there are.
     #[must_use]
     pub fn topic_count(&self) -> usize {

@@ -14,6 +14,7 @@
 //! | other cluster | both know their cluster, and not the same | no |
 //! | another node was called | an address is wrong, or its node moved | no |
 //! | duplicate node id | the caller has the acceptor's id | no |
+//! | node id in use | another directory serves under the caller's id | until its session ends |
 //! | other directory | on a data lane, the caller's directory is not the one that the metadata names | when the metadata has arrived |
 //! | not registered | on a data lane, either side has no broker epoch | when it has |
 //! | not ready | nobody takes that lane yet | when somebody does |
@@ -26,13 +27,16 @@
 use core::fmt;
 
 use bytes::Bytes;
-use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
+use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, NEXT_RELEASE};
 use serde::{Deserialize, Serialize};
 
-use crate::{limits, peers::PeerAddress};
+use crate::{
+    limits,
+    peers::{Expected, PeerAddress},
+};
 
 /// Versions of the protocol that this build speaks, lowest and highest.
-pub const VERSIONS: (u16, u16) = (1, 1);
+pub const VERSIONS: (u16, u16) = (1, if NEXT_RELEASE { 2 } else { 1 });
 /// What a handshake's frames begin with.
 const MAGIC: &[u8; 8] = b"qpeer\r\n\0";
 
@@ -162,6 +166,8 @@ pub enum RefusalCode {
     NotRegistered,
     /// Nobody takes that lane yet.
     NotReady,
+    /// Another directory serves under the caller's node id.
+    NodeIdInUse,
     /// A later release knows why.
     Unknown(u8),
 }
@@ -177,6 +183,7 @@ impl RefusalCode {
             Self::OtherDirectory => 5,
             Self::NotRegistered => 6,
             Self::NotReady => 7,
+            Self::NodeIdInUse => 8,
             Self::Unknown(code) => code,
         }
     }
@@ -191,6 +198,7 @@ impl RefusalCode {
             5 => Self::OtherDirectory,
             6 => Self::NotRegistered,
             7 => Self::NotReady,
+            8 => Self::NodeIdInUse,
             other => Self::Unknown(other),
         }
     }
@@ -198,7 +206,7 @@ impl RefusalCode {
     /// Whether waiting is enough: nobody has to change anything.
     #[must_use]
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::OtherDirectory | Self::NotRegistered | Self::NotReady)
+        matches!(self, Self::OtherDirectory | Self::NotRegistered | Self::NotReady | Self::NodeIdInUse)
     }
 }
 
@@ -319,15 +327,10 @@ pub fn decode_answer(header: &[u8]) -> Result<Answer, HelloError> {
     })
 }
 
-/// What an acceptor thinks of a hello: the version to speak. `directory` is the one that the metadata names for the caller.
+/// What an acceptor thinks of a hello: the version to speak. `expected` is what the metadata says of the caller.
 ///
 /// Errors: [`Refusal`], as the caller gets to read it.
-pub fn check_hello(
-    hello: &Hello,
-    own: &Own,
-    versions: (u16, u16),
-    directory: Option<DirectoryId>,
-) -> Result<u16, Refusal> {
+pub fn check_hello(hello: &Hello, own: &Own, versions: (u16, u16), expected: Option<Expected>) -> Result<u16, Refusal> {
     let me = own.node_id;
     let caller = hello.from.node_id;
     if caller == me {
@@ -357,11 +360,20 @@ pub fn check_hello(
     }
     check_cluster(me, own.cluster_id, hello.cluster_id)?;
     if hello.lane.is_data() {
-        check_data(&hello.from, directory)?;
+        check_data(&hello.from, expected.map(|expected| expected.directory))?;
         if own.broker_epoch.is_none() {
             let sentence = format!("node {me} is not registered yet, so it takes no part in replication");
             return Err(Refusal::new(RefusalCode::NotRegistered, sentence));
         }
+    } else if let Some(Expected { directory, is_serving: true }) = expected
+        && directory != hello.from.directory_id
+    {
+        let sentence = format!(
+            "node id {caller} is in use: the node with directory {directory} serves under it, the caller has directory {}. Give one \
+             of them another id, or stop it",
+            hello.from.directory_id
+        );
+        return Err(Refusal::new(RefusalCode::NodeIdInUse, sentence));
     }
     Ok(version)
 }
@@ -457,8 +469,8 @@ mod tests {
         }
     }
 
-    fn code(hello: &Hello, own: &Own, directory: Option<DirectoryId>) -> Result<u16, RefusalCode> {
-        check_hello(hello, own, (2, 4), directory).map_err(|refusal| {
+    fn code(hello: &Hello, own: &Own, expected: Option<Expected>) -> Result<u16, RefusalCode> {
+        check_hello(hello, own, (2, 4), expected).map_err(|refusal| {
             assert!(refusal.sentence.contains("node") && !refusal.sentence.ends_with('.'), "{refusal}");
             refusal.code
         })
@@ -466,8 +478,10 @@ mod tests {
 
     #[test]
     fn each_thing_that_is_wrong_is_told() {
-        let directory = Some(DirectoryId([2; 16]));
+        let directory = Some(Expected { directory: DirectoryId([2; 16]), is_serving: false });
+        let serving = Some(Expected { directory: DirectoryId([2; 16]), is_serving: true });
         assert_eq!(code(&hello(), &own(), directory), Ok(3));
+        assert_eq!(code(&hello(), &own(), serving), Ok(3));
         assert_eq!(code(&hello(), &own(), None), Ok(3));
         let check = |change: fn(&mut Hello, &mut Own)| {
             let (mut hello, mut own) = (hello(), own());
@@ -491,6 +505,11 @@ mod tests {
             other(&mut hello);
             hello.from.broker_epoch = None;
             assert_eq!(code(&hello, &own(), directory), Ok(3), "whoever registers must be heard");
+            assert_eq!(
+                code(&hello, &own(), serving),
+                Err(RefusalCode::NodeIdInUse),
+                "but nobody beside one that serves"
+            );
         }
     }
 

@@ -188,8 +188,8 @@ async fn greet<E: Env>(
     let mut buffer = BytesMut::new();
     let heard = hear::<E>(reader, &mut buffer).await;
     let checked = heard.and_then(|hello| {
-        let directory = shared.directory_of(hello.from.node_id);
-        let version = hello::check_hello(&hello, own, shared.settings.versions, directory)?;
+        let expected = shared.expected_of(hello.from.node_id);
+        let version = hello::check_hello(&hello, own, shared.settings.versions, expected)?;
         let inbox = (shared.deliver)(&hello.from, hello.lane).ok_or_else(|| {
             let sentence = format!("node {} does not take {} frames yet", own.node_id, hello.lane);
             Refusal::new(RefusalCode::NotReady, sentence)

@@ -33,4 +33,4 @@ pub use events::{Events, PeerEvent};
 pub use frame::Frame;
 pub use hello::{Lane, Own, PeerIdentity, Refusal, RefusalCode};
 pub use incoming::Received;
-pub use peers::{Deliver, Dropped, FileOf, PeerAddress, Peers, Settings};
+pub use peers::{Deliver, Dropped, Expected, FileOf, PeerAddress, Peers, Settings};

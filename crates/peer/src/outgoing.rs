@@ -35,7 +35,7 @@ use crate::{
     backoff::{Backoff, jittered},
     events::PeerEvent,
     frame::{Bounds, Frame, take_head},
-    hello::{self, Answer, Hello, Lane, Own, PeerIdentity, Refusal, Welcome},
+    hello::{self, Answer, Hello, Lane, Own, PeerIdentity, Refusal, RefusalCode, Welcome},
     limits,
     peers::{Dropped, FileOf, Settings, Shared, Target, lock},
 };
@@ -188,7 +188,7 @@ pub(crate) async fn run<E: Env>(
 /// Whether a link must be made anew. The quorum's and control's don't hang on a registration or a directory.
 fn is_outdated(lane: Lane, own: (&Own, &Own), target: (&Target, &Target)) -> bool {
     let is_moved = target.0.address != target.1.address;
-    let is_other = own.0.broker_epoch != own.1.broker_epoch || target.0.directory != target.1.directory;
+    let is_other = own.0.broker_epoch != own.1.broker_epoch || target.0.directory() != target.1.directory();
     is_moved || (lane.is_data() && is_other)
 }
 
@@ -233,7 +233,7 @@ impl<E: Env> Task<E> {
         match end {
             End::Refused(reason) => {
                 if self.refused.as_ref() != Some(&reason.sentence) {
-                    if reason.code.is_passing() {
+                    if reason.code.is_passing() && reason.code != RefusalCode::NodeIdInUse {
                         tracing::debug!(%node, %lane, address = %target.address, %reason, "a link was refused");
                     } else {
                         tracing::warn!(%node, %lane, address = %target.address, %reason, "a link was refused");
@@ -275,7 +275,7 @@ impl<E: Env> Task<E> {
             said = greet::<E>(reader, &mut writer, &hello) => said?,
             () = limit => return Err(End::Broken("no answer to the handshake in time".to_owned())),
         };
-        hello::check_welcome(&welcome, own, &hello, target.directory).map_err(End::Refused)?;
+        hello::check_welcome(&welcome, own, &hello, target.directory()).map_err(End::Refused)?;
         let (peer, release) = (welcome.from, welcome.release);
         tracing::debug!(node = %self.node, lane = %self.lane, release, "linked to another node");
         self.backoff.reset();

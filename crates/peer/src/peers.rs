@@ -117,11 +117,26 @@ impl core::error::Error for Dropped {}
 /// Names the inbox for what a node sends on a lane; none if nobody takes that (yet). Asked at each handshake.
 pub type Deliver = Box<dyn Fn(&PeerIdentity, Lane) -> Option<mpsc::Sender<Received>> + Send + Sync>;
 
+/// The data directory that a node should have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expected {
+    /// Its id.
+    pub directory: DirectoryId,
+    /// Whether it serves the cluster now: then whoever calls with another one has an id that is in use.
+    pub is_serving: bool,
+}
+
 /// Where a node is, and which directory it should have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Target {
     pub(crate) address: PeerAddress,
-    pub(crate) directory: Option<DirectoryId>,
+    pub(crate) expected: Option<Expected>,
+}
+
+impl Target {
+    pub(crate) fn directory(&self) -> Option<DirectoryId> {
+        self.expected.map(|expected| expected.directory)
+    }
 }
 
 /// A node that this one may send to. Its links end when this is dropped.
@@ -174,15 +189,15 @@ impl<E: Env> Shared<E> {
     }
 
     /// The directory that a node should have.
-    pub(crate) fn directory_of(&self, node: BrokerId) -> Option<DirectoryId> {
-        lock(&self.nodes).get(&node).and_then(|node| node.target.borrow().directory)
+    pub(crate) fn expected_of(&self, node: BrokerId) -> Option<Expected> {
+        lock(&self.nodes).get(&node).and_then(|node| node.target.borrow().expected)
     }
 
     /// A node that nobody has named said where it is: it can be answered.
     pub(crate) fn learn(&self, node: BrokerId, address: PeerAddress) {
         let mut nodes = lock(&self.nodes);
         if !nodes.contains_key(&node) && nodes.len() < limits::NODES_MAX {
-            let target = Target { address, directory: None };
+            let target = Target { address, expected: None };
             nodes.insert(node, Node { target: watch::Sender::new(target), links: BTreeMap::new() });
         }
     }
@@ -236,15 +251,18 @@ impl<E: Env> Peers<E> {
         Self(shared)
     }
 
-    /// Tells where a node is (one that nobody has told of, but that has called, is where it said) and which data directory it has; or, with no address, that it is gone. Links to another address end, and
-    /// so do data links that were made when another directory was expected. Who calls is checked when it calls.
-    pub fn set_address(&self, node: BrokerId, address: Option<PeerAddress>, expected_directory: Option<DirectoryId>) {
+    /// Tells where a node is and which data directory it has; or, with no address, that it is gone. A node that nobody has told of, but
+    /// that has called, is where it said.
+    ///
+    /// Links to another address end, and so do data links that were made when another directory was expected. Who calls is
+    /// checked when it calls.
+    pub fn set_address(&self, node: BrokerId, address: Option<PeerAddress>, expected: Option<Expected>) {
         let mut nodes = lock(&self.0.nodes);
         let Some(address) = address else {
             nodes.remove(&node);
             return;
         };
-        let target = Target { address, directory: expected_directory };
+        let target = Target { address, expected };
         match nodes.get(&node) {
             None => {
                 nodes.insert(node, Node { target: watch::Sender::new(target), links: BTreeMap::new() });

@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId, limits::MIB};
 use quipu_env::{Clock, Disk, Env, File, Net, NetReader, NetWriter, OpenOptions, Segment, WriteQueue, watch};
 use quipu_peer::{
-    Dropped, Events, Frame, Lane, Own, PeerAddress, PeerEvent, PeerIdentity, Peers, Received, RefusalCode, Settings,
+    Dropped, Events, Expected, Frame, Lane, Own, PeerAddress, PeerEvent, PeerIdentity, Peers, Received, RefusalCode,
+    Settings,
     frame::{Bounds, take_head},
     hello::{Answer, Hello, VERSIONS, decode_answer, encode_hello},
 };
@@ -171,6 +172,7 @@ fn outcome(of: Own, called: BrokerId, lane: Lane, settings: Settings, expected: 
         let _noted = start_noting(&b);
         let calling = a.start(move |env| async move {
             let mut end = end_with(env, of, settings, 10).await;
+            let expected = expected.map(|directory| Expected { directory, is_serving: false });
             end.peers.set_address(called, at("b"), expected);
             end.env.clock().sleep(SECOND).await;
             end.peers.send(called, lane, frame("x")).unwrap();

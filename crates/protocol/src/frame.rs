@@ -250,8 +250,18 @@ apis! {
     UpdateFeatures = 57: UpdateFeaturesRequest, UpdateFeaturesResponse;
     /// Members of the cluster.
     DescribeCluster = 60: DescribeClusterRequest, DescribeClusterResponse;
+    /// Producers of partitions.
+    DescribeProducers = 61: DescribeProducersRequest, DescribeProducersResponse;
     /// Forget a broker.
     UnregisterBroker = 64: UnregisterBrokerRequest, UnregisterBrokerResponse;
+    /// A sign of life of a member of the consumer protocol.
+    ConsumerGroupHeartbeat = 68: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
+    /// Groups of the consumer protocol and their members.
+    ConsumerGroupDescribe = 69: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
+    /// Which metrics a client is asked for.
+    GetTelemetrySubscriptions = 71: GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse;
+    /// A client's metrics.
+    PushTelemetry = 72: PushTelemetryRequest, PushTelemetryResponse;
     /// What has a configuration.
     ListConfigResources = 74: ListConfigResourcesRequest, ListConfigResourcesResponse;
     /// Partitions, page by page.

@@ -4,7 +4,7 @@
 //! (KIP-482). Null is length -1, or compact 0; for a structure, a leading byte -1 instead of 1.
 
 use bytes::Bytes;
-use quipu_base::{DirectoryId, TopicId};
+use quipu_base::{ClientInstanceId, DirectoryId, TopicId};
 
 use crate::{
     reader::{DecodeError, DecodeFault, Reader},
@@ -204,7 +204,7 @@ macro_rules! ids {
         }
     )* };
 }
-ids!(TopicId DirectoryId);
+ids!(TopicId DirectoryId ClientInstanceId);
 
 impl Wire for Str {
     const KIND: Kind = Kind::String;

@@ -92,7 +92,12 @@ table! {
     DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse;
     UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse;
     DescribeCluster DescribeClusterRequest DescribeClusterResponse;
+    DescribeProducers DescribeProducersRequest DescribeProducersResponse;
     UnregisterBroker UnregisterBrokerRequest UnregisterBrokerResponse;
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse;
+    GetTelemetrySubscriptions GetTelemetrySubscriptionsRequest GetTelemetrySubscriptionsResponse;
+    PushTelemetry PushTelemetryRequest PushTelemetryResponse;
     ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse;
     DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse;
 }

@@ -24,6 +24,7 @@
 
 pub mod batch;
 pub mod builder;
+pub mod compact;
 pub mod compression;
 mod cursor;
 pub mod error;

@@ -4,10 +4,11 @@
 //! - What is reported durable has been synced, and is found again after any crash.
 //! - Bytes that fail a checksum are never handed out, and never cut silently.
 //!
-//! Not here: retention and compaction; which batches are valid (`quipu-records`); who may append (`quipu-broker`).
+//! Not here: which batches are valid (`quipu-records`); who may append (`quipu-broker`).
 //! Read `superblock` and `wal` next.
 
 mod checkpoint;
+mod cleaner;
 mod concurrent;
 mod damage;
 mod epochs;
@@ -16,6 +17,7 @@ mod footer;
 mod index;
 mod log;
 mod manifest;
+mod pages;
 mod partition;
 mod producers;
 mod segment;
@@ -29,14 +31,16 @@ pub mod wal;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use cleaner::{CleanError, Cleaned, CleanerOptions, Compaction};
 pub use epochs::EpochStart;
 pub use error::{AppendError, ChangeError, Fault, ReadError, StoreFull};
 pub use log::{
-    Appended, BadStep, Check, Log, LogOffsets, LogOptions, ReadResult, Reservation, StateKind, Step, TailRead,
+    Appended, BadStep, Check, Log, LogOffsets, LogOptions, ReadResult, Reservation, Retention, ScrubPlace, Scrubbed,
+    StateKind, Step, TailRead,
 };
 pub use manifest::ManifestError;
 pub use producers::{ProducerBatch, ProducerState};
-pub use store::{Identity, IdentityError, OpenError, OpenReport, Store, StoreOptions, StoreStats};
+pub use store::{Identity, IdentityError, OpenError, OpenReport, Store, StoreOptions, StoreStats, reidentify};
 pub use verify::{
     CutRange, DamagedRange, DumpEntry, DumpOptions, DumpedBatch, DumpedFrame, DumpedGroup, LiveRange, VerifyError,
     VerifyReport, dump, verify,

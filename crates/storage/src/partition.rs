@@ -38,12 +38,27 @@ pub(crate) struct SegmentId {
     pub(crate) generation: u32,
 }
 
+/// From here on generations are those of segments that compaction has made: counted apart, so that neither side has to know what
+/// the other one is about to make.
+const CLEANED: u32 = 1 << 31;
+
 impl SegmentId {
+    /// Of the `number`th segment that compaction makes at `base`.
+    pub(crate) const fn cleaned(base: Offset, number: u32) -> Self {
+        Self { base, generation: CLEANED | number }
+    }
+
+    /// Which one it is of those that compaction has made there; none if it was made otherwise.
+    pub(crate) fn cleaned_number(self) -> Option<u32> {
+        self.generation.checked_sub(CLEANED)
+    }
+
     /// The file's name in the partition's directory.
     pub(crate) fn file_name(self) -> String {
-        match self.generation {
-            0 => format!("{:020}.log", self.base.0),
-            generation => format!("{:020}-{generation}.log", self.base.0),
+        match (self.cleaned_number(), self.generation) {
+            (Some(number), _) => format!("{:020}-c{number}.log", self.base.0),
+            (None, 0) => format!("{:020}.log", self.base.0),
+            (None, generation) => format!("{:020}-{generation}.log", self.base.0),
         }
     }
 }
@@ -137,11 +152,22 @@ pub(crate) struct PartitionState {
     pub(crate) damaged: Damaged,
     /// As the owner of the log noted it last before the flush.
     pub(crate) high_watermark: Offset,
+    /// Compaction has been through what lies below: no two records there have the same key.
+    pub(crate) cleaned: Offset,
 }
 
 /// What turns one state of a partition into a later one; from the default state: the whole of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct PartitionUpdate {
+    first: UpdateV1,
+    damaged: Damaged,
+    high_watermark: Offset,
+    cleaned: Offset,
+}
+
+/// The same in manifest records of version 2, which knew of no compaction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct UpdateV2 {
     first: UpdateV1,
     damaged: Damaged,
     high_watermark: Offset,
@@ -170,7 +196,13 @@ impl From<UpdateV1> for PartitionUpdate {
             // Where it ends was not said.
             damaged.add(fault.offset..OPEN_END);
         }
-        Self { first, damaged, high_watermark: Offset::ZERO }
+        Self { first, damaged, high_watermark: Offset::ZERO, cleaned: Offset::ZERO }
+    }
+}
+
+impl From<UpdateV2> for PartitionUpdate {
+    fn from(UpdateV2 { first, damaged, high_watermark }: UpdateV2) -> Self {
+        Self { first, damaged, high_watermark, cleaned: Offset::ZERO }
     }
 }
 
@@ -179,11 +211,6 @@ impl PartitionState {
     pub(crate) fn segment_from(&self, offset: Offset) -> Option<usize> {
         let index = self.segments.partition_point(|segment| segment.end <= offset);
         (index < self.segments.len()).then_some(index)
-    }
-
-    /// Bytes of batches in all segments.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| u64::from(segment.data_bytes())).sum()
     }
 
     pub(crate) fn update_to(&self, newer: &Self) -> PartitionUpdate {
@@ -204,12 +231,18 @@ impl PartitionState {
             states: (self.states != newer.states).then(|| newer.states.clone()),
             fault: newer.fault.clone(),
         };
-        PartitionUpdate { first, damaged: newer.damaged.clone(), high_watermark: newer.high_watermark }
+        PartitionUpdate {
+            first,
+            damaged: newer.damaged.clone(),
+            high_watermark: newer.high_watermark,
+            cleaned: newer.cleaned,
+        }
     }
 
     pub(crate) fn apply(&mut self, update: PartitionUpdate) {
         self.damaged = update.damaged;
         self.high_watermark = update.high_watermark;
+        self.cleaned = update.cleaned;
         let update = update.first;
         self.log_start = update.log_start;
         self.end = update.end;
@@ -289,6 +322,9 @@ mod tests {
         assert_eq!(state.segment_from(Offset(40)), None);
         assert_eq!(state.segments[0].id.file_name(), "00000000000000000000.log");
         assert_eq!(state.segments[2].id.file_name(), "00000000000000000030-1.log");
+        let cleaned = SegmentId::cleaned(Offset(30), 4);
+        assert_eq!(cleaned.file_name(), "00000000000000000030-c4.log");
+        assert_eq!((cleaned.cleaned_number(), state.segments[2].id.cleaned_number()), (Some(4), None));
     }
 
     fn any_state() -> impl Strategy<Value = PartitionState> {
@@ -303,6 +339,7 @@ mod tests {
             state.epochs.assign(quipu_base::LeaderEpoch(epoch), Offset(end));
             state.damaged.add(Offset(log_start)..Offset(end));
             state.high_watermark = Offset(log_start / 2);
+            state.cleaned = Offset(end / 3);
             state
         })
     }

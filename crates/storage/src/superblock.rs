@@ -8,7 +8,7 @@
 //!     10  2  copy, 0 to 3
 //!     12  4  CRC-32C over the copy's other 4,092 bytes
 //!     16  8  sequence: rises with every write
-//!     24  4  flags: 1 cluster id is set, 2 broker epoch is set, 4 stopped cleanly
+//!     24  4  flags: 1 cluster id is set, 2 broker epoch is set, 4 stopped cleanly, 8 files have an id of their own
 //!     28  4  node id
 //!     32 16  directory id
 //!     48 16  cluster id, or zeros
@@ -18,6 +18,7 @@
 //!     82  6  zeros
 //!     88 16  each: generation, sequence of its first group; oldest first
 //!        ..  zeros
+//!   4080 16  the directory id that its files name, if it was given another one since, or zeros
 //! ```
 //!
 //! Invariants
@@ -62,6 +63,8 @@ const GENERATION_BYTES: usize = 16;
 const HAS_CLUSTER_ID: u32 = 1;
 const HAS_BROKER_EPOCH: u32 = 2;
 const CLEAN: u32 = 4;
+const HAS_FILES_ID: u32 = 8;
+const FILES_ID_AT: usize = COPY_BYTES - 16;
 
 const _: () = assert!(GENERATIONS_MAX == 248, "the module documentation says so");
 
@@ -74,6 +77,8 @@ pub struct Superblock {
     pub node_id: BrokerId,
     /// The directory itself.
     pub directory_id: DirectoryId,
+    /// The same as its files name it: its first id.
+    pub files_id: DirectoryId,
     /// The broker's last registration.
     pub broker_epoch: Option<BrokerEpoch>,
     /// Generations of the WAL groups that are still needed, oldest first, at most [`GENERATIONS_MAX`].
@@ -157,6 +162,7 @@ impl Superblock {
             cluster_id: None,
             node_id,
             directory_id,
+            files_id: directory_id,
             broker_epoch: None,
             wal_generations: Vec::new(),
             synced_up_to: GroupSequence::NONE,
@@ -165,10 +171,10 @@ impl Superblock {
         }
     }
 
-    /// The directory as WAL groups name it: the first eight bytes of its id.
+    /// The directory as WAL groups name it: the first eight bytes of its first id.
     #[must_use]
     pub const fn tag(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.directory_id.0;
+        let [a, b, c, d, e, f, g, h, ..] = self.files_id.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
@@ -178,12 +184,17 @@ impl Superblock {
         self.clean = true;
     }
 
+    fn has_other_id(&self) -> bool {
+        self.files_id != self.directory_id
+    }
+
     fn encode(&self, copy: u16) -> [u8; COPY_BYTES] {
         let mut bytes = [0; COPY_BYTES];
         let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         let flags = flag(self.cluster_id.is_some(), HAS_CLUSTER_ID)
             | flag(self.broker_epoch.is_some(), HAS_BROKER_EPOCH)
-            | flag(self.clean, CLEAN);
+            | flag(self.clean, CLEAN)
+            | flag(self.has_other_id(), HAS_FILES_ID);
         let count = u16::try_from(self.wal_generations.len()).expect("checked before encoding");
         bytes[0..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -200,6 +211,9 @@ impl Superblock {
         {
             entry[..8].copy_from_slice(&generation.generation.to_le_bytes());
             entry[8..].copy_from_slice(&generation.first.0.to_le_bytes());
+        }
+        if self.has_other_id() {
+            bytes[FILES_ID_AT..].copy_from_slice(&self.files_id.0);
         }
         let crc = copy_crc(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -234,10 +248,12 @@ fn decode(bytes: &[u8], copy: u16) -> CopyReading {
         generation: u64::from_le_bytes(field(entry, 0)),
         first: GroupSequence(u64::from_le_bytes(field(entry, 8))),
     });
+    let directory_id = DirectoryId(field(bytes, 32));
     CopyReading::Valid(Superblock {
         cluster_id: (flags & HAS_CLUSTER_ID != 0).then(|| ClusterId(field(bytes, 48))),
         node_id: BrokerId(i32::from_le_bytes(field(bytes, 28))),
-        directory_id: DirectoryId(field(bytes, 32)),
+        directory_id,
+        files_id: if flags & HAS_FILES_ID == 0 { directory_id } else { DirectoryId(field(bytes, FILES_ID_AT)) },
         broker_epoch: (flags & HAS_BROKER_EPOCH != 0).then(|| BrokerEpoch(i64::from_le_bytes(field(bytes, 64)))),
         wal_generations: generations.collect(),
         synced_up_to: GroupSequence(u64::from_le_bytes(field(bytes, 72))),

@@ -177,6 +177,8 @@ pub(crate) struct TailEntry {
     /// Offset of its last record.
     pub(crate) last: Offset,
     pub(crate) max_timestamp: Timestamp,
+    /// Bytes of the batches before it, counted from some moment on.
+    position: u64,
     /// The batch, a slice of its group's buffer.
     payload: Bytes,
     group: Arc<TailPermit>,
@@ -200,6 +202,7 @@ impl TailEntry {
             base: header.base_offset,
             last: header.last_offset(),
             max_timestamp: header.max_timestamp,
+            position: 0,
             payload,
             group,
         }
@@ -207,6 +210,10 @@ impl TailEntry {
 
     pub(crate) const fn bytes(&self) -> &Bytes {
         &self.payload
+    }
+
+    const fn end_position(&self) -> u64 {
+        self.position + self.payload.len() as u64
     }
 
     pub(crate) fn header(&self) -> BatchHeader {
@@ -226,8 +233,9 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn push(&mut self, entry: TailEntry) {
+    pub(crate) fn push(&mut self, mut entry: TailEntry) {
         assert!(self.entries.back().is_none_or(|last| last.last < entry.base), "batches come in order");
+        entry.position = self.entries.back().map_or(0, TailEntry::end_position);
         self.entries.push_back(entry);
     }
 
@@ -245,11 +253,26 @@ impl Tail {
         let lost = [start..entry.base, next..end];
         dropped.extend(self.entries.drain(first..behind));
         self.entries.insert(first, entry);
+        let mut position = first.checked_sub(1).map_or(0, |before| self.entries[before].end_position());
+        for entry in self.entries.range_mut(first..) {
+            entry.position = position;
+            position = entry.end_position();
+        }
         lost
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.payload.len() as u64).sum()
+    /// Bytes of the batches that reach `offset` or lie behind it.
+    pub(crate) fn bytes_from(&self, offset: Offset) -> u64 {
+        let (first, last) = (self.from(offset).next(), self.entries.back());
+        first.zip(last).map_or(0, |(first, last)| last.end_position() - first.position)
+    }
+
+    /// Where the batches end that reach `offset`, or lie behind it, and are no more than `bytes` together.
+    pub(crate) fn end_within(&self, offset: Offset, bytes: u64) -> Option<Offset> {
+        let limit = self.from(offset).next()?.position.saturating_add(bytes);
+        let behind = self.entries.partition_point(|entry| entry.end_position() <= limit);
+        let last = &self.entries[behind.checked_sub(1)?];
+        (last.last >= offset).then(|| last.last.next())
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &TailEntry> {
@@ -344,6 +367,38 @@ mod tests {
         drop((held, reserve));
         assert!(now(&budget, 1, Class::Normal).is_some(), "there is room, stuck or not");
         assert!(now(&budget, 1000, Class::Normal).is_some(), "alone, even the largest goes");
+    }
+
+    #[test]
+    fn bytes_are_counted_from_any_offset() {
+        let budget = budget(100_000);
+        let group = Arc::new(budget.take(1));
+        let mut tail = Tail::default();
+        let entry = |offset, bytes| {
+            let batch = batch_at(offset, 1, bytes, 0);
+            (batch.bytes().len() as u64, TailEntry::new(batch.header(), batch.bytes().clone(), Arc::clone(&group)))
+        };
+        let mut sizes = Vec::new();
+        for offset in 0..10 {
+            let (size, made) = entry(offset, 100 + usize::try_from(offset).expect("small"));
+            sizes.push(size);
+            tail.push(made);
+        }
+        drop(tail.drop_below(Offset(3)));
+        let (size, made) = entry(5, 700);
+        sizes[5] = size;
+        tail.replace(made, &mut VecDeque::new());
+        let from = |first: usize, count: usize| sizes[first..first + count].iter().sum::<u64>();
+        assert_eq!(tail.bytes_from(Offset(0)), from(3, 7));
+        assert_eq!(tail.bytes_from(Offset(6)), from(6, 4));
+        assert_eq!(tail.bytes_from(Offset(10)), 0);
+        assert_eq!(tail.end_within(Offset(4), from(4, 3)), Some(Offset(7)));
+        assert_eq!(tail.end_within(Offset(4), from(4, 3) - 1), Some(Offset(6)));
+        assert_eq!(tail.end_within(Offset(4), from(4, 1) - 1), None);
+        assert_eq!(tail.end_within(Offset(4), u64::MAX), Some(Offset(10)));
+        assert_eq!(tail.end_within(Offset(10), u64::MAX), None);
+        tail.truncate(Offset(5));
+        assert_eq!(tail.bytes_from(Offset(0)), from(3, 2));
     }
 
     #[test]

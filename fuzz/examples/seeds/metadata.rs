@@ -7,7 +7,7 @@ use quipu_base::{
 use quipu_metadata::{
     ConfigResource, Configuration, ConfigurationVersion, Delta, Image, Member, MetadataRecord, PartitionState,
     codec::encode,
-    config::{BROKER_KEYS, TOPIC_KEYS},
+    config::{BROKER_KEYS, GROUP_KEYS, TOPIC_KEYS},
     record::{Assignment, BrokerState, Election, FeatureRange, Listener, Registration, StartId, Voter},
 };
 
@@ -134,7 +134,7 @@ fn registration(directory_id: DirectoryId) -> Registration {
 }
 
 fn add_configs(seeds: &mut Seeds) {
-    for (choice, key) in (0..).zip(TOPIC_KEYS.iter().chain(BROKER_KEYS)) {
+    for (choice, key) in (0..).zip(TOPIC_KEYS.iter().chain(BROKER_KEYS).chain(GROUP_KEYS)) {
         let name = format!("{choice:03}-{}", key.name);
         seeds.good("config", name, [&[choice], key.default.as_bytes()].concat());
     }

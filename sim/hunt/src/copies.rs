@@ -28,7 +28,7 @@ use bytes::{Bytes, BytesMut};
 use quipu_base::{LeaderEpoch, Offset, TopicIdPartition, checksum::crc32c};
 use quipu_env::{Env, File as _, Segment};
 use quipu_records::{Batch, BatchHeader, Batches};
-use quipu_storage::{Log, ProducerState, Store, StoreOptions};
+use quipu_storage::{Log, ProducerState, ReadError, Store, StoreOptions};
 
 use crate::{check::Violation, inside::Promised};
 
@@ -67,6 +67,9 @@ pub(crate) struct Expected {
     pub(crate) is_replica: bool,
     /// Whether logs may be damaged: then others have what they held.
     pub(crate) may_be_damaged: bool,
+    /// Segments that may be damaged, if not all of them: those that were there when their disk was last hurt. What was made since, to
+    /// repair them, is as sound as anything.
+    pub(crate) hurt: Option<BTreeSet<PathBuf>>,
     /// Whether logs may be gone altogether, since somebody deletes topics.
     pub(crate) may_be_gone: bool,
     /// Whether producers may be forgotten, since the wall clock was wrong.
@@ -118,6 +121,12 @@ impl Look {
         gone.into_iter().for_each(|message| self.fail("copy-end", message));
     }
 
+    /// Whether what can't be read is in a segment that was made after the disk was hurt.
+    fn is_newer(&self, unread: &Unread) -> bool {
+        let (Some(file), Some(hurt)) = (&unread.file, &self.expected.hurt) else { return false };
+        !hurt.contains(file)
+    }
+
     async fn log<E: Env>(&mut self, partition: TopicIdPartition, log: &Log<E>) {
         if let Some(fault) = log.fault() {
             if self.expected.may_be_damaged {
@@ -133,8 +142,8 @@ impl Look {
         }
         let batches = match read_all(log).await {
             Ok(batches) => batches,
-            Err(_) if self.expected.may_be_damaged => return,
-            Err(why) => return self.fail("copy-opens", format!("{partition}: {why}")),
+            Err(unread) if self.expected.may_be_damaged && !self.is_newer(&unread) => return,
+            Err(Unread { why, .. }) => return self.fail("copy-opens", format!("{partition}: {why}")),
         };
         let headers: Vec<BatchHeader> = batches.iter().map(|batch| *batch.header()).collect();
         if let Some(why) = dense(&headers, start, end) {
@@ -173,13 +182,32 @@ fn name(partition: &TopicIdPartition) -> (i64, i64) {
     (partition.topic_id.low(), i64::from(partition.partition.0))
 }
 
-async fn read_all<E: Env>(log: &Log<E>) -> Result<Vec<Batch>, String> {
+/// Why a log can't be read, and the segment that can't be, if it is known.
+struct Unread {
+    why: String,
+    file: Option<PathBuf>,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { why, file: None }
+    }
+}
+
+async fn read_all<E: Env>(log: &Log<E>) -> Result<Vec<Batch>, Unread> {
     let offsets = log.offsets();
     let mut batches = Vec::new();
     let mut next = offsets.log_start;
     while next < offsets.log_end {
         let read = log.read(next, offsets.log_end, READ_BYTES, true).await;
-        let read = read.map_err(|error| format!("offset {next} can't be read: {error}"))?;
+        let read = read.map_err(|error| {
+            let why = format!("offset {next} can't be read: {error}");
+            let file = match error {
+                ReadError::Damaged { file, .. } | ReadError::Io { file, .. } => Some(file),
+                _ => None,
+            };
+            Unread { why, file }
+        })?;
         let mut bytes = BytesMut::new();
         for segment in read.segments {
             bytes.extend_from_slice(&bytes_of::<E>(segment).await?);
@@ -190,7 +218,7 @@ async fn read_all<E: Env>(log: &Log<E>) -> Result<Vec<Batch>, String> {
             batches.push(batch);
         }
         if read.next_offset <= next {
-            return Err(format!("nothing is at offset {next}, and the log ends at {}", offsets.log_end));
+            return Err(format!("nothing is at offset {next}, and the log ends at {}", offsets.log_end).into());
         }
         next = read.next_offset;
     }

@@ -158,6 +158,62 @@ pub enum What {
         /// Their ids.
         ids: Vec<String>,
     },
+    /// A client wants to be a member of a group, and is one.
+    Join {
+        /// The group.
+        group: String,
+    },
+    /// A member of a group is told that a partition is its own.
+    Given {
+        /// Which log.
+        log: LogIndex,
+        /// The group.
+        group: String,
+        /// The member's generation, or epoch; -1 if it is not sure.
+        generation: i32,
+        /// What the group has committed, from where the member reads on; -1 if there is nothing, and it reads from the start.
+        committed: i64,
+    },
+    /// A member of a group is told that a partition is its own no more.
+    Taken {
+        /// Which log.
+        log: LogIndex,
+        /// The group.
+        group: String,
+        /// Whether it was not asked before.
+        is_lost: bool,
+        /// How long it had not polled, nanoseconds.
+        idle: u64,
+        /// How long it may be silent at least without being taken for gone, nanoseconds.
+        patience: u64,
+    },
+    /// A member of a group polled records of a partition.
+    Take {
+        /// Which log.
+        log: LogIndex,
+        /// The group.
+        group: String,
+        /// The member's generation, or epoch; -1 if it is not sure.
+        generation: i32,
+        /// What came.
+        records: Vec<Found>,
+    },
+    /// A member of a group committed offsets.
+    Commit {
+        /// The group.
+        group: String,
+        /// The member's generation, or epoch, as it knew it.
+        generation: i32,
+        /// The offsets.
+        offsets: Vec<(LogIndex, i64)>,
+    },
+    /// A member of a group asked what the group has committed.
+    Committed {
+        /// The group.
+        group: String,
+        /// What was asked for, and the offsets, as told; -1 where there is none.
+        offsets: Vec<(LogIndex, i64)>,
+    },
     /// A client met something that must not be, whatever happens to the broker.
     Strange {
         /// The check that it fails.
@@ -177,8 +233,17 @@ impl What {
             | Self::Seek { log, .. }
             | Self::Audit { log, .. }
             | Self::Unreadable { log, .. }
+            | Self::Given { log, .. }
+            | Self::Taken { log, .. }
+            | Self::Take { log, .. }
             | Self::DeleteRecords { log, .. } => Some(*log),
-            Self::CreateTopic { .. } | Self::DeleteTopic { .. } | Self::Topics { .. } | Self::Strange { .. } => None,
+            Self::CreateTopic { .. }
+            | Self::DeleteTopic { .. }
+            | Self::Topics { .. }
+            | Self::Join { .. }
+            | Self::Commit { .. }
+            | Self::Committed { .. }
+            | Self::Strange { .. } => None,
         }
     }
 }
@@ -296,6 +361,26 @@ impl History {
             What::CreateTopic { topic } => format!("create topic {topic}"),
             What::DeleteTopic { topic, id } => format!("delete topic {topic} ({id})"),
             What::Topics { ids } => format!("{} topics are there", ids.len()),
+            What::Join { group } => format!("join {group}"),
+            What::Given { log, group, generation, committed } => {
+                format!("{group} gives {} in generation {generation}, committed {committed}", self.name(*log))
+            }
+            What::Taken { log, group, is_lost, .. } => {
+                format!("{group} takes {}{}", self.name(*log), if *is_lost { ", unasked" } else { "" })
+            }
+            What::Take { log, group, generation, records } => {
+                format!("take {} for {group} in generation {generation}: {}", self.name(*log), found(records))
+            }
+            What::Committed { group, offsets } => {
+                let place = |(log, offset): &(LogIndex, i64)| format!("{} {offset}", self.name(*log));
+                let offsets: Vec<String> = offsets.iter().map(place).collect();
+                format!("{group} has committed {}", offsets.join(", "))
+            }
+            What::Commit { group, generation, offsets } => {
+                let place = |(log, offset): &(LogIndex, i64)| format!("{} {offset}", self.name(*log));
+                let offsets: Vec<String> = offsets.iter().map(place).collect();
+                format!("commit to {group} in generation {generation}: {}", offsets.join(", "))
+            }
             What::Strange { checker, detail } => format!("{checker}: {detail}"),
         }
     }

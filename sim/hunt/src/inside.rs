@@ -11,7 +11,7 @@
 //! | `broker.committed` | `durable-acknowledgement`: so is what it tells each producer of, an original that is sent again included |
 //! | `broker.committed` | `high-watermark`: it never goes back, lies within the log, and only durable batches are below it |
 //! | `checkpoint.begun`, `checkpoint.done` | `memory`: what is in no segment yet takes no more memory than it may |
-//! | `broker.stopped` | `memory`: requests and replies have given back what they took |
+//! | `broker.quiet`, `broker.stopped` | `memory`: when no connection is left, replies have given back what they took; at a stop, requests as well |
 //!
 //! After a start and its first groups, after each checkpoint and at one event in a thousand a whole-log comparison is due ([`crate::copies`]).
 //!
@@ -22,7 +22,7 @@
 
 mod nodes;
 
-use core::ops::Range;
+use core::{ops::Range, time::Duration};
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
@@ -104,6 +104,8 @@ pub(crate) struct Findings {
     nodes: Option<Arc<Mutex<Nodes>>>,
     /// Told when a whole-log comparison is due.
     due: Arc<Notify>,
+    /// On which machine something has just happened for which it is.
+    due_on: Arc<Mutex<Option<u64>>>,
 }
 
 impl Findings {
@@ -116,9 +118,10 @@ impl Findings {
         self.inside().is_proven
     }
 
-    /// Waits until a whole-log comparison is due.
-    pub(crate) async fn copy_due(&self) {
+    /// Waits until a whole-log comparison is due. Answers on which machine, if it matters.
+    pub(crate) async fn copy_due(&self) -> Option<u64> {
         self.due.notified().await;
+        lock(&self.due_on).take()
     }
 
     /// What a copy of a node's disk must hold now; in a cluster, up to where what it holds of each log must not change any more.
@@ -127,6 +130,12 @@ impl Findings {
             Some(nodes) => lock(nodes).promised(node.number() as u64),
             None => self.inside().logs.iter().map(|(id, log)| (*id, log.released_end)).collect(),
         }
+    }
+
+    /// When the broker of a node of a cluster last opened its data directory.
+    pub(crate) fn opened(&self, node: &Node) -> Duration {
+        let opened = self.nodes.as_ref().map(|nodes| lock(nodes).opened_at(node.number() as u64));
+        Duration::from_nanos(opened.unwrap_or(0))
     }
 
     /// Of a cluster: who does not know yet of all that was committed of a log that it holds; `holders` are machines by log.
@@ -150,7 +159,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn watch<'a>(world: &World, brokers: impl Iterator<Item = &'a Node>) -> Findings {
     let brokers: BTreeMap<u64, Node> = brokers.map(|node| (node.number() as u64, node.clone())).collect();
     let nodes = (brokers.len() > 1).then(Arc::default);
-    let findings = Findings { inside: Arc::default(), nodes, due: Arc::default() };
+    let findings = Findings { inside: Arc::default(), nodes, due: Arc::default(), due_on: Arc::default() };
     let watching = findings.clone();
     world.on_event(move |event| {
         let Some(broker) = brokers.get(&event.node) else { return };
@@ -165,6 +174,9 @@ pub(crate) fn watch<'a>(world: &World, brokers: impl Iterator<Item = &'a Node>) 
             inside.see(event, is_durable);
             false
         };
+        if is_due {
+            *lock(&watching.due_on) = Some(event.node);
+        }
         if core::mem::take(&mut inside.is_copy_due) || is_due {
             watching.due.notify_one();
         }
@@ -188,6 +200,13 @@ fn log_id(event: &ProbeEvent) -> LogId {
     (field(event, "topic"), field(event, "partition"))
 }
 
+/// What a broker holds of its budgets that has stopped, or has no connection any more.
+fn still_held(event: &ProbeEvent) -> Vec<String> {
+    let who = if event.name == "broker.quiet" { "without a connection" } else { "that has stopped" };
+    let held = event.fields.iter().filter(|(_, taken)| *taken != 0);
+    held.map(|(budget, taken)| format!("a broker {who} still holds {taken} bytes of its {budget}")).collect()
+}
+
 impl Inside {
     fn count(&mut self) {
         self.events += 1;
@@ -205,7 +224,9 @@ impl Inside {
             "broker.released" => self.released(event),
             "broker.committed" => self.committed(event),
             "checkpoint.begun" => self.memory(event),
-            "broker.stopped" => self.stopped(event),
+            "broker.quiet" | "broker.stopped" => {
+                still_held(event).into_iter().for_each(|message| self.fail(event, "memory", message));
+            }
             "checkpoint.done" => {
                 self.is_copy_due = true;
                 self.memory(event);
@@ -316,12 +337,6 @@ impl Inside {
         let (used, limit) = (field(event, "tail"), field(event, "tail-limit"));
         if used > limit + MEMORY_SLACK {
             self.fail(event, "memory", format!("what is in no segment takes {used} bytes of {limit}"));
-        }
-    }
-
-    fn stopped(&mut self, event: &ProbeEvent) {
-        for (budget, taken) in event.fields.iter().filter(|(_, taken)| *taken != 0) {
-            self.fail(event, "memory", format!("a broker that has stopped still holds {taken} bytes of its {budget}"));
         }
     }
 

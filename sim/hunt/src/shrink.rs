@@ -15,7 +15,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use crate::{
-    plan::{Client, Config, Plan},
+    plan::{Client, Config, Plan, operation::Operation},
     run::{self, Options},
 };
 
@@ -231,6 +231,7 @@ const CONFIG: &[Change<Config>] = &[
     |config, plain| config.shards = plain.shards,
     |config, plain| config.buggify = plain.buggify,
     |config, plain| config.kafka = plain.kafka.clone(),
+    |config, plain| config.metadata_snapshot_bytes = plain.metadata_snapshot_bytes,
     |config, plain| config.power_cut = plain.power_cut,
     |config, plain| (config.torn_sectors, config.garbage_tails) = (plain.torn_sectors, plain.garbage_tails),
     |config, plain| config.direct_io = plain.direct_io,
@@ -250,7 +251,16 @@ const CONFIG: &[Change<Config>] = &[
 
 const CLIENT: &[Change<Client>] = &[
     |client, plain| {
-        *client = Client { name: client.name.clone(), operations: client.operations.clone(), ..plain.clone() };
+        let (name, operations) = (client.name.clone(), client.operations.clone());
+        // The wire has no members of groups.
+        let kind = if operations.iter().any(Operation::is_of_members) { client.kind } else { plain.kind };
+        *client = Client { name, kind, operations, ..plain.clone() };
+    },
+    |client, plain| {
+        client.group_protocol = plain.group_protocol;
+        client.group_commits = plain.group_commits;
+        client.group_commit_every = plain.group_commit_every;
+        client.group_static = plain.group_static;
     },
     |client, plain| client.codec = plain.codec.clone(),
     |client, plain| client.pipelined = plain.pipelined,

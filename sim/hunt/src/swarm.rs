@@ -9,6 +9,7 @@ mod aims;
 mod clients;
 mod clusters;
 mod crowds;
+mod members;
 
 use std::collections::BTreeMap;
 
@@ -46,9 +47,15 @@ fn one_in(rng: &mut Rng, count: u32) -> bool {
     rng.random_range(0..count) == 0
 }
 
+/// So many worlds in a hundred have a group that is aimed at.
+const GROUPS_IN_HUNDRED: u32 = 8;
+
 /// The plan of a seed.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
+    if stream(seed, "groups").random_range(0..100) < GROUPS_IN_HUNDRED {
+        return grouped(seed);
+    }
     if stream(seed, "nodes").random_range(0..10) < CLUSTERS_IN_TEN {
         return cluster(seed);
     }
@@ -93,6 +100,13 @@ fn cluster(seed: u64) -> Plan {
     clusters::reassign(&mut stream(seed, "reassign"), &config, &mut workload);
     clients::draw(&mut stream(seed, "clients"), &mut workload);
     let faults = clusters::faults(&mut rng, &shape, &config, &workload);
+    let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
+    Plan { format: FORMAT, seed, heal_ms, config, budget: Budget::default(), workload, faults }
+}
+
+fn grouped(seed: u64) -> Plan {
+    let is_cluster = stream(seed, "nodes").random_range(0..10) < CLUSTERS_IN_TEN;
+    let aims::Aimed { config, workload, faults } = members::draw(&mut stream(seed, "members"), is_cluster);
     let heal_ms = heal_ms(&mut stream(seed, "heal"), &faults);
     Plan { format: FORMAT, seed, heal_ms, config, budget: Budget::default(), workload, faults }
 }
@@ -241,6 +255,7 @@ fn config(rng: &mut Rng, shape: &Shape) -> Config {
         latency_max_us: latency_min_us + pick(rng, &[0, 50, 500, 5000]),
         window_bytes: if shape.is_large { 256 * 1024 } else { pick(rng, &[4 * 1024, 64 * 1024, 256 * 1024]) },
         wal_file_bytes,
+        metadata_snapshot_bytes: if one_in(rng, 3) { pick(rng, &[1, 4, 16]) << 10 } else { 8 << 20 },
         memory_tail_bytes,
         memory_requests_bytes: if shape.is_large { 8 << 20 } else { pick(rng, &[160, 256, 1024]) * 1024 },
         memory_replies_bytes: if shape.is_large { 8 << 20 } else { pick(rng, &[16, 256, 1024]) * 1024 },

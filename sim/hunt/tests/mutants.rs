@@ -54,6 +54,16 @@ fn the_catalogue_has_what_product_code_asks_for_and_nothing_else() {
     }
 }
 
+#[test]
+fn what_models_find_instead_is_planted_and_has_no_plan() {
+    for (name, why) in mutants::BY_MODELS {
+        let mutant = mutants::find(name).unwrap_or_else(|| panic!("{name}: there is no such bug"));
+        assert!(!mutant.plan_file().exists(), "{name} has a plan that shows it");
+        assert!(name.starts_with("raft.") || name.starts_with("replication."), "{name}: its crate has no models");
+        assert!(why.ends_with('.'), "{name}: {why}");
+    }
+}
+
 fn seen() -> impl Iterator<Item = &'static mutants::Mutant> {
     let is_kept = |mutant: &&mutants::Mutant| !mutant.needs_cluster() || mutant.plan_file().exists();
     mutants::catalogue().filter(|mutant| !mutants::UNSEEN.contains(&mutant.name)).filter(is_kept)

@@ -83,7 +83,7 @@ impl Blocks {
 
     fn write_in_block(&mut self, number: u64, start: usize, bytes: &[u8]) {
         if bytes.len() == BLOCK_BYTES {
-            let block = if bytes.iter().all(|byte| *byte == 0) {
+            let block = if bytes == ZERO_BLOCK.as_slice() {
                 Arc::clone(&ZERO_BLOCK)
             } else {
                 Arc::new(bytes.try_into().expect("the length was compared"))

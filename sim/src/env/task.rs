@@ -156,7 +156,7 @@ pub(super) fn spawn(
     let handle = SimTask { control: Arc::clone(&control) };
     let number = (name != SYSTEM_CALL).then(|| context.life.tasks.add(name, &control));
     let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
-    let task = ShardTask { future: Some(future), context: context.clone(), shard, control, number, turn: None };
+    let task = ShardTask { name, future: Some(future), context: context.clone(), shard, control, number, turn: None };
     if !context.is_over() {
         context.record("spawn", hash_of(name.as_bytes()));
         context.node.spawn_raw(&context.world, task);
@@ -165,6 +165,7 @@ pub(super) fn spawn(
 }
 
 struct ShardTask {
+    name: &'static str,
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     context: Context,
     shard: ShardId,
@@ -201,6 +202,7 @@ impl Future for ShardTask {
         this.turn = None;
         let Some(future) = &mut this.future else { return Poll::Ready(()) };
         if !aborted {
+            let _within = crate::profile::within(this.name, Some(this.context.node.number));
             let outside = SHARD.replace(this.shard);
             BUDGET_LEFT.set(BUDGET);
             let polled = catch_process_end(|| future.as_mut().poll(task));

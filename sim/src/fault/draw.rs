@@ -241,7 +241,7 @@ impl Draw<'_> {
             "disk-stall" => Fault::DiskStall { node, lasts_ms },
             "slow-disk" => Fault::SlowDisk { node, factor: self.about(2, 1000), lasts_ms },
             "wiped-disk" => Fault::WipedDisk { node, down_ms },
-            "stale-snapshot" => Fault::StaleSnapshot { node, age_ms: self.about(1, 3000), down_ms },
+            "stale-snapshot" => Fault::StaleSnapshot { node, age_ms: self.about(1, 3000), down_ms, new_id: false },
             _ => return None,
         };
         Some(fault)

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::{How, Place};
 use crate::{config::PowerCut, disk::Moment, net::Latency};
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// One fault with its parameters: see the table of the module.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -409,6 +414,10 @@ pub enum Fault {
         age_ms: u64,
         /// How long the machine stays down, in milliseconds.
         down_ms: u64,
+        /// Whether its data directory gets an id of its own before it is used, as who restores a copy in a cluster should see to. For
+        /// whoever runs the machine: the disk does not know.
+        #[serde(default, skip_serializing_if = "is_false")]
+        new_id: bool,
     },
     /// Files and connections can't be opened.
     FewDescriptors {

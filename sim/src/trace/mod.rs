@@ -136,6 +136,7 @@ impl Trace {
             probe_events: core::mem::take(&mut self.probe_events),
             trace: self.kept.take(),
             happenings: self.happenings.take(),
+            profile: BTreeMap::new(),
             value,
         }
     }

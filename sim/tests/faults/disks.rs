@@ -137,7 +137,7 @@ fn a_stale_snapshot_knows_what_was_durable_when_the_fault_began() {
         let in_world = world.clone();
         let process = machine.start(|env| async move {
             drop(durable(&env, "/before", vec![1; 10]).await);
-            begin(&in_world, Fault::StaleSnapshot { node: node(), age_ms: 1000, down_ms: 1 });
+            begin(&in_world, Fault::StaleSnapshot { node: node(), age_ms: 1000, down_ms: 1, new_id: false });
             drop(durable(&env, "/after", vec![2; 10]).await);
             forever().await;
         });

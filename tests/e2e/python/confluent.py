@@ -3,8 +3,11 @@
 produce TOPIC PARTITION CODEC    one record per line of stdin; PARTITION -1 and lines "key:value" for keyed records
 consume TOPIC PARTITIONS COUNT   prints "partition:offset:value" of COUNT records from the beginning
 group TOPIC GROUP                prints the value of every record that a member of the group gets, and commits behind it, for ever
+modern TOPIC GROUP               the same with the consumer protocol (KIP-848), until it is told to end; what it is given and gives up is
+                                 told as "# given N" and "# taken N"
 admin                            creates, changes and deletes a topic, and checks each step
 """
+import signal
 import sys
 import uuid
 
@@ -64,6 +67,26 @@ def group(bootstrap, topic, name):
                 consumer.commit(asynchronous=False)
             except KafkaException:
                 pass  # The group has moved on, or the broker is gone: whoever has the partition now reads it again.
+
+
+def modern(bootstrap, topic, name):
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+        "group.protocol": "consumer"})
+    consumer.subscribe(
+        [topic], on_assign=lambda _, partitions: show([b"# given %d" % len(partitions)]),
+        on_revoke=lambda _, partitions: show([b"# taken %d" % len(partitions)]))
+    is_told = []
+    signal.signal(signal.SIGTERM, lambda *_: is_told.append(True))
+    while not is_told:
+        messages = [message for message in consumer.consume(100, timeout=0.2) if not message.error()]
+        if messages:
+            show(message.value() for message in messages)
+            try:
+                consumer.commit(asynchronous=False)
+            except KafkaException:
+                pass  # As in `group`.
+    consumer.close()
 
 
 def show(values):
@@ -144,4 +167,4 @@ def produce_lines(bootstrap, topic, lines):
 
 
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "group": group, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])
+    {"produce": produce, "consume": consume, "group": group, "modern": modern, "admin": admin}[sys.argv[2]](sys.argv[1], *sys.argv[3:])

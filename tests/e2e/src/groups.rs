@@ -3,6 +3,8 @@
 //! What is checked is what the application sees: every line of the file is printed by some member, and once everything is quiet the
 //! committed offsets are the ends of the partitions.
 
+mod consumer_protocol;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,7 +50,7 @@ impl Member {
             "heartbeat.interval.ms=500",
             "auto.commit.interval.ms=200",
         ];
-        command.args(settings.iter().flat_map(|setting| ["-X", setting])).args(["-u", "-G", GROUP, TOPIC]);
+        command.args(settings.iter().flat_map(|setting| ["-X", setting])).args(["-u", "-q", "-G", GROUP, TOPIC]);
         Self::start("kcat", command, directory)
     }
 

@@ -70,3 +70,28 @@ fn the_console_tools_write_and_read() {
     let ends: Vec<usize> = offsets.lines().map(|line| line.rsplit(':').next().unwrap().parse().unwrap()).collect();
     assert_eq!((ends.len(), ends.iter().sum::<usize>()), (2, 1000), "{offsets}");
 }
+
+#[test]
+fn the_console_tools_tell_producers_and_subscribe_to_client_metrics() {
+    if !Client::Java.check("the_console_tools_tell_producers_and_subscribe_to_client_metrics") {
+        return;
+    }
+    let subject = Subject::start("java-producers");
+    subject.topic("lines", 1);
+    let bootstrap = subject.bootstrap();
+    let metrics = "org.apache.kafka.tools.ClientMetricsCommand";
+    let own = ["--alter", "--name", "own", "--metrics", "org.apache.kafka.", "--interval", "1000"];
+    tool(metrics, &bootstrap, &own, b"");
+    assert_eq!(tool(metrics, &bootstrap, &["--list"], b"").trim(), "own");
+    let described = tool(metrics, &bootstrap, &["--describe", "--name", "own"], b"");
+    assert!(described.contains("interval.ms=1000") && described.contains("metrics=org.apache.kafka."), "{described}");
+    // The producer is idempotent, as Java's are by default, and pushes metrics at its end.
+    java(&bootstrap, &["produce", "lines", "0", "none"], &text::file(&text::lines(100)));
+    let arguments = ["describe-producers", "--topic", "lines", "--partition", "0"];
+    let told = tool("org.apache.kafka.tools.TransactionsCommand", &bootstrap, &arguments, b"");
+    let last = told.lines().nth(1).unwrap_or_default();
+    let fields: Vec<&str> = last.split_whitespace().collect();
+    assert_eq!((fields[1], fields[2], fields[3]), ("0", "-1", "99"), "{told}");
+    tool(metrics, &bootstrap, &["--delete", "--name", "own"], b"");
+    assert_eq!(tool(metrics, &bootstrap, &["--list"], b"").trim(), "");
+}

@@ -8,6 +8,7 @@
 //! - [`kcat`], [`librdkafka`], [`python`], [`java`]: produce and consume with each client. [`codecs`]: is it compressed as asked?
 //! - [`command_line`]: our own topic, produce and consume commands, against Apache Kafka as well.
 //! - [`main_job`]: a text file of 100 MB in and out.
+//! - [`cleanup`]: topics that expire and compact.
 //! - [`admin`]: topics, partitions, configs, deleted records.
 //! - [`crash`]: `kill -9` in the middle. [`failed_sync`]: EIO from the kernel. [`syscalls`]: is it synced before it is acknowledged? [`disk_full`].
 //! - [`cluster`]: three nodes, any of which is lost; what happened is checked as the simulator's histories are.
@@ -19,6 +20,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod admin;
+mod cleanup;
 mod cluster;
 mod codecs;
 mod command_line;

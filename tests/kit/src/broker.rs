@@ -19,6 +19,9 @@ use crate::{Failure, Result, paths};
 /// A start may take this long, a busy machine included.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// A build may take this long.
+const BUILD_LIMIT: Duration = Duration::from_secs(3600);
+
 /// How to start a broker.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -129,6 +132,17 @@ impl Broker {
         self.process.kill();
     }
 
+    /// From the next start on it is this binary.
+    pub fn use_binary(&mut self, binary: impl Into<PathBuf>) {
+        assert!(self.process.ended().is_some(), "a running broker is the binary that it is");
+        self.options.binary = binary.into();
+    }
+
+    /// Where its stderr goes.
+    pub fn log_file(&self) -> PathBuf {
+        self.options.log_file()
+    }
+
     /// Starts it again on the same port and directory; it must have ended.
     pub fn restart(&mut self) -> Result<()> {
         assert!(self.process.ended().is_some(), "a broker is restarted after it has ended");
@@ -162,13 +176,37 @@ fn find_binary() -> Result<PathBuf> {
     build_binary(false)
 }
 
+/// The binary that stands for the next release: `QUIPU_NEXT_BIN`, else built now (once per process).
+pub fn next_binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
+    let find = || match std::env::var_os("QUIPU_NEXT_BIN") {
+        Some(binary) => Ok(PathBuf::from(binary)),
+        None => build_next_binary(),
+    };
+    BUILT.get_or_init(|| find().map_err(|error| error.to_string())).clone().map_err(Failure::new)
+}
+
+/// Builds `quipu` as the next release, and gives its path. Apart from other builds: the versions in it are compiled in.
+pub fn build_next_binary() -> Result<PathBuf> {
+    let target = paths::target_dir().join("next-release");
+    let mut command = build_command();
+    command.arg("--target-dir").arg(&target).env("QUIPU_NEXT_RELEASE", "1");
+    crate::process::run("cargo build --bin quipu, as the next release", command, &[], BUILD_LIMIT)?;
+    Ok(target.join("debug").join("quipu"))
+}
+
 /// Builds `quipu`, and gives its path.
 pub fn build_binary(release: bool) -> Result<PathBuf> {
-    let mut command = Command::new(paths::cargo());
-    command.current_dir(paths::workspace_root()).args(["build", "--quiet", "--bin", "quipu"]);
+    let mut command = build_command();
     if release {
         command.arg("--release");
     }
-    crate::process::run("cargo build --bin quipu", command, &[], Duration::from_secs(3600))?;
+    crate::process::run("cargo build --bin quipu", command, &[], BUILD_LIMIT)?;
     Ok(paths::target_dir().join(if release { "release" } else { "debug" }).join("quipu"))
+}
+
+fn build_command() -> Command {
+    let mut command = Command::new(paths::cargo());
+    command.current_dir(paths::workspace_root()).args(["build", "--quiet", "--bin", "quipu"]);
+    command
 }

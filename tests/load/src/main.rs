@@ -1,4 +1,4 @@
-//! The load client of `cargo xtask bench`: one workload per run, through librdkafka, and the sink.
+//! The load client of `cargo xtask bench`: one workload per run, through librdkafka or (groups, fetch sessions) raw frames, and the sink.
 //!
 //! A workload prints one line of JSON on stdout and exits 0; a delivery that failed, or a record that is missing, ends it with
 //! status 1 and a message. Latencies are in microseconds. The servers under test are started by `xtask`, not here.
@@ -12,6 +12,7 @@
 )]
 
 mod consume;
+mod groups;
 mod open_loop;
 mod produce;
 mod sink;
@@ -53,6 +54,9 @@ enum Command {
         /// Address the partitions in turn instead of leaving the choice to the client.
         #[arg(long)]
         in_turn: bool,
+        /// As many keys in turn, instead of none.
+        #[arg(long)]
+        keys: Option<usize>,
     },
     /// Synchronous producers, each with its own connection and one record under way.
     Sync {
@@ -96,6 +100,66 @@ enum Command {
         #[arg(long, default_value_t = 1024)]
         record_bytes: usize,
     },
+    /// Members that join one classic group at once.
+    GroupJoin {
+        /// The broker.
+        #[arg(long)]
+        bootstrap: SocketAddr,
+        /// How many.
+        #[arg(long)]
+        members: usize,
+    },
+    /// Groups of one member each that commit once a second.
+    GroupCommit {
+        /// The broker.
+        #[arg(long)]
+        bootstrap: SocketAddr,
+        /// An existing topic.
+        #[arg(long)]
+        topic: String,
+        /// How many groups.
+        #[arg(long)]
+        groups: usize,
+        /// For how long.
+        #[arg(long)]
+        seconds: u32,
+        /// Whose CPU is told.
+        #[arg(long)]
+        pid: Vec<u32>,
+    },
+    /// One member more for a group of the consumer protocol.
+    GroupGrow {
+        /// The broker.
+        #[arg(long)]
+        bootstrap: SocketAddr,
+        /// An existing topic.
+        #[arg(long)]
+        topic: String,
+        /// Its partitions.
+        #[arg(long)]
+        partitions: i32,
+        /// Members before.
+        #[arg(long)]
+        members: usize,
+    },
+    /// Polls of a fetch session in which nothing is new.
+    IdleFetch {
+        /// The broker.
+        #[arg(long)]
+        bootstrap: SocketAddr,
+        /// An existing, empty topic.
+        #[arg(long)]
+        topic: String,
+        /// Its partitions.
+        #[arg(long)]
+        partitions: i32,
+        /// How many.
+        #[arg(long)]
+        polls: u32,
+        /// Whose CPU is told.
+        #[arg(long)]
+        pid: Vec<u32>,
+    },
     /// Creates a topic.
     CreateTopic {
         /// The broker.
@@ -115,11 +179,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let answer = match Command::parse() {
-        Command::Produce { target, records, in_turn } => produce::run(&target, records, in_turn),
+        Command::Produce { target, records, in_turn, keys } => produce::run(&target, records, in_turn, keys),
         Command::Sync { target, clients, seconds } => sync::run(&target, clients, seconds),
         Command::OpenLoop { target, rate, seconds, in_flight } => open_loop::run(&target, rate, seconds, in_flight),
         Command::Consume { target, records } => consume::run(&target, records),
         Command::Sink { listen, record_bytes } => sink::run(listen, record_bytes),
+        Command::GroupJoin { bootstrap, members } => groups::join::run(bootstrap, members),
+        Command::GroupCommit { bootstrap, topic, groups, seconds, pid } => {
+            groups::commit::run(bootstrap, &topic, groups, seconds, pid)
+        }
+        Command::GroupGrow { bootstrap, topic, partitions, members } => {
+            groups::grow::run(bootstrap, &topic, partitions, members)
+        }
+        Command::IdleFetch { bootstrap, topic, partitions, polls, pid } => {
+            groups::idle::run(bootstrap, &topic, partitions, polls, pid)
+        }
         Command::CreateTopic { bootstrap, topic, partitions, replicas } => {
             create_topic(bootstrap, &topic, partitions, replicas)
         }

@@ -88,7 +88,7 @@ impl ProducerContext<NoCustomPartitioner> for Tally {
 }
 
 /// Runs the workload.
-pub(crate) fn run(target: &Target, records: usize, in_turn: bool) -> Result<Value> {
+pub(crate) fn run(target: &Target, records: usize, in_turn: bool, keys: Option<usize>) -> Result<Value> {
     let tally = Tally::new(records);
     let producer: BaseProducer<Tally> = config(&target.bootstrap)
         .create_with_context(tally.clone())
@@ -102,8 +102,12 @@ pub(crate) fn run(target: &Target, records: usize, in_turn: bool) -> Result<Valu
     let pool = pool(target.record_bytes);
     let begin = Instant::now();
     for number in 0..records {
-        let mut record: BaseRecord<'_, (), [u8]> =
+        let key = keys.map(|keys| format!("key {:012}", number % keys));
+        let mut record: BaseRecord<'_, String, [u8]> =
             BaseRecord::to(topic).payload(value(&pool, number, target.record_bytes));
+        if let Some(key) = &key {
+            record = record.key(key);
+        }
         if in_turn {
             record = record.partition(in_turn_partition(number, target.partitions));
         }
@@ -129,7 +133,7 @@ fn in_turn_partition(number: usize, partitions: i32) -> i32 {
 }
 
 /// Queues a record, waiting for room when the queue is full.
-fn send<'a>(producer: &BaseProducer<Tally>, mut record: BaseRecord<'a, (), [u8]>) -> Result<()> {
+fn send<'a>(producer: &BaseProducer<Tally>, mut record: BaseRecord<'a, String, [u8]>) -> Result<()> {
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),

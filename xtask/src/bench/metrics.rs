@@ -52,6 +52,23 @@ pub(crate) enum Metric {
     ClusterLightP99,
     ClusterRebuildP99,
     ClusterRebuild,
+    GroupJoin,
+    GroupCommitCpu,
+    GroupCommitP50,
+    GroupCommitP99,
+    GroupGrow,
+    GroupGrowPaused,
+    GroupFailover,
+    GroupFailoverSpread,
+    Compaction,
+    CompactionAllowed,
+    CompactionMemory,
+    CompactionLightP99,
+    CompactionP99,
+    IdleFetchBytesFew,
+    IdleFetchBytes,
+    IdleFetchCpuFew,
+    IdleFetchCpu,
 }
 
 impl Metric {
@@ -103,11 +120,28 @@ impl Metric {
             Self::ClusterLightP99 => "3 nodes: 2,000/s: p99 ms",
             Self::ClusterRebuildP99 => "3 nodes: 2,000/s during a rebuild: p99 ms",
             Self::ClusterRebuild => "3 nodes: rebuild of a wiped node: MB/s",
+            Self::GroupJoin => "1,000 members join a classic group: ms",
+            Self::GroupCommitCpu => "10,000 groups commit each second: % of a core",
+            Self::GroupCommitP50 => "10,000 groups commit each second: p50 ms",
+            Self::GroupCommitP99 => "10,000 groups commit each second: p99 ms",
+            Self::GroupGrow => "one joins 100 (KIP-848): heartbeats until rest",
+            Self::GroupGrowPaused => "  members that paused and keep what they had",
+            Self::GroupFailover => "100,000 offsets, coordinator killed: ms",
+            Self::GroupFailoverSpread => "  of it after detection: ms",
+            Self::Compaction => "compaction of 1 GB, 10 % live: ms",
+            Self::CompactionAllowed => "  allowed: 3 x the disk's time: ms",
+            Self::CompactionMemory => "compaction: memory beside what was there: MiB",
+            Self::CompactionLightP99 => "2,000/s without compaction: p99 ms",
+            Self::CompactionP99 => "2,000/s during compaction: p99 ms",
+            Self::IdleFetchBytesFew => "session of 10 idle partitions: bytes/poll",
+            Self::IdleFetchBytes => "session of 1,000 idle partitions: bytes/poll",
+            Self::IdleFetchCpuFew => "session of 10 idle partitions: CPU us/poll",
+            Self::IdleFetchCpu => "session of 1,000 idle partitions: CPU us/poll",
         }
     }
 
     /// All, in the order of the report.
-    pub(crate) const ALL: [Self; 45] = [
+    pub(crate) const ALL: [Self; 62] = [
         Self::Produce1k,
         Self::Produce1kCpu,
         Self::Produce100,
@@ -153,6 +187,23 @@ impl Metric {
         Self::ClusterLightP99,
         Self::ClusterRebuildP99,
         Self::ClusterRebuild,
+        Self::GroupJoin,
+        Self::GroupCommitCpu,
+        Self::GroupCommitP50,
+        Self::GroupCommitP99,
+        Self::GroupGrow,
+        Self::GroupGrowPaused,
+        Self::GroupFailover,
+        Self::GroupFailoverSpread,
+        Self::Compaction,
+        Self::CompactionAllowed,
+        Self::CompactionMemory,
+        Self::CompactionLightP99,
+        Self::CompactionP99,
+        Self::IdleFetchBytesFew,
+        Self::IdleFetchBytes,
+        Self::IdleFetchCpuFew,
+        Self::IdleFetchCpu,
     ];
 }
 
@@ -239,7 +290,7 @@ const fn capped(metric: Metric, bound: Bound, of_sink: f64) -> Goal {
 }
 
 /// What is to be reached on a machine of 2 cores with the client on the same two.
-pub(crate) const GOALS: [Goal; 37] = [
+pub(crate) const GOALS: [Goal; 48] = [
     capped(Metric::Produce1k, Bound::TimesAtLeast(Kind::Kafka, 1.5), 0.85),
     capped(Metric::Produce1k, Bound::TimesAtLeast(Kind::KafkaFlush, 1.5), 0.85),
     capped(Metric::Produce100, Bound::TimesAtLeast(Kind::Kafka, 1.1), 0.85),
@@ -278,4 +329,16 @@ pub(crate) const GOALS: [Goal; 37] = [
     goal(Metric::ClusterManyCpu, Bound::PlainAtMost(2.0)),
     goal(Metric::ClusterRebuild, Bound::PlainAtLeast(100.0)),
     goal(Metric::ClusterRebuildP99, Bound::OursTimesOrAndAtMost(Metric::ClusterLightP99, 2.0, 0.0)),
+    goal(Metric::GroupJoin, Bound::TimesAtMost(Kind::Kafka, 0.5)),
+    goal(Metric::GroupCommitCpu, Bound::TimesAtMost(Kind::Kafka, 0.5)),
+    goal(Metric::GroupCommitP99, Bound::PlainAtMost(5.0)),
+    goal(Metric::GroupGrow, Bound::PlainAtMost(2.0)),
+    goal(Metric::GroupGrowPaused, Bound::PlainAtMost(0.0)),
+    goal(Metric::GroupFailoverSpread, Bound::PlainAtMost(1000.0)),
+    goal(Metric::Compaction, Bound::OursAtMost(Metric::CompactionAllowed)),
+    goal(Metric::CompactionMemory, Bound::PlainAtMost(64.0)),
+    goal(Metric::CompactionP99, Bound::OursTimesOrAndAtMost(Metric::CompactionLightP99, 1.5, 0.0)),
+    goal(Metric::IdleFetchBytes, Bound::OursAtMost(Metric::IdleFetchBytesFew)),
+    // Two readings of a clock that ticks a hundred times a second differ by a little.
+    goal(Metric::IdleFetchCpu, Bound::OursTimesOrAndAtMost(Metric::IdleFetchCpuFew, 1.1, 1.0)),
 ];

@@ -3,6 +3,7 @@
 //! - [`server`]: the servers under test, one at a time on a fresh directory.
 //! - [`round`]: everything that is measured of one server in one round.
 //! - [`cluster`]: the same for three nodes with three replicas, and what the loss of one costs.
+//! - [`groups`]: members, commits, fetch sessions, the failover of a coordinator, compaction.
 //! - [`scale`]: what is measured of ours alone: many partitions, restarts, recovery.
 //! - [`metrics`]: names, units and goals. [`report`]: medians, ranges, ratios, verdicts.
 //!
@@ -14,6 +15,7 @@
 //! Read [`round`] next.
 
 mod cluster;
+mod groups;
 mod metrics;
 mod report;
 mod round;
@@ -40,7 +42,7 @@ use server::Kind;
 /// the client can do at most. Prints medians, ranges and ratios, and for each goal whether it is met.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// What to measure: everything of one node, a cluster of three, only the sink, or the simulator.
+    /// What to measure: everything of one node, a cluster of three, groups, only the sink, or the simulator.
     #[arg(value_enum, default_value_t = What::All)]
     what: What,
     /// Compare with another broker.
@@ -73,6 +75,7 @@ pub(crate) struct Arguments {
 enum What {
     All,
     Cluster,
+    Groups,
     Sink,
     Sim,
 }
@@ -86,7 +89,7 @@ enum Against {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.what == What::Sim {
         warn_of_other_work();
-        return crate::sim::bench(arguments.quick);
+        return crate::sim::bench(arguments.quick, arguments.json.as_deref());
     }
     let kinds = kinds(arguments);
     let programs = programs(&kinds, arguments.binary.as_deref())?;
@@ -96,11 +99,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for round in 1..=arguments.rounds {
         for &kind in &kinds {
             println!("round {round} of {}: {}", arguments.rounds, kind.name());
-            let run = if arguments.what == What::Cluster { cluster::run } else { round::run };
+            let run = match arguments.what {
+                What::Cluster => cluster::run,
+                What::Groups => groups::run,
+                What::All | What::Sink | What::Sim => round::run,
+            };
             results.add(kind, run(&programs, kind, &plan)?);
         }
     }
-    if arguments.what == What::Cluster && kinds.contains(&Kind::Quipu) {
+    if arguments.what == What::Groups {
+        if kinds.contains(&Kind::Quipu) {
+            println!("alone: {}", Kind::Quipu.name());
+            results.add(Kind::Quipu, groups::run_alone(&programs, &plan)?);
+        }
+    } else if arguments.what == What::Cluster && kinds.contains(&Kind::Quipu) {
         println!("scale: {}", Kind::Quipu.name());
         results.add(Kind::Quipu, cluster::run_scale(&programs, &plan)?);
     } else if plan.includes(Workload::Scale) && kinds.contains(&Kind::Quipu) {
@@ -134,9 +146,11 @@ fn kinds(arguments: &Arguments) -> Vec<Kind> {
         kinds.push(Kind::Quipu);
     }
     if arguments.against == Some(Against::Kafka) {
-        kinds.extend([Kind::Kafka, Kind::KafkaFlush]);
+        kinds.push(Kind::Kafka);
+        // What a flush costs Kafka is known from records.
+        kinds.extend((arguments.what != What::Groups).then_some(Kind::KafkaFlush));
     }
-    if !arguments.without_sink {
+    if arguments.what != What::Groups && !arguments.without_sink {
         kinds.push(Kind::Sink);
     }
     kinds

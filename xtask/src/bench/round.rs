@@ -50,6 +50,18 @@ pub(crate) enum Workload {
     Kill,
     /// Clusters: a node whose directory was wiped; ours only.
     Rebuild,
+    /// Groups: members that join one classic group.
+    GroupJoin,
+    /// Groups: many groups that commit.
+    GroupCommit,
+    /// Groups: one member more for a group of the consumer protocol.
+    GroupGrow,
+    /// Groups: a coordinator that is killed; ours only.
+    GroupFailover,
+    /// Compaction under a light load; ours only.
+    Compaction,
+    /// Polls of a fetch session of idle partitions.
+    IdleFetch,
 }
 
 /// Which workloads, and how much.
@@ -253,7 +265,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn number(&self, field: &str) -> Result<f64> {
+    pub(super) fn number(&self, field: &str) -> Result<f64> {
         let missing = || Failure::new(format!("the load client's answer has no {field}: {}", self.answer));
         self.answer[field].as_f64().ok_or_else(missing)
     }

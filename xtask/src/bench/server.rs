@@ -62,15 +62,40 @@ impl Server {
         Self::start_nodes(programs, kind, directory, 1)
     }
 
+    /// Starts one node on `directory` with these broker configs, which both kinds of server know.
+    pub(crate) fn start_with(
+        programs: &Programs,
+        kind: Kind,
+        directory: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::start_set(programs, kind, directory, 1, settings)
+    }
+
     /// Starts a cluster of `nodes` nodes on `directory`, which is empty; a sink is always one.
     pub(crate) fn start_nodes(programs: &Programs, kind: Kind, directory: &Path, nodes: usize) -> Result<Self> {
+        Self::start_set(programs, kind, directory, nodes, &[])
+    }
+
+    fn start_set(
+        programs: &Programs,
+        kind: Kind,
+        directory: &Path,
+        nodes: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let data = directory.join("data");
         let begin = Instant::now();
         let (running, started_in) = match kind {
             Kind::Quipu => {
                 let binary = programs.quipu.clone().ok_or_else(|| Failure::new("no quipu binary was built"))?;
                 if nodes == 1 {
-                    let broker = Broker::start_with(Options::with_binary(binary, &data))?;
+                    let file = directory.join("settings.toml");
+                    let lines: String = settings.iter().map(|(key, value)| format!("\"{key}\" = {value}\n")).collect();
+                    std::fs::write(&file, format!("[defaults]\n{lines}")).map_err(Failure::context(file.display()))?;
+                    let options =
+                        Options::with_binary(binary, &data).arguments(["--config".into(), file.into_os_string()]);
+                    let broker = Broker::start_with(options)?;
                     (Running::Quipu(broker), begin.elapsed())
                 } else {
                     std::fs::create_dir_all(&data).map_err(Failure::context(data.display()))?;
@@ -80,11 +105,13 @@ impl Server {
                 }
             }
             Kind::Kafka | Kind::KafkaFlush => {
-                let settings: &[&str] = if kind == Kind::Kafka { &[] } else { &["log.flush.interval.messages=1"] };
+                let mut lines: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                lines.extend((kind == Kind::KafkaFlush).then(|| "log.flush.interval.messages=1".to_owned()));
+                let settings: Vec<&str> = lines.iter().map(String::as_str).collect();
                 let jars = programs.jars.as_ref().ok_or_else(|| Failure::new("Apache Kafka was not fetched"))?;
                 let each = |node: usize| if nodes == 1 { directory.into() } else { data.join(format!("n{node}")) };
                 let directories: Vec<PathBuf> = (1..=nodes).map(each).collect();
-                let kafka = Kafka::start_cluster(jars, &directories, settings)?;
+                let kafka = Kafka::start_cluster(jars, &directories, &settings)?;
                 // Without the time that formatting the directories took.
                 let started_in = kafka.iter().map(Kafka::started_in).max().unwrap_or_default();
                 (Running::Kafka(kafka), started_in)
@@ -126,6 +153,11 @@ impl Server {
     /// Its data directory; a cluster's nodes have theirs in it, `n1`, `n2` and so on.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Its nodes' process ids.
+    pub(crate) fn pids(&mut self) -> Vec<u32> {
+        self.processes().into_iter().map(|process| process.pid()).collect()
     }
 
     /// CPU seconds used so far, by all nodes.

@@ -7,7 +7,7 @@ use core::fmt;
 use bytes::{Bytes, BytesMut};
 use quipu_base::{Offset, limits};
 use quipu_coordinator::{Machine as _, Record};
-use quipu_env::{Env, File, Segment};
+use quipu_env::{Env, File, Probe, Segment};
 use quipu_groups::Groups;
 use quipu_records::{BatchError, Batches};
 use quipu_storage::{ReadError, ReadResult};
@@ -42,7 +42,7 @@ impl core::error::Error for LoadError {}
 pub(super) async fn replay<E: Env>(
     partition: &Partition<E>,
     end: Offset,
-    groups: &mut Groups,
+    groups: &mut Groups<E::Probe>,
 ) -> Result<(), LoadError> {
     let mut at = partition.log.offsets().log_start;
     while at < end {
@@ -58,7 +58,7 @@ pub(super) async fn replay<E: Env>(
     Ok(())
 }
 
-fn replay_batches(bytes: Bytes, from: Offset, groups: &mut Groups) -> Result<(), LoadError> {
+fn replay_batches<P: Probe>(bytes: Bytes, from: Offset, groups: &mut Groups<P>) -> Result<(), LoadError> {
     for batch in Batches::new(bytes) {
         let batch = batch.map_err(LoadError::Batch)?;
         if batch.header().is_control() {

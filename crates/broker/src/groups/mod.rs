@@ -11,6 +11,7 @@
 //! | which partition a group belongs to; the topic, made on first use | `topic` |
 //! | one partition's task | `task` |
 //! | replay of its log | `load` |
+//! | what it is told of topics and settings | `told` |
 //!
 //! Invariants
 //! - A task answers for a group only in the epoch in which it has read the whole log, up to where it ended when the epoch began.
@@ -20,6 +21,7 @@
 
 mod load;
 mod task;
+mod told;
 mod topic;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use quipu_groups::{Reply, Request};
 use quipu_metadata::Image;
 use tokio::sync::{mpsc, oneshot};
 
+use self::told::{Teller, Told};
 pub(crate) use self::topic::{OFFSETS_TOPIC, new_topic, partition_of};
 use crate::{node::Node, partition::Partition, view::View};
 
@@ -104,9 +107,14 @@ pub(crate) async fn run<E: Env>(node: Arc<Node<E>>, router: Router) {
     let mut views = node.views();
     let mut hosted: OrdMap<PartitionIndex, Arc<Hosted<E>>> = OrdMap::new();
     let mut before = node.view().image;
+    let mut teller = Teller::new(&node.broker_config());
+    let (teach, _) = watch::channel(None);
     loop {
         let view = views.borrow_and_update().clone();
-        follow(&node, &router, &view, &mut hosted);
+        if let Some(told) = teller.follow(&view.image, view.broker_config()) {
+            teach.send_replace(Some(told));
+        }
+        follow((&node, &teach), &router, &view, &mut hosted);
         forget_deleted(&node, &view.image, &before);
         before = view.image;
         tokio::select! { biased;
@@ -116,8 +124,11 @@ pub(crate) async fn run<E: Env>(node: Arc<Node<E>>, router: Router) {
     }
 }
 
+/// Told of the cluster before any of its partitions can be led.
+type Teach = watch::Sender<Option<Told>>;
+
 fn follow<E: Env>(
-    node: &Arc<Node<E>>,
+    (node, teach): (&Arc<Node<E>>, &Teach),
     router: &Router,
     view: &View<E>,
     hosted: &mut OrdMap<PartitionIndex, Arc<Hosted<E>>>,
@@ -146,8 +157,8 @@ fn follow<E: Env>(
             continue;
         }
         let (sender, asked) = mpsc::channel(ASKS_MAX);
-        let task =
-            node.env.spawn(partition.shard, "groups", task::run(Arc::clone(node), Arc::clone(&partition), asked));
+        let run = task::run(Arc::clone(node), Arc::clone(&partition), asked, teach.subscribe());
+        let task = node.env.spawn(partition.shard, "groups", run);
         hosted.insert(index, Arc::new(Hosted { partition, task }));
         routes.insert(index, sender);
         is_changed = true;

@@ -20,15 +20,15 @@ use std::{
 
 use quipu_base::{LeaderEpoch, Offset, Timestamp};
 use quipu_coordinator::{Context, Effect, Record, Shard, Token, Unanswered, WriteId};
-use quipu_env::{Clock, Env, Instant, Probe, Rng, Sleep};
-use quipu_groups::{Groups, Reply, Settings};
+use quipu_env::{Clock, Env, Instant, Probe, Rng, Sleep, watch};
+use quipu_groups::{Groups, Reply, Request, Settings, consumer::ConsumerRequest};
 use quipu_records::{Batch, BatchBuilder, NewRecord};
 use quipu_replication::Acks;
 use quipu_storage::Class;
 use rand::Rng as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{Answer, Asked, CoordinatorError, load};
+use super::{Answer, Asked, CoordinatorError, Told, load};
 use crate::{
     node::Node,
     partition::Partition,
@@ -41,13 +41,18 @@ const LOAD_PAUSE: Duration = Duration::from_secs(1);
 const WRITE_TIME: Duration = Duration::from_hours(1);
 
 /// See the module.
-pub(super) async fn run<E: Env>(node: Arc<Node<E>>, partition: Arc<Partition<E>>, asks: mpsc::Receiver<Asked>) {
+pub(super) async fn run<E: Env>(
+    node: Arc<Node<E>>,
+    partition: Arc<Partition<E>>,
+    asks: mpsc::Receiver<Asked>,
+    told: watch::Receiver<Option<Told>>,
+) {
     let stopping = node.stopping.clone();
     let notify = Arc::new(Notify::new());
     let _registration = partition.waiters.register(&notify);
     let rng = node.env.rng("groups");
-    let mut host =
-        Host { node: Arc::clone(&node), partition: Arc::clone(&partition), asks, notify: Arc::clone(&notify), rng };
+    let (node, partition) = (Arc::clone(&node), Arc::clone(&partition));
+    let mut host = Host { node, partition, asks, notify: Arc::clone(&notify), told, rng };
     tokio::select! { biased;
         () = stopping.reached() => {}
         () = host.run() => {}
@@ -60,6 +65,8 @@ struct Host<E: Env> {
     asks: mpsc::Receiver<Asked>,
     /// Told of every change of the partition's.
     notify: Arc<Notify>,
+    /// What coordinators are told of the cluster.
+    told: watch::Receiver<Option<Told>>,
     rng: Rng,
 }
 
@@ -107,21 +114,23 @@ impl<E: Env> Host<E> {
     }
 
     /// The state of all groups, once everything that the log holds is committed. None: the epoch is over.
-    async fn load(&mut self, epoch: LeaderEpoch) -> Result<Option<Shard<Groups>>, Gone> {
+    async fn load(&mut self, epoch: LeaderEpoch) -> Result<Option<Shard<Groups<E::Probe>>>, Gone> {
         let end = self.partition.log.offsets().log_end;
         while self.is_led(epoch) && self.partition.high_watermark() < end {
             let notify = Arc::clone(&self.notify);
             self.refuse_until(notify.notified(), CoordinatorError::Loading).await?;
         }
         while self.is_led(epoch) {
-            let mut groups = Groups::new(settings(&self.node));
+            let mut groups = Groups::with_probe(settings(&self.node), self.node.env.probe().clone());
             let partition = Arc::clone(&self.partition);
             let replay = load::replay(&partition, end, &mut groups);
             match self.refuse_until(replay, CoordinatorError::Loading).await? {
                 Ok(()) => {
                     tracing::debug!(partition = %self.partition.id, %epoch, groups = groups.len(), "groups are loaded");
                     let context = self.context();
-                    return Ok(self.is_led(epoch).then(|| Shard::new(groups, &context)));
+                    let mut shard = Shard::new(groups, &context);
+                    self.tell(&mut shard);
+                    return Ok(self.is_led(epoch).then_some(shard));
                 }
                 Err(error) => {
                     tracing::error!(partition = %self.partition.id, %error, "groups can't be loaded: trying again soon");
@@ -132,6 +141,15 @@ impl<E: Env> Host<E> {
             self.refuse_until(pause, CoordinatorError::Loading).await?;
         }
         Ok(None)
+    }
+
+    /// What is new of the cluster, or all of it to a new shard.
+    fn tell(&mut self, shard: &mut Shard<Groups<E::Probe>>) {
+        let Some(Told { topics, settings }) = self.told.borrow_and_update().clone() else { return };
+        let context = self.context();
+        for news in [ConsumerRequest::Topics(topics), ConsumerRequest::Settings(settings)] {
+            shard.tell(&context, Request::Consumer(news));
+        }
     }
 
     fn is_led(&self, epoch: LeaderEpoch) -> bool {
@@ -146,7 +164,7 @@ impl<E: Env> Host<E> {
     }
 
     /// Serves until the epoch is over or a write fails. What waits then is answered by being dropped.
-    async fn serve(&mut self, mut serving: Serving) -> Result<(), Gone> {
+    async fn serve(&mut self, mut serving: Serving<E::Probe>) -> Result<(), Gone> {
         let mut timer = Box::pin(self.node.env.clock().sleep_until(Instant::ZERO));
         let notify = Arc::clone(&self.notify);
         loop {
@@ -172,6 +190,10 @@ impl<E: Env> Host<E> {
                     serving.shard.on_deadline(&context);
                 }
                 () = notify.notified() => {}
+                changed = self.told.changed() => match changed {
+                    Ok(()) => self.tell(&mut serving.shard),
+                    Err(_) => return Err(Gone),
+                },
                 asked = self.asks.recv() => match asked {
                     Some(asked) => {
                         let context = self.context();
@@ -189,7 +211,7 @@ impl<E: Env> Host<E> {
         Ok(())
     }
 
-    async fn carry_out(&mut self, serving: &mut Serving) {
+    async fn carry_out(&mut self, serving: &mut Serving<E::Probe>) {
         for effect in serving.shard.take_effects() {
             match effect {
                 Effect::Reply { to, reply } => serving.reply(to, reply),
@@ -223,9 +245,9 @@ impl<E: Env> Host<E> {
 }
 
 /// One epoch's state.
-struct Serving {
+struct Serving<P: Probe> {
     epoch: LeaderEpoch,
-    shard: Shard<Groups>,
+    shard: Shard<Groups<P>>,
     timer_at: Option<Instant>,
     tokens: BTreeMap<Token, oneshot::Sender<Answer>>,
     next: u64,
@@ -233,7 +255,7 @@ struct Serving {
     writes: VecDeque<(WriteId, Option<oneshot::Receiver<Vec<AppendOutcome>>>)>,
 }
 
-impl Serving {
+impl<P: Probe> Serving<P> {
     fn handle(&mut self, context: &Context, asked: Asked) {
         let Asked { request, reply } = asked;
         self.next += 1;

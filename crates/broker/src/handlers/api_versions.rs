@@ -32,7 +32,7 @@ pub(super) fn respond<E: Env>(node: &Arc<Node<E>>, version: i16, request: &ApiVe
         request.cluster_id.as_ref().is_some_and(|wanted| wanted.as_str() != node.identity.cluster_id.to_string());
     let other_node = request.node_id >= 0 && request.node_id != node.identity.node_id.get();
     let error_code = if other_cluster || other_node { ErrorCode::RebootstrapRequired } else { ErrorCode::None };
-    let features = || view.image.features().filter(|(name, _)| *name == METADATA_VERSION);
+    let features = || view.image.features();
     ApiVersionsResponse {
         error_code: error_code.code(),
         api_keys: ApiKey::ALL.iter().copied().map(api_version).collect(),
@@ -50,9 +50,6 @@ pub(super) fn respond<E: Env>(node: &Arc<Node<E>>, version: i16, request: &ApiVe
         ..Default::default()
     }
 }
-
-/// The one feature that says nothing about what clients may do.
-const METADATA_VERSION: &str = "metadata.version";
 
 fn api_version(api: ApiKey) -> ApiVersion {
     let versions = api.advertised();

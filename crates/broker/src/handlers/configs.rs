@@ -47,12 +47,22 @@ fn resource_of(resource_type: i8, name: &str) -> Result<ConfigResource, Refusal>
             let bad = |_| Refusal::new(ErrorCode::InvalidRequest, format!("broker {name:?} is not a node id"));
             name.parse().map(|id| ConfigResource::Broker(BrokerId(id))).map_err(bad)
         }
+        kind::GROUP if name.is_empty() => {
+            Err(Refusal::new(ErrorCode::InvalidRequest, "a group's configs need its name"))
+        }
+        kind::GROUP => Ok(ConfigResource::Group(name.to_owned())),
+        kind::CLIENT_METRICS if name.is_empty() => {
+            Err(Refusal::new(ErrorCode::InvalidRequest, "a subscription to client metrics needs a name"))
+        }
+        kind::CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_owned())),
         other => Err(Refusal::new(
             ErrorCode::InvalidRequest,
             format!(
-                "resources of type {other} have no configs here: only topics ({}) and brokers ({})",
+                "resources of type {other} have no configs here: only topics ({}), brokers ({}), client metrics ({}) and groups ({})",
                 kind::TOPIC,
-                kind::BROKER
+                kind::BROKER,
+                kind::CLIENT_METRICS,
+                kind::GROUP
             ),
         )),
     }
@@ -104,9 +114,8 @@ fn describe_one<E: Env>(
             let message = format!("this is broker {}: ask broker {id} itself", node.identity.node_id);
             return Err(Refusal::new(ErrorCode::InvalidRequest, message));
         }
-        ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => {
-            return Err(Refusal::plain(ErrorCode::InvalidRequest));
-        }
+        ConfigResource::Group(name) => layers.describe_group(&name),
+        ConfigResource::ClientMetrics(name) => layers.describe_client_metrics(&name),
     };
     if let Some(names) = &resource.configuration_keys {
         entries.retain(|entry| names.iter().any(|name| name == entry.key.name));
@@ -252,6 +261,14 @@ pub(super) fn list_resources<E: Env>(
     if wanted.contains(&kind::BROKER) {
         view.image.brokers().for_each(|(id, _)| push(kind::BROKER, id.to_string().into()));
     }
-    // Groups and subscriptions to client metrics do not exist yet, so there are none to list.
+    for (resource, _) in view.image.configured_resources() {
+        match resource {
+            ConfigResource::Group(name) if wanted.contains(&kind::GROUP) => push(kind::GROUP, name.as_str().into()),
+            ConfigResource::ClientMetrics(name) if wanted.contains(&kind::CLIENT_METRICS) => {
+                push(kind::CLIENT_METRICS, name.as_str().into());
+            }
+            _ => {}
+        }
+    }
     ListConfigResourcesResponse { config_resources, ..Default::default() }
 }

@@ -6,7 +6,10 @@
 //! - A waiter is registered before the logs are looked at for the last time, so no growth is missed.
 //! - Records are empty, never null.
 //!
-//! Not here: sessions (KIP-227; every answer has session id 0, which is always legal), reading (`quipu-storage`).
+//! Not here: fetches in a session ([`in_session`]), which sessions there are ([`crate::fetch_sessions`]), reading
+//! (`quipu-storage`).
+
+mod in_session;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use super::{Call, leaders::Leaders};
 use crate::{
     connection::{Close, FileOf, Finish},
     errors::{self, Refusal},
+    fetch_sessions::{Keeper, session::Session},
     node::{Node, View},
     partition::Partition,
 };
@@ -39,6 +43,18 @@ struct Fetch<E: Env> {
     node: Arc<Node<E>>,
     request: FetchRequest,
     by_id: bool,
+    /// The connection's session.
+    keeper: Keeper<Session<E>>,
+}
+
+/// What the session id and epoch of a request ask for.
+enum Mode {
+    /// An answer with everything, and the end of the session that is named.
+    Alone,
+    /// An answer with everything, and a new session, in place of the one that is named.
+    Begin,
+    /// What changed since the last answer in the session.
+    GoOn,
 }
 
 /// One look at all partitions.
@@ -51,35 +67,55 @@ struct Look<E: Env> {
     urgent: bool,
 }
 
-pub(super) fn start<E: Env>(call: Call<E>, request: FetchRequest) -> Result<Finish<E>, Close> {
+pub(super) fn start<E: Env>(
+    call: Call<E>,
+    keeper: &Keeper<Session<E>>,
+    request: FetchRequest,
+) -> Result<Finish<E>, Close> {
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         return Err(Close("it asked to fetch as a replica, which only Quipu's own peer protocol may".into()));
     }
     let version = call.version();
-    let fetch = Fetch { node: Arc::clone(&call.node), by_id: version >= 13, request };
+    let fetch = Fetch { node: Arc::clone(&call.node), by_id: version >= 13, keeper: keeper.clone(), request };
     Ok(Box::pin(async move {
-        let Look { mut response, files, .. } =
-            if fetch.names_a_session() { fetch.unknown_session() } else { fetch.run().await };
+        let Look { mut response, files, .. } = match fetch.mode() {
+            Mode::Alone => {
+                drop(fetch.keeper.take(fetch.request.session_id));
+                fetch.run().await
+            }
+            Mode::Begin => fetch.begin_session().await,
+            Mode::GoOn => fetch.go_on().await,
+        };
         name_leaders(&fetch.node.view(), version, &mut response);
         call.reply_with_files(&Response::Fetch(response), files).await
     }))
 }
 
 impl<E: Env> Fetch<E> {
-    /// We hand out no sessions, so whoever names one means a broker that was here before.
-    fn names_a_session(&self) -> bool {
-        self.request.session_id != 0
+    fn mode(&self) -> Mode {
+        match self.request.session_epoch {
+            -1 => Mode::Alone,
+            0 => Mode::Begin,
+            _ => Mode::GoOn,
+        }
     }
 
-    fn unknown_session(&self) -> Look<E> {
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        Look { response: FetchResponse { error_code, ..Default::default() }, files: Vec::new(), bytes: 0, urgent: true }
+    /// The fewest bytes to answer with before the time is up. More than may be sent need not come.
+    fn bytes_min(&self) -> usize {
+        usize::try_from(self.request.min_bytes.min(self.request.max_bytes)).unwrap_or(0)
+    }
+
+    fn bytes_max(&self) -> usize {
+        usize::try_from(self.request.max_bytes).unwrap_or(0)
+    }
+
+    /// How long the answer may wait.
+    fn wait(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.request.max_wait_ms).unwrap_or(0))
     }
 
     async fn run(&self) -> Look<E> {
-        // More than may be sent need not come.
-        let bytes_min = usize::try_from(self.request.min_bytes.min(self.request.max_bytes)).unwrap_or(0);
-        let wait = Duration::from_millis(u64::try_from(self.request.max_wait_ms).unwrap_or(0));
+        let (bytes_min, wait) = (self.bytes_min(), self.wait());
         let deadline = self.node.env.clock().now() + wait;
         let first = self.look(&self.node.view()).await;
         if first.urgent || first.bytes >= bytes_min || wait.is_zero() || self.request.topics.is_empty() {
@@ -156,31 +192,43 @@ impl<E: Env> Fetch<E> {
                 partitions: Vec::with_capacity(topic.partitions.len()),
             })
             .collect();
-        let response = FetchResponse { responses, ..Default::default() };
-        let mut look = Look { response, files: Vec::new(), bytes: 0, urgent: false };
-        let bytes_max = usize::try_from(self.request.max_bytes).unwrap_or(0);
+        let mut look = Look::new(FetchResponse { responses, ..Default::default() });
         for (topic_index, wanted, partition) in self.wanted(view) {
-            let data = match partition {
-                Ok(partition) => {
-                    let data = look.partition(&partition, wanted, bytes_max).await;
-                    if data.is_err() {
-                        self.node.tell_damage(&partition);
-                    }
-                    data
-                }
-                Err(refusal) => Err(refusal),
-            };
-            let data = data.unwrap_or_else(|refusal| {
-                look.urgent = true;
-                failed(wanted, refusal.code)
-            });
+            let data = self.look_at(&mut look, wanted, partition).await;
             look.response.responses[topic_index].partitions.push(data);
         }
         look
     }
+
+    /// Reads what one partition has now.
+    async fn look_at(
+        &self,
+        look: &mut Look<E>,
+        wanted: &FetchPartition,
+        partition: Result<Arc<Partition<E>>, Refusal>,
+    ) -> PartitionData {
+        let data = match partition {
+            Ok(partition) => {
+                let data = look.partition(&partition, wanted, self.bytes_max()).await;
+                if data.is_err() {
+                    self.node.tell_damage(&partition);
+                }
+                data
+            }
+            Err(refusal) => Err(refusal),
+        };
+        data.unwrap_or_else(|refusal| {
+            look.urgent = true;
+            failed(wanted, refusal.code)
+        })
+    }
 }
 
 impl<E: Env> Look<E> {
+    fn new(response: FetchResponse) -> Self {
+        Self { response, files: Vec::new(), bytes: 0, urgent: false }
+    }
+
     async fn partition(
         &mut self,
         partition: &Arc<Partition<E>>,
@@ -271,7 +319,7 @@ fn diverging<E: Env>(
         return Ok(None);
     }
     let fetched = LeaderEpoch(wanted.last_fetched_epoch);
-    let (epoch, end_offset) = partition.log.epoch_end(fetched, upper);
+    let (epoch, end_offset) = partition.epoch_end(fetched, upper);
     if epoch == LeaderEpoch::NONE {
         return Err(Refusal::plain(ErrorCode::OffsetOutOfRange));
     }

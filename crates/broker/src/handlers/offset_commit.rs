@@ -7,6 +7,7 @@ use quipu_base::{LeaderEpoch, Offset, PartitionIndex};
 use quipu_env::Env;
 use quipu_groups::{
     Reply, Request,
+    consumer::{ConsumerReply, ConsumerRequest},
     request::{Commit, Committed, MemberOf, TopicPartition},
 };
 use quipu_protocol::{
@@ -37,7 +38,7 @@ pub(super) async fn respond<E: Env>(node: Arc<Node<E>>, version: i16, request: O
         retention: u64::try_from(request.retention_time_ms).ok().map(Duration::from_millis),
         offsets,
     };
-    let mut codes = codes(&node, &view, &group, commit).await.into_iter();
+    let mut codes = codes(&node, &view, (&group, version), commit).await.into_iter();
     let topics = topics.into_iter().map(|(mut topic, is_known)| {
         for partition in topic.partitions.iter_mut().filter(|_| is_known) {
             partition.error_code = codes.next().unwrap_or(ErrorCode::UnknownServerError).code();
@@ -88,16 +89,31 @@ fn committed(topic_id: quipu_base::TopicId, partition: &OffsetCommitRequestParti
     }
 }
 
+/// The version from which on a generation may be the epoch of a member of the consumer protocol.
+const KNOWS_EPOCHS: i16 = 9;
+
 /// One for each offset.
-async fn codes<E: Env>(node: &Node<E>, view: &View<E>, group: &str, commit: Commit) -> Vec<ErrorCode> {
+async fn codes<E: Env>(
+    node: &Node<E>,
+    view: &View<E>,
+    (group, version): (&str, i16),
+    commit: Commit,
+) -> Vec<ErrorCode> {
     let count = commit.offsets.len();
     if count == 0 {
         return Vec::new();
     }
-    match node.groups.ask(view, group, Request::Commit(commit)).await {
-        Ok(Reply::Commit(results)) => {
-            results.into_iter().map(|result| result.map_or_else(errors::group, |()| ErrorCode::None)).collect()
+    let code = |result: Result<(), _>| result.map_or_else(errors::group, |()| ErrorCode::None);
+    let request = if version >= KNOWS_EPOCHS {
+        Request::Consumer(ConsumerRequest::Commit(commit))
+    } else {
+        Request::Commit(commit)
+    };
+    match node.groups.ask(view, group, request).await {
+        Ok(Reply::Commit(results) | Reply::Consumer(ConsumerReply::Commit(Ok(results)))) => {
+            results.into_iter().map(code).collect()
         }
+        Ok(Reply::Consumer(ConsumerReply::Commit(Err(error)))) => vec![errors::consumer_group(&error); count],
         Ok(_) => unreachable!("a commit is answered as one"),
         Err(error) => vec![errors::coordinator(error); count],
     }

@@ -8,6 +8,7 @@ use quipu_base::{PartitionIndex, TopicId};
 use quipu_env::Env;
 use quipu_groups::{
     Reply, Request,
+    consumer::{ConsumerReply, ConsumerRequest, request::FetchAs},
     request::{Fetch, Fetched, TopicPartition},
 };
 use quipu_protocol::{
@@ -75,22 +76,35 @@ fn old(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     OffsetFetchResponseTopic { name: topic.name, partitions: topic.partitions.into_iter().map(partition).collect() }
 }
 
+/// The version from which on members of the consumer protocol say who they are.
+const KNOWS_EPOCHS: i16 = 9;
+
 async fn fetch<E: Env>(
     node: &Node<E>,
     view: &View<E>,
     version: i16,
     group: OffsetFetchRequestGroup,
 ) -> OffsetFetchResponseGroup {
-    let OffsetFetchRequestGroup { group_id, topics, .. } = group;
+    let OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } = group;
     let by_id = version >= 10;
     let mut unknown = Vec::new();
     let partitions = topics.map(|topics| wanted(view, by_id, topics, &mut unknown));
     let fetch = Fetch { group: (&*group_id).into(), partitions };
-    match node.groups.ask(view, &group_id, Request::Fetch(fetch)).await {
-        Ok(Reply::Fetch(fetched)) => {
+    let request = if version >= KNOWS_EPOCHS {
+        let member_id = member_id.as_deref().map(Arc::from);
+        Request::Consumer(ConsumerRequest::Fetch(FetchAs { member_id, member_epoch, fetch }))
+    } else {
+        Request::Fetch(fetch)
+    };
+    match node.groups.ask(view, &group_id, request).await {
+        Ok(Reply::Fetch(fetched) | Reply::Consumer(ConsumerReply::Fetch(Ok(fetched)))) => {
             let mut topics = by_topic(view, by_id, fetched);
             topics.extend(unknown);
             OffsetFetchResponseGroup { group_id, topics, error_code: 0 }
+        }
+        Ok(Reply::Consumer(ConsumerReply::Fetch(Err(error)))) => {
+            let error_code = errors::consumer_group(&error).code();
+            OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code }
         }
         Ok(_) => unreachable!("a fetch of offsets is answered as one"),
         Err(error) => {

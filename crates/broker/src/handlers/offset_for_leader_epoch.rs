@@ -54,7 +54,7 @@ fn find<E: Env>(view: &View<E>, topic: &str, wanted: &OffsetForLeaderPartition) 
         // The epoch that goes on ends, for now, where consumers may read to.
         (asked, partition.readable_elsewhere())
     } else {
-        partition.log.epoch_end(asked, partition.readable_elsewhere())
+        partition.epoch_end(asked, partition.readable_elsewhere())
     };
     Ok(EpochEndOffset {
         error_code: ErrorCode::None.code(),

@@ -30,7 +30,7 @@ use quipu_records::{
     validate,
 };
 use quipu_replication::Acks;
-use quipu_storage::{Class, Reservation, StoreFull};
+use quipu_storage::{AppendError, Class, Reservation, StoreFull};
 use tokio::sync::oneshot;
 
 use super::{Call, leaders::Leaders};
@@ -40,7 +40,7 @@ use crate::{
     node::{Node, View},
     partition::Partition,
     shard::{Append, AppendOutcome, Command},
-    turned_away::TurnedAway,
+    turned_away::{TooMany, TurnedAway},
 };
 
 /// Batches that are compressed, or that must be compressed anew, keep a processor busy: above this size they go to the pool.
@@ -76,7 +76,7 @@ struct Pending {
 pub(super) async fn start<E: Env>(
     call: Call<E>,
     request: ProduceRequest,
-    turned_away: &mut TurnedAway,
+    turned_away: &mut TurnedAway<Refusal>,
 ) -> Result<Finish<E>, Close> {
     let node = Arc::clone(&call.node);
     let acks = request.acks;
@@ -105,7 +105,7 @@ async fn check<E: Env>(
     node: &Arc<Node<E>>,
     version: i16,
     request: ProduceRequest,
-    turned_away: &mut TurnedAway,
+    turned_away: &mut TurnedAway<Refusal>,
 ) -> Result<(ProduceResponse, Vec<Checked<E>>), Close> {
     let refused = match (&request.transactional_id, request.acks) {
         (Some(_), _) => Some(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not supported yet")),
@@ -150,13 +150,19 @@ async fn check<E: Env>(
 
 /// The client will come back here with the batch; what is behind it on this connection may meet a partition that is served.
 fn note_turned_away(
-    turned_away: &mut TurnedAway,
+    turned_away: &mut TurnedAway<Refusal>,
     id: TopicIdPartition,
     data: &PartitionProduceData,
 ) -> Result<(), Close> {
     let records = data.records.clone().and_then(quipu_protocol::Records::into_bytes).unwrap_or_default();
     // What is no batch is refused for that.
-    BatchHeader::parse(&records).map_or(Ok(()), |header| turned_away.note(id, &header))
+    let Ok(header) = BatchHeader::parse(&records) else { return Ok(()) };
+    let refusal = Refusal::plain(ErrorCode::NotLeaderOrFollower);
+    turned_away.note(id, &header, refusal).map_err(too_many_turned_away)
+}
+
+fn too_many_turned_away(_: TooMany) -> Close {
+    Close("too many of its batches were refused for the moment".into())
 }
 
 async fn check_partition<E: Env>(
@@ -275,6 +281,10 @@ fn check_batch(
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message).into());
     }
     check_timestamps(&batch, config, now)?;
+    if let Some(record) = batch.first_null_key.filter(|_| config.cleanup.compacts) {
+        let message = format!("record {record} of the batch has no key, and the topic is compacted by key");
+        return Err(Refusal::new(ErrorCode::InvalidRecord, message).into());
+    }
     Ok(rewritten(batch, config, now, decompressed_bytes_max)?)
 }
 
@@ -344,14 +354,16 @@ async fn dispatch<E: Env>(
     node: &Arc<Node<E>>,
     response: &mut ProduceResponse,
     mut checked: Vec<Checked<E>>,
-    turned_away: &mut TurnedAway,
+    turned_away: &mut TurnedAway<Refusal>,
     wanted: Wanted,
 ) -> Result<Vec<Pending>, Close> {
-    let knows = |one: &Checked<E>| {
-        let producer = one.batch.header().producer_id;
-        one.partition.log.producers().iter().any(|state| state.producer_id == producer)
+    let now = node.env.clock().wall();
+    let is_next = |one: &Checked<E>| {
+        let (header, log) = (one.batch.header(), &one.partition.log);
+        let knows = log.producers().iter().any(|state| state.producer_id == header.producer_id);
+        knows && !matches!(log.check_append(header, now), Err(AppendError::OutOfOrderSequence { .. }))
     };
-    checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header(), || knows(one)) {
+    checked.retain(|one| match turned_away.check(one.partition.id, one.batch.header(), || is_next(one)) {
         Ok(()) => true,
         Err(refusal) => {
             refuse(response, one.slot, &refusal);
@@ -374,7 +386,8 @@ async fn dispatch<E: Env>(
             for one in checked {
                 node.tell_full(&one.partition);
                 if !node.env.probe().planted("produce.turned-away-forgotten") {
-                    turned_away.note(one.partition.id, one.batch.header())?;
+                    let noted = turned_away.note(one.partition.id, one.batch.header(), refusal.clone());
+                    noted.map_err(too_many_turned_away)?;
                 }
                 refuse(response, one.slot, &refusal);
             }

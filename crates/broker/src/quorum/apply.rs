@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use quipu_base::{BrokerId, DirectoryId, checksum::crc32c};
+use quipu_base::{BrokerId, checksum::crc32c};
 use quipu_env::{Env, Probe};
 use quipu_metadata::{Delta, Image};
-use quipu_peer::PeerAddress;
+use quipu_peer::{Expected, PeerAddress};
 use quipu_raft::{Entry, Payload};
 
 use super::{
@@ -90,12 +90,13 @@ impl<E: Env> Quorum<E> {
     /// Where other nodes are, who serves, and which cluster this is, by the image.
     pub(super) fn follow_image(&mut self) {
         let image = self.serving.image();
-        let mut known: BTreeMap<BrokerId, (PeerAddress, Option<DirectoryId>)> =
+        let mut known: BTreeMap<BrokerId, (PeerAddress, Option<Expected>)> =
             self.settings.voters.iter().map(|(voter, address)| (*voter, (address.clone(), None))).collect();
         for (broker, state) in image.brokers() {
             if let Some(listener) = state.registration.listener(PEER_LISTENER) {
                 let address = PeerAddress { host: listener.host.clone(), port: listener.port };
-                known.insert(broker, (address, Some(state.registration.directory_id)));
+                let directory = state.registration.directory_id;
+                known.insert(broker, (address, Some(Expected { directory, is_serving: !state.fenced })));
             }
         }
         known.remove(&self.settings.me.id);
@@ -103,8 +104,8 @@ impl<E: Env> Quorum<E> {
             self.peers.set_address(*gone, None, None);
         }
         self.addressed = known.keys().copied().collect();
-        for (node, (address, directory)) in known {
-            self.peers.set_address(node, Some(address), directory);
+        for (node, (address, expected)) in known {
+            self.peers.set_address(node, Some(address), expected);
         }
         let cluster_id = image.cluster_id();
         if cluster_id.is_some() && self.own.borrow().cluster_id != cluster_id {

@@ -43,6 +43,15 @@ impl<E: Env> Quorum<E> {
         self.store.reserve(bytes, Class::Reserve).await.is_ok()
     }
 
+    /// Whether an entry of this node's log begins at the offset. What can't be read is taken for no: whoever sent it sends it again.
+    pub(super) async fn is_boundary(&self, offset: Offset) -> bool {
+        if self.tail.front().is_some_and(|(base, _)| *base <= offset) {
+            return self.tail.iter().any(|(base, _)| *base == offset);
+        }
+        // Up to the end: an entry is read whole or not at all.
+        read_entries(&self.log, offset, self.log_end().offset, 1).await.is_ok()
+    }
+
     /// Hands a persist to the log.
     pub(super) async fn persist(&mut self, persist: Persist) {
         let Persist { number, hard_state, install, truncate, start, entries } = persist;

@@ -22,13 +22,14 @@ use core::{pin::pin, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_base::{BrokerId, DirectoryId};
-use quipu_env::{Clock, Env, Sleep};
+use quipu_env::{Clock, Env, Instant, Sleep};
 use quipu_peer::{Events, Frame, Lane, PeerEvent, Peers, Received, RefusalCode};
 use quipu_raft::{ReplicaKey, VoterSet};
 use tokio::sync::mpsc;
 
 use super::{
     Settings, StartError,
+    join::SESSION_END_TIME,
     messages::{self, Founding, Message},
 };
 
@@ -74,7 +75,7 @@ pub(super) async fn found<E: Env>(
     }
     let mut founder = Founder::new(settings);
     let mut events = peers.events();
-    let mut refusals = BTreeMap::new();
+    let mut refusals = Refusals::default();
     let mut timer = pin!(env.clock().sleep(Duration::ZERO));
     let mut tell_at = env.clock().now() + TELL_INTERVAL;
     loop {
@@ -98,7 +99,11 @@ pub(super) async fn found<E: Env>(
                     }
                 }
             }
-            event = events.next() => note(&mut refusals, event, settings)?,
+            event = events.next() => {
+                if let Some(why) = refusals.hear(env.clock().now(), event, settings.voters.len() - 1) {
+                    return Err(StartError::Founding(why));
+                }
+            }
             () = timer.as_mut() => {
                 founder.say(peers);
                 let now = env.clock().now();
@@ -110,21 +115,6 @@ pub(super) async fn found<E: Env>(
             }
         }
     }
-}
-
-/// A refusal that somebody has to do something about ends the start, if most voters refuse this node so.
-fn note(refusals: &mut BTreeMap<BrokerId, String>, event: PeerEvent, settings: &Settings) -> Result<(), StartError> {
-    match event {
-        PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
-            refusals.insert(node, reason.sentence.clone());
-            if refusals.len() * 2 > settings.voters.len() - 1 {
-                return Err(StartError::Founding(format!("voter {node} refuses this node: {reason}")));
-            }
-        }
-        PeerEvent::Connected(peer, _) => drop(refusals.remove(&peer.node_id)),
-        PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
-    }
-    Ok(())
 }
 
 pub(super) const fn is_final(code: RefusalCode) -> bool {
@@ -279,29 +269,45 @@ fn duplicate(id: BrokerId, first: DirectoryId, second: DirectoryId) -> StartErro
     ))
 }
 
-/// Refusals by voters that make it pointless to go on.
+/// Refusals by other nodes, of which some make it pointless to go on.
+#[derive(Default)]
 pub(super) struct Refusals {
-    events: Events,
+    /// What has to be changed by somebody.
     refused: BTreeMap<BrokerId, String>,
+    /// Another directory serves under this node's id: since when somebody says so, and what.
+    in_use: BTreeMap<BrokerId, (Instant, String)>,
 }
 
 impl Refusals {
-    pub(super) const fn new(events: Events) -> Self {
-        Self { events, refused: BTreeMap::new() }
+    /// What is wrong, if more than half of `count` nodes refuse this one for good.
+    pub(super) fn hear(&mut self, now: Instant, event: PeerEvent, count: usize) -> Option<String> {
+        match event {
+            PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
+                self.refused.insert(node, reason.sentence);
+            }
+            PeerEvent::Refused { node, reason, .. } if reason.code == RefusalCode::NodeIdInUse => {
+                self.in_use.entry(node).or_insert((now, reason.sentence));
+            }
+            PeerEvent::Connected(peer, _) => {
+                self.refused.remove(&peer.node_id);
+                self.in_use.remove(&peer.node_id);
+            }
+            PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
+        }
+        // A node whose directory was replaced waits for the session of the one that it had.
+        let lasting = self.in_use.iter().filter(|(_, (since, _))| now.since(*since) >= SESSION_END_TIME);
+        let refused = self.refused.iter().chain(lasting.map(|(node, (_, why))| (node, why)));
+        let all: Vec<(&BrokerId, &String)> = refused.collect();
+        let (node, why) = all.first().filter(|_| all.len() * 2 > count)?;
+        Some(format!("node {node} refuses this one: {why}"))
     }
 
-    /// Ends when most of so many voters refuse this node for good, and says why.
-    pub(super) async fn majority(&mut self, voters: usize) -> String {
+    /// Ends when more than half of `count` nodes refuse this one for good, and says why.
+    pub(super) async fn majority<E: Env>(&mut self, env: &E, mut events: Events, count: usize) -> String {
         loop {
-            match self.events.next().await {
-                PeerEvent::Refused { node, reason, .. } if is_final(reason.code) => {
-                    self.refused.insert(node, reason.sentence.clone());
-                    if self.refused.len() * 2 > voters {
-                        return format!("node {node} refuses this one: {reason}");
-                    }
-                }
-                PeerEvent::Connected(peer, _) => drop(self.refused.remove(&peer.node_id)),
-                PeerEvent::Refused { .. } | PeerEvent::Lost { .. } => {}
+            let event = events.next().await;
+            if let Some(why) = self.hear(env.clock().now(), event, count) {
+                return why;
             }
         }
     }

@@ -35,7 +35,7 @@ use crate::{
 /// Between two tries to register.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The session of a broker that is gone has ended after this time, unless its time-out is set to more.
-const SESSION_END_TIME: Duration = Duration::from_secs(10);
+pub(super) const SESSION_END_TIME: Duration = Duration::from_secs(10);
 
 /// Why a node did not become a broker.
 #[derive(Debug)]
@@ -119,10 +119,10 @@ impl<E: Env> Joining<E> {
         peers: &Peers<E>,
         voters: usize,
     ) -> Result<Registered, JoinError> {
-        let mut refusals = Refusals::new(peers.events());
+        let (env, mut refusals) = (self.env.clone(), Refusals::default());
         tokio::select! { biased;
             registered = self.register_in_time(broker, registration) => registered,
-            why = refusals.majority(voters) => Err(JoinError::Refused(why)),
+            why = refusals.majority(&env, peers.events(), voters) => Err(JoinError::Refused(why)),
         }
     }
 

@@ -217,7 +217,9 @@ pub(super) async fn read_entries<E: Env>(
     for batch in Batches::new(bytes) {
         let batch = batch.map_err(EntryError::Batch).map_err(LoadError::Entry)?;
         batch.check_crc().map_err(EntryError::Batch).map_err(LoadError::Entry)?;
-        if batch.header().base_offset != next {
+        // Neither is in the batch's own checksum, and the disk may have changed since the range was checked.
+        let header = batch.header();
+        if header.base_offset != next || header.leader_epoch != log.epoch_at(next) {
             return Err(LoadError::Entry(EntryError::Place));
         }
         next = batch.header().next_offset();

@@ -45,7 +45,7 @@ mod load;
 mod messages;
 mod reports;
 mod serving;
-mod snapshots;
+pub(crate) mod snapshots;
 mod voters;
 
 use core::{fmt, pin::pin, time::Duration};
@@ -137,6 +137,8 @@ pub(crate) enum StartError {
     Raft(quipu_raft::StartError),
     /// The directory has served a cluster, and its metadata log is empty.
     MetadataLost(quipu_base::ClusterId),
+    /// The only voter is this node with another directory: nobody can elect it.
+    NotTheVoter(ReplicaKey),
     /// The cluster can't be founded with these settings.
     Founding(String),
     /// What was founded can't be stored.
@@ -152,6 +154,11 @@ impl fmt::Display for StartError {
                 f,
                 "the data directory has served cluster {cluster_id}, but its metadata log is empty: restore the \
                  directory from a copy, or start with an empty one"
+            ),
+            Self::NotTheVoter(voter) => write!(
+                f,
+                "the only voter of the metadata quorum is {voter}, and this directory was given another id since: a node that has no \
+                 others needs none. Put the copy back once more, and start it as it is"
             ),
             Self::Founding(why) | Self::Store(why) => f.write_str(why),
         }
@@ -284,10 +291,9 @@ pub(crate) async fn start<E: Env>(
         }
     };
     let mut rng = env.rng("quorum");
-    let config = raft_config(&settings);
-    let now = env.clock().now();
-    let stored = loaded.stored(&kept);
+    let (config, stored, now) = (raft_config(&settings), loaded.stored(&kept), env.clock().now());
     let node = Node::new(config, stored, now, rng.next_u64(), env.probe().clone()).map_err(StartError::Raft)?;
+    check_own_vote(node.voters(), settings.me)?;
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (begin_sender, begins) = mpsc::channel(1);
     let (reporter, reports) = mpsc::channel(REPORTS_MAX);
@@ -334,6 +340,14 @@ pub(crate) async fn start<E: Env>(
     };
     quorum.follow_image();
     Ok(Started { quorum, controller, views, joining })
+}
+
+/// Nobody elects a node whose directory is another one than the only voter's.
+fn check_own_vote(voters: &VoterSet, me: ReplicaKey) -> Result<(), StartError> {
+    match voters.get(me.id).filter(|voter| *voter != me) {
+        Some(voter) if voters.len() == 1 => Err(StartError::NotTheVoter(voter)),
+        _ => Ok(()),
+    }
 }
 
 fn raft_config(settings: &Settings) -> quipu_raft::Config {
@@ -430,7 +444,8 @@ impl<E: Env> Quorum<E> {
 
     /// When the next thing is due.
     fn next_deadline(&self) -> Instant {
-        let reading = self.readings.values().map(|reading| reading.retry_at.min(reading.deadline)).min();
+        let asks_again = |reading: &Reading| if reading.offset.is_none() { reading.retry_at } else { reading.deadline };
+        let reading = self.readings.values().map(|reading| asks_again(reading).min(reading.deadline)).min();
         let leading = self.leading.as_ref().and_then(Leading::next_deadline);
         let collection = self.collections.next_deadline();
         let others = [Some(self.heartbeat_at), self.forwarded.next_deadline(), collection, reading, leading];
@@ -507,6 +522,11 @@ impl<E: Env> Quorum<E> {
         if let Body::Append { start, entries, .. } = &message.body {
             if let Err(error) = entries::check_entries(start.offset, entries) {
                 return tracing::error!(node = %from.node_id, %error, "metadata entries of another node are refused");
+            }
+            if let Some(cut) = self.node.cut_by(*start, entries)
+                && !self.is_boundary(cut).await
+            {
+                return tracing::error!(node = %from.node_id, %cut, "metadata entries that begin inside one of this node's are refused");
             }
             if !self.has_room(entries).await {
                 return tracing::warn!("there is no room for metadata entries: this node falls behind");

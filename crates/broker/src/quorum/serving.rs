@@ -7,7 +7,7 @@
 //! Not here: what it means to hold a partition ([`crate::view`], [`crate::shard`]).
 
 use quipu_base::{BrokerId, TopicIdPartition};
-use quipu_env::{Clock, Env, watch};
+use quipu_env::{Clock, Env, Probe, watch};
 use quipu_metadata::{ConfigResource, DeletedTopic, Delta, Image, config::StaticConfig};
 use quipu_peer::Peers;
 use quipu_storage::Store;
@@ -108,6 +108,9 @@ impl<E: Env> Serving<E> {
         let delta = difference(&Image::new(), &image);
         let updates =
             self.view.advance(self.env.clock().now(), image, &delta, &self.statics, &self.store, self.shard_count);
+        if !self.env.probe().planted("start.deleted-topic-kept") {
+            self.delete_orphans();
+        }
         let mut marked = Vec::new();
         for (shard, update) in self.shards.iter().zip(updates.0) {
             let (reply, answer) = oneshot::channel();
@@ -120,6 +123,18 @@ impl<E: Env> Serving<E> {
         // Who waits may be gone.
         drop(begin.marked.send(marked));
         self.published.send_replace(self.view.clone());
+    }
+
+    /// Logs that this node is not to hold go before anything is opened. The removal of a topic, or of a replica, is durable in the
+    /// metadata before its log goes: a crash in between leaves one, and so does what is removed while the node is down.
+    fn delete_orphans(&self) {
+        let keeps_moved = self.env.probe().planted("start.moved-replica-kept");
+        let is_moved = |id: &TopicIdPartition| self.view.image.topic_by_id(id.topic_id).is_some();
+        let orphans = self.store.partitions().into_iter().filter(|id| *id != TopicIdPartition::METADATA);
+        for id in orphans.filter(|id| !(self.view.holds(*id) || keeps_moved && is_moved(id))) {
+            tracing::info!(partition = %id, "deleting a log that this node does not hold by the metadata");
+            let _ticket = self.store.delete(id);
+        }
     }
 }
 

@@ -85,6 +85,33 @@ pub(super) fn encode(image: &Image) -> Vec<Bytes> {
     image.to_pieces(PIECE_BYTES).collect()
 }
 
+/// The image of the newest snapshot that a data directory holds, whether or not the log in it names that; none if it holds none that
+/// can be read. For tools: no checksum is compared.
+pub async fn newest_metadata_snapshot<E: Env>(env: &E, data_directory: &Path) -> Option<Image> {
+    let Snapshots { directory, .. } = Snapshots::new(env, data_directory);
+    let names = env.disk().list(&directory).await.ok()?;
+    for name in names.iter().rev().filter(|name| name.ends_with(EXTENSION)) {
+        if let Some(image) = image_of(env, &directory.join(name)).await {
+            return Some(image);
+        }
+    }
+    None
+}
+
+async fn image_of<E: Env>(env: &E, path: &Path) -> Option<Image> {
+    let file = env.disk().open(path, OpenOptions::READ).await.ok()?;
+    let mut reader = SnapshotReader::new();
+    let mut position = 0;
+    loop {
+        let piece = file.read_at(position, PIECE_BYTES).await.ok()?;
+        if piece.is_empty() {
+            return reader.finish().ok();
+        }
+        reader.push(&piece).ok()?;
+        position += piece.len() as u64;
+    }
+}
+
 /// The directory with the snapshots. A clone is the same.
 pub(super) struct Snapshots<E: Env> {
     env: E,

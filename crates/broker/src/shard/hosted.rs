@@ -11,7 +11,7 @@
 use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
-use quipu_base::{BrokerId, Offset, TopicIdPartition};
+use quipu_base::{BrokerId, Offset, ProducerId, TopicIdPartition};
 use quipu_controller::LogReport;
 use quipu_env::{Clock, Env, Instant, Probe};
 use quipu_metadata::Member;
@@ -20,7 +20,7 @@ use quipu_replication::{
     Acks, Ask, BatchShape, BrokerView, DurableState, Effect, Event, GiveUp, Message, PartitionState, Replica, Reply,
     RequestError, RequestId, RoleKind, Sender, Settings, Write, WriteId,
 };
-use quipu_storage::{Check, Log, Reservation, Ticket};
+use quipu_storage::{AppendError, Check, Log, Reservation, Ticket};
 use tokio::sync::oneshot;
 
 use super::{
@@ -68,6 +68,10 @@ pub(super) struct Hosted<E: Env> {
     has_lagging: bool,
     /// Before then nobody else is asked to lead for lack of room.
     gives_way_at: Instant,
+    /// More is committed than is durable here: the followers were faster.
+    is_ahead_of_disk: bool,
+    /// Bytes taken since retention was last looked at.
+    pub(super) grown_bytes: u64,
 }
 
 /// What the disk holds of a replica. With nobody to repair it from it goes on with what is sound, if the end of its log is known: who
@@ -81,7 +85,7 @@ fn durable<E: Env>(log: &Log<E>, record: Option<&PartitionState>) -> DurableStat
 }
 
 /// Whether others may hold what this replica has lost.
-fn has_others(record: Option<&PartitionState>) -> bool {
+pub(super) fn has_others(record: Option<&PartitionState>) -> bool {
     record.is_some_and(|record| record.configuration.members.len() > 1)
 }
 
@@ -107,6 +111,8 @@ impl<E: Env> Hosted<E> {
             timer_at: None,
             has_lagging: false,
             gives_way_at: Instant::ZERO,
+            is_ahead_of_disk: false,
+            grown_bytes: 0,
         };
         // The disk of a partition that is created later has nothing to have forgotten.
         let last_unfenced = if is_start { begun.last_unfenced } else { None };
@@ -257,10 +263,26 @@ impl<E: Env> Hosted<E> {
         let refused = |error| AppendOutcome { result: Err(error), log_start: self.partition.log.offsets().log_start };
         let active = self.partition.active_epoch();
         if active.is_none() || only_in.is_some_and(|epoch| active != Some(epoch)) {
+            hub.requests.turn_away(self.id(), batch.header(), RequestError::NotLeader);
             let outcome = refused(ProduceError::Replica(RequestError::NotLeader));
             return hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
         }
-        match self.partition.log.check_append(batch.header(), hub.env.clock().wall()) {
+        let checked = self.partition.log.check_append(batch.header(), hub.env.clock().wall());
+        if matches!(checked, Ok(_) | Err(AppendError::OutOfOrderSequence { .. }))
+            && let Some(error) = hub.requests.has_to_wait(self.id(), batch.header(), || match checked {
+                // A partition that does not know the producer takes any sequence for the next one.
+                Ok(Check::Fresh) => self.knows(batch.header().producer_id),
+                Ok(Check::Duplicate { .. }) => true,
+                Err(_) => false,
+            })
+        {
+            let outcome = refused(ProduceError::Replica(error));
+            return hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
+        }
+        match checked {
+            Err(error @ AppendError::OutOfOrderSequence { .. }) => {
+                self.on_gap(hub, (batch.header(), error), place, deadline);
+            }
             Err(error) => {
                 let outcome = refused(ProduceError::Log(error));
                 hub.requests.fill(&hub.env, place, Ticket::NONE, outcome);
@@ -276,14 +298,20 @@ impl<E: Env> Hosted<E> {
             Ok(Check::Fresh) => {
                 let header = batch.header();
                 let record_count = u32::try_from(header.last_offset_delta).map_or(0, |delta| delta + 1);
-                let bytes = u32::try_from(header.total_bytes()).unwrap_or(u32::MAX);
-                let shape = BatchShape { record_count, bytes };
-                let waiting = Waiting::Append { partition: self.id(), place, record_count, ticket: Ticket::NONE };
+                let size = header.total_bytes();
+                let shape = BatchShape { record_count, bytes: u32::try_from(size).unwrap_or(u32::MAX) };
+                let (partition, header) = (self.id(), *header);
+                let waiting = Waiting::Append { partition, place, header, ticket: Ticket::NONE };
                 let id = hub.requests.wait(waiting);
                 let event = Event::Produce { id, batches: vec![shape], acks, deadline };
                 self.feed_with(hub, event, Payload::Request(Box::new((batch, reservation))));
+                self.note_grown(hub, size);
             }
         }
+    }
+
+    fn knows(&self, producer: ProducerId) -> bool {
+        self.partition.log.producers().iter().any(|state| state.producer_id == producer)
     }
 
     pub(super) fn delete_records(
@@ -300,6 +328,7 @@ impl<E: Env> Hosted<E> {
     /// A read has found damage. With other replicas to repair it from, this one does not count until that is done; alone, it goes on
     /// with what is sound.
     pub(super) fn on_damaged(&mut self, hub: &mut Hub<E>) {
+        self.partition.waiters.wake();
         if has_others(self.replica.record()) {
             for range in self.partition.log.damage() {
                 self.feed(hub, Event::Damage { range });
@@ -338,6 +367,11 @@ impl<E: Env> Hosted<E> {
     pub(super) fn on_durable(&mut self, hub: &mut Hub<E>, write: WriteId) {
         self.steps.on_durable();
         self.feed(hub, Event::Synced { id: write });
+        if self.is_ahead_of_disk {
+            // Readers are given what is durable here, too: those that were told of the high watermark wait for this.
+            self.partition.waiters.wake();
+            self.is_ahead_of_disk = self.partition.high_watermark() > self.partition.log.offsets().durable_end;
+        }
         if self.steps.is_idle() {
             let [topic, number] = named(&self.partition);
             let high_watermark = self.partition.high_watermark().0;
@@ -450,6 +484,7 @@ impl<E: Env> Hosted<E> {
         };
         self.tell_high_watermark(hub, offset);
         self.partition.log.note_high_watermark(offset);
+        self.is_ahead_of_disk = offset > self.partition.log.offsets().durable_end;
         self.partition.advance_high_watermark(shown);
         self.answer_duplicates(hub, Offset::ZERO);
     }

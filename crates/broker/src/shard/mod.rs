@@ -9,6 +9,8 @@
 //! |---|---|
 //! | one replica with its log: events in, effects carried out | `hosted` |
 //! | durable steps: to the log at once, or in turn when they have to wait | `steps` |
+//! | batches whose sequence does not follow | `gap` |
+//! | what retention lets go | `retain` |
 //! | clients' requests that wait for an answer | `requests` |
 //! | what a replica keeps besides its log | `state` |
 //! | what the metadata tells the shard | `update` |
@@ -26,9 +28,11 @@
 //! (`quipu-replication`). Read `hosted` next.
 
 mod frames;
+mod gap;
 mod hosted;
 mod outbox;
 mod requests;
+mod retain;
 mod state;
 mod steps;
 #[cfg(test)]
@@ -49,7 +53,7 @@ use quipu_replication::{Acks, BrokerView, Event, Identity, PartitionState, Reque
 use quipu_storage::{AppendError, Reservation, Store, Ticket};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{hosted::Hosted, outbox::Outbox, requests::Requests, steps::StepError};
+use self::{gap::Gap, hosted::Hosted, outbox::Outbox, requests::Requests, steps::StepError};
 use crate::{
     asks::Asked,
     partition::{Partition, shard_of},
@@ -110,6 +114,8 @@ pub(crate) enum Command<E: Env> {
         deadline: Instant,
         reply: oneshot::Sender<Result<Offset, RequestError>>,
     },
+    /// Lets go what a partition's retention has passed, if it is led here.
+    Retain(TopicIdPartition),
     /// The node is registered. Comes once, before any update; answers when its broker epoch may be made durable.
     Begin { begun: Begun, peers: Option<Peers<E>>, update: Update<E>, marked: oneshot::Sender<()> },
     /// A read has found damage in a partition's log.
@@ -136,6 +142,8 @@ enum Report<E: Env> {
     Answer { partition: TopicIdPartition, verdict: Verdict, record: Option<PartitionState> },
     /// The metadata was read behind a barrier.
     Barrier { partition: TopicIdPartition, record: Option<PartitionState> },
+    /// The same for a batch behind a gap; no record if it could not be read in time.
+    Gap { partition: TopicIdPartition, gap: Gap, record: Option<PartitionState> },
 }
 
 /// A step that is in the WAL's queue.
@@ -290,6 +298,11 @@ impl<E: Env> Shard<E> {
                 Some(hosted) => hosted.delete_records(&mut self.hub, before, deadline, reply),
                 None => drop(reply.send(Err(RequestError::NotLeader))),
             },
+            Command::Retain(partition) => {
+                if let Some(hosted) = self.hosted.get_mut(&partition) {
+                    hosted.retain(&mut self.hub);
+                }
+            }
             Command::Begin { begun, peers, update, marked } => {
                 self.hub.begun = Some(begun);
                 self.hub.outbox.connect(peers);
@@ -398,6 +411,10 @@ impl<E: Env> Shard<E> {
             Report::Barrier { partition, record } => match record {
                 Some(record) => self.feed(partition, Event::Barrier(record)),
                 None => tracing::debug!(%partition, "the partition was gone behind the barrier"),
+            },
+            Report::Gap { partition, gap, record } => match self.hosted.get(&partition) {
+                Some(hosted) => hosted.on_gap_answer(&mut self.hub, &gap, record.as_ref()),
+                None => gap.not_here(&mut self.hub),
             },
         }
     }

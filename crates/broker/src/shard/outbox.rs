@@ -101,7 +101,7 @@ pub(super) fn load<E: Env>(log: &Log<E>, partition: TopicIdPartition, mut messag
     let Some((start, end, _)) = frames::named(&message).filter(|(start, end, _)| start < end) else {
         return Loaded::Ready(Item { partition, message, body: Vec::new(), bytes: 0 });
     };
-    match log.read_tail_unsynced(start, end, FRAME_BYTES_MAX, true) {
+    match log.read_tail_unsynced(start, end, records_max(log), true) {
         TailRead::Hit(read) => attach(partition, message, read).map_or(Loaded::Nothing, Loaded::Ready),
         TailRead::Cold => Loaded::Cold(message),
         TailRead::OutOfRange { .. } | TailRead::Faulty(_) | TailRead::Deleted => Loaded::Nothing,
@@ -111,13 +111,18 @@ pub(super) fn load<E: Env>(log: &Log<E>, partition: TopicIdPartition, mut messag
 /// The same from the segments. None if the records are gone or can't be read; the damage has been reported by the log then.
 pub(super) async fn load_cold<E: Env>(log: &Log<E>, partition: TopicIdPartition, message: Message) -> Option<Item<E>> {
     let (start, end, _) = frames::named(&message)?;
-    match log.read(start, end, FRAME_BYTES_MAX, true).await {
+    match log.read(start, end, records_max(log), true).await {
         Ok(read) => attach(partition, message, read),
         Err(error) => {
             tracing::warn!(%partition, %error, "records for a peer can't be read");
             None
         }
     }
+}
+
+/// Bytes of records that one message may have, if not one batch has more: a frame takes them, and so does the peer's log in one step.
+fn records_max<E: Env>(log: &Log<E>) -> usize {
+    FRAME_BYTES_MAX.min(log.step_bytes_max())
 }
 
 fn attach<E: Env>(partition: TopicIdPartition, mut message: Message, read: ReadResult<E>) -> Option<Item<E>> {

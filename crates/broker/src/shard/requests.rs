@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 
 use quipu_base::{Offset, TopicIdPartition};
 use quipu_env::{Env, Probe};
+use quipu_records::BatchHeader;
 use quipu_replication::{Reply, RequestError, RequestId};
 use quipu_storage::Ticket;
 use tokio::sync::oneshot;
 
 use super::{AppendOutcome, ProduceError};
-use crate::partition::Partition;
+use crate::{partition::Partition, turned_away::TurnedAway};
 
 /// The place of an outcome: the request, and the batch in it.
 pub(super) type Place = (u64, usize);
@@ -26,7 +27,7 @@ pub(super) enum Waiting {
     Append {
         partition: TopicIdPartition,
         place: Place,
-        record_count: u32,
+        header: BatchHeader,
         /// By which it is durable here, once it is submitted.
         ticket: Ticket,
     },
@@ -49,6 +50,8 @@ pub(super) struct Requests {
     next: u64,
     groups: BTreeMap<u64, Group>,
     waiting: BTreeMap<RequestId, Waiting>,
+    /// Batches that replicas here have refused for the moment.
+    turned_away: TurnedAway<RequestError>,
 }
 
 impl Requests {
@@ -99,8 +102,9 @@ impl Requests {
         let Some(waiting) = self.waiting.remove(&id) else { return };
         match (waiting, reply) {
             (waiting, Reply::Failed(error)) => self.fail(env, waiting, error, log_start),
-            (Waiting::Append { place, record_count, ticket, .. }, Reply::Produced { base_offset }) => {
-                tell_committed(env, partition, Offset(base_offset.0 + i64::from(record_count)));
+            (Waiting::Append { place, header, ticket, .. }, Reply::Produced { base_offset }) => {
+                let record_count = i64::from(header.last_offset_delta) + 1;
+                tell_committed(env, partition, Offset(base_offset.0 + record_count));
                 let outcome = AppendOutcome { result: Ok(base_offset), log_start };
                 self.fill(env, place, ticket, outcome);
             }
@@ -113,12 +117,31 @@ impl Requests {
 
     pub(super) fn fail<E: Env>(&mut self, env: &E, waiting: Waiting, error: RequestError, log_start: Offset) {
         match waiting {
-            Waiting::Append { place, .. } => {
+            Waiting::Append { partition, place, header, .. } => {
+                self.turn_away(partition, &header, error);
                 let outcome = AppendOutcome { result: Err(ProduceError::Replica(error)), log_start };
                 self.fill(env, place, Ticket::NONE, outcome);
             }
             Waiting::Delete { reply, .. } => drop(reply.send(Err(error))),
         }
+    }
+
+    /// A batch is refused; what is behind it is not to be taken for out of order.
+    pub(super) fn turn_away(&mut self, partition: TopicIdPartition, header: &BatchHeader, error: RequestError) {
+        if is_for_the_moment(error) && self.turned_away.note(partition, header, error).is_err() {
+            // Those that are still to come again are told a gap, as if nobody had remembered them.
+            self.turned_away.clear();
+        }
+    }
+
+    /// Why a batch that its log takes, or would but for a gap before it, is to wait for one that was turned away.
+    pub(super) fn has_to_wait(
+        &mut self,
+        partition: TopicIdPartition,
+        header: &BatchHeader,
+        is_next: impl FnOnce() -> bool,
+    ) -> Option<RequestError> {
+        self.turned_away.check(partition, header, is_next).err()
     }
 
     /// One batch has its outcome.
@@ -137,6 +160,20 @@ impl Requests {
             // A receiver that is gone has lost its connection: the records stay, nobody is told.
             drop(group.reply.send(group.outcomes.into_iter().flatten().collect()));
         }
+    }
+}
+
+/// Whether the batch comes again as it is, and nothing was written of it.
+const fn is_for_the_moment(error: RequestError) -> bool {
+    match error {
+        RequestError::NotLeader
+        | RequestError::NotEnoughReplicas
+        | RequestError::Storage
+        | RequestError::Overloaded => true,
+        RequestError::TimedOut
+        | RequestError::OffsetOutOfRange
+        | RequestError::OffsetNotAvailable
+        | RequestError::Invalid => false,
     }
 }
 

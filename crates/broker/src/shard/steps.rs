@@ -184,7 +184,11 @@ impl<E: Env> Hosted<E> {
                 Job::Step { step, has_to_wait: false, class, .. } => {
                     match at_once(hub.store.reserve(step.reservation_bytes(), class)) {
                         Some(Ok(reservation)) => {
+                            let moves_start = step.log_start.is_some();
                             let result = self.partition.log.try_step(reservation, step).map_err(StepError::Change);
+                            if moves_start {
+                                self.partition.waiters.wake();
+                            }
                             self.note_submitted(hub, id, result);
                         }
                         Some(Err(error)) => self.note_submitted(hub, id, Err(StepError::Full(error))),
@@ -245,6 +249,7 @@ impl<E: Env> Hosted<E> {
     /// The task that was busy with a step has ended.
     pub(super) fn note_task_ended(&mut self) {
         self.steps.is_running = false;
+        self.partition.waiters.wake();
     }
 }
 
@@ -273,6 +278,14 @@ fn records(batches: &[Batch], range: &Range<Offset>, may_begin_before: bool) -> 
         if header.next_offset() <= range.start || header.base_offset >= range.end {
             continue;
         }
+        // A gap stands for any of its offsets.
+        if (header.base_offset < at || header.next_offset() > range.end)
+            && let Some(part) = header.gap_within(&(at..range.end))
+        {
+            at = part.header().next_offset();
+            picked.push(part.into_bytes());
+            continue;
+        }
         let begins_before = may_begin_before && at == range.start && header.base_offset < at;
         if (header.base_offset != at && !begins_before) || header.next_offset() > range.end {
             return Err(StepError::OtherRecords);
@@ -286,7 +299,7 @@ fn records(batches: &[Batch], range: &Range<Offset>, may_begin_before: bool) -> 
 /// Where the batch begins that these records begin inside, and where they do.
 fn begun_inside(batches: &[Batch], range: &Range<Offset>) -> Option<(Offset, Offset)> {
     let first = batches.iter().map(Batch::header).find(|header| header.next_offset() > range.start)?;
-    (first.base_offset < range.start).then_some((first.base_offset, range.start))
+    (first.base_offset < range.start && !first.is_gap()).then_some((first.base_offset, range.start))
 }
 
 /// What a future gives without waiting.
@@ -294,5 +307,42 @@ fn at_once<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_records::{BatchBuilder, NewRecord, compact::gap};
+
+    use super::*;
+
+    fn batch(base: i64) -> Batch {
+        let mut builder = BatchBuilder::new().base_offset(Offset(base));
+        let record = NewRecord { timestamp: quipu_base::Timestamp(1), key: None, value: Some(b"v"), headers: &[] };
+        builder.push(&record).expect("a small record");
+        builder.build().expect("a batch")
+    }
+
+    fn picked(batches: &[Batch], from: i64, to: i64) -> Option<Vec<(i64, i64)>> {
+        let picked = records(batches, &(Offset(from)..Offset(to)), false).ok()?;
+        let range = |bytes| {
+            let batch = Batch::parse_checked(bytes).expect("a whole batch");
+            (batch.header().base_offset.0, batch.header().next_offset().0)
+        };
+        Some(picked.into_iter().map(range).collect())
+    }
+
+    #[test]
+    fn a_gap_is_cut_to_what_is_wanted() {
+        let batches = [batch(2), gap(&(Offset(3)..Offset(9)), LeaderEpoch(0)), batch(9)];
+        assert_eq!(picked(&batches, 2, 10), Some(vec![(2, 3), (3, 9), (9, 10)]));
+        assert_eq!(
+            picked(&batches, 5, 10),
+            Some(vec![(5, 9), (9, 10)]),
+            "a follower that ends inside it takes the rest"
+        );
+        assert_eq!(picked(&batches, 4, 7), Some(vec![(4, 7)]));
+        assert_eq!(picked(&batches, 2, 12), None);
+        assert_eq!(begun_inside(&batches, &(Offset(5)..Offset(10))), None, "no log has to begin before it does");
     }
 }

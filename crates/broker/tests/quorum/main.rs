@@ -5,6 +5,7 @@
 
 mod cluster;
 mod elections;
+mod hostile;
 mod snapshots;
 mod trouble;
 mod voters;

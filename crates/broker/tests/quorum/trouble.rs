@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use quipu_base::{BrokerId, ProducerEpoch, ProducerId, Sequence};
+use quipu_broker::Config;
 use quipu_protocol::{
     Response,
     messages::alter_partition_reassignments::{
@@ -50,6 +51,30 @@ async fn pour(cluster: &Cluster, through: i32, topic: &str, bytes: usize) -> i64
 
 /// More than what a node's write-ahead log has allocated ahead.
 const POURED: usize = 48 * 1024 * 1024;
+
+#[test]
+fn a_second_node_with_an_id_that_serves_is_refused_and_disturbs_nobody() {
+    run(0..4, |world| async move {
+        let mut cluster = Cluster::new(&world, 4);
+        cluster.change(|config| drop(config.voters.remove(&BrokerId(4))));
+        let slots: Vec<_> = (1..=3).map(|id| cluster.begin(id)).collect();
+        for slot in slots {
+            cluster.outcome(slot).await.unwrap();
+        }
+        cluster.create_topic(1, "kept", &[]).await;
+        let before = cluster.status(1).await;
+        // On another machine, with an empty directory, and by its settings the node that serves already.
+        let impostor = Config { node_id: BrokerId(2), ..cluster.config(4) };
+        let (status, why) = cluster.start_with(4, impostor).await.unwrap_err();
+        assert_eq!(status, 78, "{why}");
+        assert!(why.contains("node id 2 is in use"), "{why}");
+        let after = cluster.status(1).await;
+        assert_eq!((after.epoch, after.voters), (before.epoch, before.voters), "nobody was disturbed");
+        for id in 1..=3 {
+            cluster.create_topic(id, &format!("still-{id}"), &[]).await;
+        }
+    });
+}
 
 #[test]
 fn a_minority_never_acknowledges_and_says_why() {

@@ -70,6 +70,51 @@ fn a_wiped_voter_votes_again_and_carries_the_quorum() {
     });
 }
 
+/// Gives the directory of a node that is down another id.
+async fn reidentify(cluster: &Cluster, id: i32) {
+    let directory = cluster.config(id).data_dir;
+    let done =
+        cluster.node(id).start(move |env| async move { quipu_storage::reidentify(&env, &directory).await.map(drop) });
+    done.join().await.unwrap().unwrap();
+}
+
+#[test]
+fn a_directory_with_another_id_is_another_voter_that_knows_much() {
+    run(0..4, |world| async move {
+        let mut cluster = Cluster::new(&world, 3);
+        cluster.start_all().await;
+        cluster.create_topic(1, "kept", &[]).await;
+        let before = cluster.status(3).await.replica;
+        cluster.stop(3).await;
+        reidentify(&cluster, 3).await;
+        cluster.create_topic(1, "meanwhile", &[]).await;
+        cluster.start(3).await;
+        votes_again(&world, &cluster, 3, before).await;
+        cluster.wait_for_topics(3, &["kept", "meanwhile"]).await;
+        // And once more: its files still name the first one.
+        let before = cluster.status(3).await.replica;
+        cluster.node(3).power_cut();
+        reidentify(&cluster, 3).await;
+        cluster.start(3).await;
+        votes_again(&world, &cluster, 3, before).await;
+        cluster.wait_for_topics(3, &["kept", "meanwhile"]).await;
+    });
+}
+
+#[test]
+fn a_node_without_others_does_not_start_as_somebody_else() {
+    run(0..1, |world| async move {
+        let mut cluster = Cluster::new(&world, 1);
+        cluster.start_all().await;
+        cluster.create_topic(1, "kept", &[]).await;
+        cluster.stop(1).await;
+        reidentify(&cluster, 1).await;
+        let (status, why) = cluster.start_with(1, cluster.config(1)).await.unwrap_err();
+        assert_eq!(status, 78, "{why}");
+        assert!(why.contains("only voter"), "{why}");
+    });
+}
+
 #[test]
 fn all_voters_lose_their_directories_one_after_the_other() {
     run(0..2, |world| async move {

@@ -1,6 +1,6 @@
 //! Topics, configs, offsets and the rest of the admin APIs as single requests.
 
-use crate::support::{Client, batch, fill, name, with_broker};
+use crate::support::{Client, batch, fill, name, now, records_of, with_broker};
 use quipu_base::{Timestamp, TopicId};
 use quipu_protocol::{
     ErrorCode, Response,
@@ -117,14 +117,15 @@ fn bad_topics_are_refused_with_a_reason() {
             (topic("new", 0, 1), ErrorCode::InvalidPartitions),
             (topic("new", 1, 2), ErrorCode::InvalidReplicationFactor),
             (with_config("no.such.config", "1"), ErrorCode::InvalidConfig),
-            (with_config("cleanup.policy", "compact"), ErrorCode::InvalidConfig),
+            (with_config("cleanup.policy", "keep"), ErrorCode::InvalidConfig),
+            (with_config("remote.storage.enable", "true"), ErrorCode::InvalidConfig),
             (with_config("segment.bytes", "many"), ErrorCode::InvalidConfig),
         ] {
             let (code, message) = create(&mut client, topic).await;
             assert_eq!(code, expected, "{message}");
             assert!(!message.is_empty());
         }
-        for (config, value) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")] {
+        for (config, value) in [("cleanup.policy", "compact"), ("retention.ms", "-1"), ("retention.bytes", "1")] {
             let created = CreatableTopic { name: config.into(), ..with_config(config, value) };
             assert_eq!(create(&mut client, created).await.0, ErrorCode::None, "{config}");
         }
@@ -189,6 +190,50 @@ fn deleting_records_moves_the_log_start_exactly() {
     });
 }
 
+/// Old records go by themselves; a setting that is changed takes effect; what is younger stays.
+#[test]
+fn old_records_expire() {
+    with_broker(&[("log.retention.check.interval.ms", "20")], |fixture| async move {
+        let mut client = fixture.client().await;
+        client.create_topic("t", 1, &[("retention.ms", "-1")]).await;
+        for timestamp in [Timestamp(1000), Timestamp(2000), now()] {
+            client.produce("t", fill(BatchBuilder::new(), &["a", "b"], timestamp)).await;
+        }
+        assert_eq!(offset_at(&mut client, 6, -2).await.1, 0);
+        let configs = vec![incremental_alter_configs::AlterableConfig {
+            name: "retention.ms".into(),
+            config_operation: 0,
+            value: Some("3600000".into()),
+        }];
+        let resources = vec![incremental_alter_configs::AlterConfigsResource {
+            resource_type: 2,
+            resource_name: "t".into(),
+            configs,
+        }];
+        let request = incremental_alter_configs::IncrementalAlterConfigsRequest { resources, validate_only: false };
+        let Response::IncrementalAlterConfigs(answer) = client.call(1, request).await else { panic!() };
+        assert_eq!(answer.responses[0].error_code, 0);
+        while offset_at(&mut client, 6, -2).await.1 < 4 {}
+        assert_eq!(offset_at(&mut client, 6, -2).await.1, 4);
+        assert_eq!(client.fetch("t", 3).await.error_code, ErrorCode::OffsetOutOfRange.code());
+        assert_eq!(records_of(&client.fetch("t", 4).await).len(), 2);
+    });
+}
+
+#[test]
+fn a_compacted_topic_takes_no_record_without_a_key() {
+    with_broker(&[], |fixture| async move {
+        let mut client = fixture.client().await;
+        client.create_topic("t", 1, &[("cleanup.policy", "compact")]).await;
+        let refused = client.produce("t", batch(&["no key"])).await;
+        assert_eq!(refused.error_code, ErrorCode::InvalidRecord.code());
+        let mut builder = BatchBuilder::new();
+        let record = quipu_records::NewRecord { timestamp: now(), key: Some(b"k"), value: None, headers: &[] };
+        builder.push(&record).unwrap();
+        assert_eq!(client.produce("t", builder.build().unwrap()).await.error_code, 0);
+    });
+}
+
 async fn offset_at(client: &mut Client, version: i16, timestamp: i64) -> (i16, i64, i64) {
     let partitions = vec![ListOffsetsPartition { timestamp, ..Default::default() }];
     let topics = vec![ListOffsetsTopic { name: "t".into(), partitions }];
@@ -245,7 +290,7 @@ fn configs_are_told_with_their_source_and_take_effect() {
         client.create_topic("t", 1, &[("segment.ms", "60000")]).await;
         assert_eq!(value_of(&mut client, "t", "segment.ms").await, ("60000".into(), 1));
         assert_eq!(value_of(&mut client, "t", "max.message.bytes").await, ("2000".into(), 4));
-        assert_eq!(value_of(&mut client, "t", "retention.ms").await.0, "-1", "what happens, not Kafka's default");
+        assert_eq!(value_of(&mut client, "t", "flush.messages").await.0, "1", "what happens, not Kafka's default");
         let large = "x".repeat(3000);
         let refused = client.produce("t", batch(&[&large])).await;
         assert_eq!(refused.error_code, ErrorCode::MessageTooLarge.code());

@@ -9,12 +9,15 @@ use std::{
 };
 
 use quipu_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, ConsumerError, ConsumerRecord, Env, Offset, TopicPartition,
+    Client, ClientConfig, ConsumerConfig, ConsumerError, ConsumerRecord, Env, GroupError, Offset, TopicPartition,
 };
 use quipu_env_tokio::{Signals, TokioEnv};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Format;
+use super::{
+    Format,
+    member::{Committed, Source},
+};
 use crate::{FAILED, client::Failure};
 
 /// How long to wait for records before looking whether anybody still reads.
@@ -32,7 +35,7 @@ pub(super) struct Reading {
     pub(super) env: TokioEnv,
     /// How the brokers are reached.
     pub(super) config: ClientConfig,
-    pub(super) consumer: Consumer<TokioEnv>,
+    pub(super) source: Source,
     pub(super) signals: Signals,
     /// Where to end; none is nowhere.
     pub(super) ends: Option<Ends>,
@@ -44,16 +47,31 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Reads, then leaves the group if it is a member of one: what was printed is committed even if something else went wrong.
     pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let outcome = self.read().await;
+        let Self { source, mut signals, .. } = self;
+        tokio::select! { biased;
+            _ = signals.next() => std::process::exit(i32::from(FAILED)),
+            closed = source.close() => outcome.and(closed),
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Failure> {
         let mut last_news = Instant::now();
-        while self.left != Some(0) && !self.is_at_end() {
+        while self.left != Some(0) && !self.is_at_end().await? {
             let polled = tokio::select! { biased;
                 _ = self.signals.next() => return Ok(()),
-                polled = self.consumer.poll(WAIT) => polled,
+                polled = self.source.poll(WAIT) => polled,
             };
             let records = match polled {
                 Ok(records) => records,
-                Err(error) => return Err(self.explain(error).await),
+                Err(GroupError::Consumer(error)) => return Err(self.explain(error).await),
+                Err(error @ GroupError::Stale { .. }) => {
+                    eprintln!("quipu: {error}; some records may be printed twice");
+                    continue;
+                }
+                Err(error) => return Err(Failure::Group(error)),
             };
             if !records.is_empty() {
                 last_news = Instant::now();
@@ -75,7 +93,7 @@ impl Reading {
     /// The consumer waits for brokers as long as it takes, and does not tell. Where there is an end to reach, trouble is a failure;
     /// else it is told once. `Break`: a signal came.
     async fn look_for_trouble(&mut self) -> Result<ControlFlow<()>, Failure> {
-        let partitions: Vec<TopicPartition> = self.consumer.assignment().cloned().collect();
+        let partitions = self.source.assignment();
         let looked = tokio::select! { biased;
             _ = self.signals.next() => return Ok(ControlFlow::Break(())),
             looked = look(&self.env, &self.config, &partitions) => looked,
@@ -92,21 +110,18 @@ impl Reading {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Whether all is read that there was at the start. Partitions that have been are read no further.
-    fn is_at_end(&mut self) -> bool {
-        let Some(ends) = &self.ends else { return false };
-        for (partition, end) in ends {
-            if self.consumer.position(partition).is_ok_and(|position| position.is_some_and(|position| position >= *end))
-            {
-                self.consumer.remove(partition);
-            }
+    /// Whether all is read that there was at the start.
+    async fn is_at_end(&mut self) -> Result<bool, Failure> {
+        match &self.ends {
+            Some(ends) => self.source.is_at(ends).await,
+            None => Ok(false),
         }
-        self.consumer.assignment().next().is_none()
     }
 
     /// Prints what is wanted of these. `Break`: nobody reads any more, or a signal came.
     async fn print(&mut self, records: Vec<ConsumerRecord>) -> Result<ControlFlow<()>, Failure> {
         let mut out = Vec::new();
+        let mut printed = Committed::default();
         for record in &records {
             if self.left == Some(0) {
                 break;
@@ -115,6 +130,7 @@ impl Reading {
                 continue;
             }
             self.format.write(record, &mut out);
+            printed.note(record);
             self.left = self.left.map(|left| left - 1);
         }
         // Whoever reads slowly must not hold up the shard, which has connections and signals to look after.
@@ -125,7 +141,10 @@ impl Reading {
             written = &mut write => (written, ControlFlow::Continue(())),
         };
         match written {
-            Ok(()) => Ok(flow),
+            Ok(()) => {
+                self.source.note(printed);
+                Ok(flow)
+            }
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
             Err(error) => Err(error.into()),
         }
@@ -155,11 +174,12 @@ impl Reading {
     /// What to do about a partition that can't be read on.
     async fn explain(&self, error: ConsumerError) -> Failure {
         match error {
+            error if self.source.is_group() => Failure::Consumer(error),
             ConsumerError::OffsetOutOfRange { partition, position } => {
                 let asked = std::slice::from_ref(&partition);
-                let start =
-                    self.consumer.beginning_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
-                let end = self.consumer.end_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
+                let reader = self.source.reader();
+                let start = reader.beginning_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
+                let end = reader.end_offsets(asked).await.ok().and_then(|offsets| offsets.first().copied());
                 let range = match (start, end) {
                     (Some(start), Some(end)) => format!("its first one is {start}, the next to come {end}"),
                     _ => "it was deleted, or does not exist yet".to_owned(),

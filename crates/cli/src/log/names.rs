@@ -1,4 +1,4 @@
-//! Names of topics, as the metadata log in the same directory has them.
+//! Names of topics, as the newest snapshot of the metadata and the metadata log in the same directory have them.
 //!
 //! Damage in there costs names, nothing else: a topic without one goes by its id.
 
@@ -14,7 +14,7 @@ use quipu_storage::{DumpEntry, DumpOptions, VerifyError, dump};
 /// The metadata log's own name, as in Kafka.
 const METADATA_NAME: &str = "__cluster_metadata";
 
-/// Every topic that the log knows, deleted ones included: their files may still be there.
+/// Every topic that they know, deleted ones included: their files may still be there.
 #[derive(Default)]
 pub(super) struct Names {
     by_id: BTreeMap<TopicId, String>,
@@ -23,10 +23,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads the metadata log.
+    /// Reads the snapshot, and the metadata log from where that was cut.
     pub(super) async fn read(env: &TokioEnv, directory: &Path) -> Result<Self, VerifyError> {
         let mut names = Self::default();
         names.add(METADATA_NAME.to_owned(), TopicId::METADATA);
+        if let Some(image) = quipu_broker::newest_metadata_snapshot(env, directory).await {
+            image.topics().for_each(|topic| names.add(topic.name().to_string(), topic.topic_id()));
+        }
         let TopicIdPartition { topic_id, partition } = TopicIdPartition::METADATA;
         let options = DumpOptions {
             topic_id: Some(topic_id),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     FAILED,
     client::Failure,
+    config::source,
     output::{Output, Table, count},
 };
 
@@ -205,19 +206,4 @@ fn id(topic: &Topic) -> Option<String> {
 
 fn replicas(topic: &Topic) -> usize {
     topic.partitions.first().map_or(0, |partition| partition.replicas.len())
-}
-
-/// Where a value was set.
-const fn source(source: ConfigSource) -> &'static str {
-    match source {
-        ConfigSource::Topic => "topic",
-        ConfigSource::Broker => "broker",
-        ConfigSource::Brokers => "all brokers",
-        ConfigSource::Static => "broker's file",
-        ConfigSource::Default => "default",
-        ConfigSource::Logger => "logger",
-        ConfigSource::ClientMetrics => "client metrics",
-        ConfigSource::Group => "group",
-        _ => "unknown",
-    }
 }

@@ -165,7 +165,7 @@ impl<E: Env> Admin<E> {
         }
     }
 
-    async fn coordinator_once(&self, kind: CoordinatorKind, key: &str) -> Outcome<Coordinator> {
+    pub(crate) async fn coordinator_once(&self, kind: CoordinatorKind, key: &str) -> Outcome<Coordinator> {
         let key_type = match kind {
             CoordinatorKind::Group => 0,
             CoordinatorKind::Transaction => 1,

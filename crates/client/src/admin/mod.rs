@@ -1,7 +1,8 @@
 //! Everything that is neither producing nor consuming: topics, settings, brokers, offsets. Every API that the brokers serve.
 //!
 //! Invariants
-//! - Requests go where they belong: changes to the controller, offsets to leaders, a broker's own settings to that broker.
+//! - Requests go where they belong: changes to the controller, offsets to leaders, what concerns a group to its coordinator, a
+//!   broker's own settings to that broker.
 //! - Passing trouble is tried again until [`crate::ClientConfig::api_timeout`]; a topic that is not known is looked for a few
 //!   seconds, since brokers learn of it one after the other.
 //! - Answers are in the order of the question, one for each thing asked about.
@@ -9,10 +10,13 @@
 //! A change whose reply was lost is tried again, too: what it made then exists already, what it deleted is gone already, and the
 //! caller is told so.
 //!
-//! Not here: groups, transactions, reassignment, ACLs, quotas, which come with the brokers' own.
+//! Not here: transactions, reassignment, ACLs, quotas, which come with the brokers' own.
 
 mod brokers;
 mod configs;
+mod group_offsets;
+mod groups;
+mod members;
 mod offsets;
 mod quorum;
 mod topics;
@@ -22,6 +26,10 @@ use quipu_protocol::ErrorCode;
 
 pub use brokers::{Coordinator, CoordinatorKind, LogDir, LogDirPartition, ProducerIdentity};
 pub use configs::{ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource};
+pub(crate) use group_offsets::Committer;
+pub use group_offsets::GroupOffset;
+pub use groups::{GroupListing, GroupProtocolType, GroupState};
+pub use members::{GroupDescription, GroupMember};
 pub use offsets::{EpochEnd, ListedOffset, OffsetSpec};
 pub use quorum::{Quorum, QuorumReplica};
 pub use topics::{NewPartitions, NewTopic, TopicName};

@@ -1,10 +1,12 @@
 //! From fetched bytes to records: checksums, transactions that were aborted, records before the position.
 //!
-//! Invariant: batches are given in order; one that is skipped still moves the position.
+//! Invariants
+//! - Batches are given in order; one that is skipped still moves the position.
+//! - No batch's checksum covers its base offset: one that stands before the end of its predecessor is bad.
 //!
 //! Not here: positions (`position`), what is decoded where (`assigned`), the fetch itself (`ask`).
 
-use core::time::Duration;
+use core::{fmt, time::Duration};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -49,7 +51,35 @@ pub(crate) struct Decoded {
 #[derive(Debug)]
 pub(crate) struct BadBatch {
     pub(crate) at: Offset,
-    pub(crate) error: BatchError,
+    pub(crate) error: Fault,
+}
+
+/// What is wrong with a batch.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Batch(BatchError),
+    /// It says that it begins before its predecessor ends.
+    Place {
+        base: Offset,
+        end_before: Offset,
+    },
+}
+
+impl From<BatchError> for Fault {
+    fn from(error: BatchError) -> Self {
+        Self::Batch(error)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(error) => error.fmt(f),
+            Self::Place { base, end_before } => {
+                write!(f, "a batch that begins at offset {base} follows one that ends at {end_before}")
+            }
+        }
+    }
 }
 
 /// How batches are checked and filtered.
@@ -69,19 +99,26 @@ pub(crate) fn batches(
 ) -> (Vec<Fetched>, Option<BadBatch>) {
     let mut found = Vec::new();
     let mut next = wanted;
+    // The first may begin before what is wanted.
+    let mut end_before = Offset::ZERO;
     let mut filter = aborted.map(Filter::new);
     for batch in Batches::new(bytes) {
         let checked =
             batch.and_then(|batch| if rules.check_crcs { batch.check_crc().map(|()| batch) } else { Ok(batch) });
         let batch = match checked {
             Ok(batch) => batch,
-            Err(error) => return (found, Some(BadBatch { at: next, error })),
+            Err(error) => return (found, Some(BadBatch { at: next, error: error.into() })),
         };
         let (next_offset, epoch) = (batch.header().next_offset(), batch.header().leader_epoch);
+        let base = batch.header().base_offset;
+        if base < end_before {
+            return (found, Some(BadBatch { at: next, error: Fault::Place { base, end_before } }));
+        }
+        end_before = next_offset;
         let is_hidden = match &mut filter {
             Some(filter) => match filter.hides(&batch, rules) {
                 Ok(hidden) => hidden,
-                Err(error) => return (found, Some(BadBatch { at: next, error })),
+                Err(error) => return (found, Some(BadBatch { at: next, error: error.into() })),
             },
             None => batch.header().is_control(),
         };
@@ -101,7 +138,7 @@ pub(crate) fn decode(
     wanted: Offset,
     partition: &TopicPartition,
     rules: Rules,
-) -> Result<Vec<ConsumerRecord>, BatchError> {
+) -> Result<Vec<ConsumerRecord>, Fault> {
     let (found, bad) = batches(bytes, wanted, None, rules);
     let mut out = Vec::new();
     for one in found {
@@ -252,6 +289,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_where_none_can_be_is_bad_and_those_before_it_count() {
+        let at = |offset| batch(offset, -1, false, None, &["a", "b"]);
+        for offsets in [[0, 1], [18, 0], [4, 4]] {
+            let (found, bad) = batches(offsets.map(at).concat().into(), Offset(0), None, RULES);
+            assert_eq!(found.len(), 1, "{offsets:?}");
+            assert!(matches!(bad.unwrap().error, Fault::Place { .. }), "{offsets:?}");
+        }
+        // What compaction has taken away leaves room between batches.
+        assert!(batches([2, 18].map(at).concat().into(), Offset(3), None, RULES).1.is_none());
+    }
+
+    #[test]
     fn records_come_as_they_were_sent() {
         let bytes = [batch(10, -1, false, None, &["a", "b", "c"]), batch(13, -1, false, None, &["d"])].concat();
         let (found, bad) = batches(bytes.into(), Offset(11), None, RULES);
@@ -293,7 +342,7 @@ mod tests {
         *bytes.last_mut().unwrap() ^= 1;
         let (found, bad) = batches(bytes.clone().into(), Offset(0), None, RULES);
         let bad = bad.unwrap();
-        assert!(matches!((bad.at, bad.error), (Offset(1), BatchError::Crc { .. })));
+        assert!(matches!((bad.at, bad.error), (Offset(1), Fault::Batch(BatchError::Crc { .. }))));
         assert_eq!(seen(&found), [(0, "a".into())]);
         let (found, bad) = batches(bytes.into(), Offset(0), None, Rules { check_crcs: false, ..RULES });
         assert_eq!((found.len(), bad.is_none()), (2, true));

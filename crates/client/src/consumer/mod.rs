@@ -13,7 +13,7 @@
 //! - There is no task: everything happens in [`Consumer::poll`], but for the connections, which go on receiving between two polls,
 //!   and large batches, which are decompressed elsewhere.
 //!
-//! Not here: groups and committed offsets, which come with the coordinator; fetch sessions; reading from followers. Read
+//! Not here: groups and committed offsets (`group`); fetch sessions; reading from followers. Read
 //! `position`, then `fetched`.
 
 mod ask;
@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-use quipu_base::{BrokerId, Offset};
+use quipu_base::{BrokerId, LeaderEpoch, Offset};
 use quipu_env::{Clock, Env, Instant, Rng};
 use tokio::sync::mpsc;
 
@@ -148,6 +148,12 @@ impl<E: Env> Consumer<E> {
     /// Errors: [`ConsumerError::NotAssigned`].
     pub fn position(&self, partition: &TopicPartition) -> Result<Option<Offset>, ConsumerError> {
         Ok(self.assigned(partition)?.cursor.position())
+    }
+
+    /// The position with the leader epoch of the record before it.
+    pub(crate) fn place(&self, partition: &TopicPartition) -> Option<(Offset, Option<LeaderEpoch>)> {
+        let cursor = &self.partitions.get(partition)?.cursor;
+        Some((cursor.position()?, cursor.epoch()))
     }
 
     /// How many offsets lie between the position and the end of what may be read, as of the last fetch; none before the first.

@@ -129,6 +129,11 @@ impl Cursor {
         (!matches!(self.phase, Phase::Seeking(_))).then_some(self.position)
     }
 
+    /// The epoch of the record before the position, if it is known.
+    pub(crate) fn epoch(&self) -> Option<LeaderEpoch> {
+        Some(self.epoch).filter(|epoch| *epoch != LeaderEpoch::NONE)
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }

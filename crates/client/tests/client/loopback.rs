@@ -7,11 +7,11 @@ use std::{
 
 use core::{future::Future, time::Duration};
 
-use quipu_broker::{Broker, Config, HostPort};
+use quipu_broker::{Broker, Config, HostPort, Origin};
 use quipu_client::*;
 use quipu_env_tokio::{Options, TokioEnv};
 
-use crate::suite;
+use crate::{groups, suite};
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 
@@ -33,7 +33,10 @@ impl Drop for Scratch {
 
 async fn start(env: &TokioEnv, scratch: &Scratch, port: u16) -> Broker<TokioEnv> {
     let listen = HostPort { host: "127.0.0.1".into(), port };
-    let config = Config { data_dir: scratch.0.clone(), listen, ..Config::default() };
+    let mut config = Config { data_dir: scratch.0.clone(), listen, ..Config::default() };
+    for (name, value) in suite::GROUP_SETTINGS {
+        config.apply_default(name, value, Origin::Flag(name.to_owned())).expect("Kafka has the property");
+    }
     Broker::start(config, env.clone()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -161,4 +164,23 @@ fn a_restart_is_survived() {
         producer.close().await;
         broker.shutdown().await.unwrap_or_else(|error| panic!("{error}"));
     });
+}
+
+fn with_group_broker(protocol: GroupProtocol) {
+    with_own_broker(move |env, bootstrap| async move {
+        let bootstrap = ClientConfig::bootstrap(&bootstrap).unwrap();
+        // Patterns look at the topics that often.
+        let config = ClientConfig { metadata_max_age: Duration::from_millis(300), ..bootstrap };
+        groups::all(&Client::connect(env, config).await.unwrap(), protocol).await;
+    });
+}
+
+#[test]
+fn groups_of_the_classic_protocol() {
+    with_group_broker(GroupProtocol::Classic);
+}
+
+#[test]
+fn groups_of_the_consumer_protocol() {
+    with_group_broker(GroupProtocol::Consumer);
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod examples;
+mod groups;
 mod kafka;
 mod loopback;
 mod scripted;

@@ -11,6 +11,13 @@ use rand::RngExt;
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So that groups of few members need not wait, and notice soon: Kafka's own names.
+pub(crate) const GROUP_SETTINGS: [(&str, &str); 3] = [
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.consumer.min.heartbeat.interval.ms", "100"),
+    ("group.consumer.heartbeat.interval.ms", "100"),
+];
+
 pub(crate) fn partition(topic: &str, index: i32) -> TopicPartition {
     TopicPartition::new(topic, PartitionIndex(index))
 }

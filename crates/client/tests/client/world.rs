@@ -24,7 +24,7 @@ use quipu_sim::{Down, Node, NodeConfig, PowerCut, Report, Running, SimConfig, Si
 use rand::RngExt;
 use tokio::sync::oneshot;
 
-use crate::suite;
+use crate::{groups, suite};
 
 const PORT: u16 = 9092;
 const TOPIC: &str = "knots";
@@ -330,8 +330,11 @@ fn the_same_seed_is_the_same_run() {
 fn start_broker(node: &Node) -> Running<()> {
     let listen = HostPort { host: "0.0.0.0".into(), port: PORT };
     let advertise = Some(HostPort { host: "broker".into(), port: PORT });
-    let config =
+    let mut config =
         Config { data_dir: "/var/quipu".into(), listen, advertise, insecure_listen: true, ..Config::default() };
+    for (name, value) in suite::GROUP_SETTINGS {
+        config.apply_default(name, value, Origin::Flag(name.to_owned())).expect("Kafka has the property");
+    }
     node.start(|env| async move {
         let _broker = Broker::start(config, env).await.unwrap_or_else(|error| panic!("{error}"));
         core::future::pending::<()>().await;
@@ -400,6 +403,25 @@ fn the_suite_holds_in_a_calm_world() {
         let work = clients.start(|env| async move {
             let client = Client::new(env, client_config()).unwrap();
             suite::all(&client, false).await;
+        });
+        work.join().await.expect("nobody ends the clients");
+    };
+    run_seeds(&seeds(1..4), &SimConfig::default(), 2, calm).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Groups do as well, of both protocols.
+#[test]
+fn groups_hold_in_a_calm_world() {
+    let calm = |world: World| async move {
+        let broker = world.node("broker", NodeConfig { shards: 2, ..NodeConfig::default() });
+        let clients = world.node("clients", NodeConfig::default());
+        let _broker = start_broker(&broker);
+        let work = clients.start(|env| async move {
+            let config = ClientConfig { metadata_max_age: Duration::from_millis(300), ..client_config() };
+            let client = Client::new(env, config).unwrap();
+            for protocol in groups::PROTOCOLS {
+                groups::all(&client, protocol).await;
+            }
         });
         work.join().await.expect("nobody ends the clients");
     };

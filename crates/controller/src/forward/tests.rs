@@ -115,8 +115,8 @@ fn errors() -> Vec<ControllerError> {
         |lookup: Lookup, key: &str, value: &str| lookup.known(key).and_then(|known| known.accept(value)).unwrap_err();
     let configs: [ConfigError; 4] = [
         config(Lookup::topic("nobody.knows"), "nobody.knows", "1"),
-        config(Lookup::topic("delete.retention.ms"), "delete.retention.ms", "1"),
-        config(Lookup::topic("retention.ms"), "retention.ms", "1"),
+        config(Lookup::topic("remote.storage.enable"), "remote.storage.enable", "true"),
+        config(Lookup::topic("flush.messages"), "flush.messages", "2"),
         config(Lookup::topic("segment.ms"), "segment.ms", "soon"),
     ];
     let mut errors: Vec<ControllerError> = configs.into_iter().map(ControllerError::InvalidConfig).collect();

@@ -25,7 +25,7 @@ fn request_command() -> impl Strategy<Value = String> {
             "min.insync.replicas 3",
             "compression.type zstd",
             "cleanup.policy delete",
-            "retention.ms 9",
+            "flush.ms 9",
             "unclean.leader.election.enable true",
         ])
     };

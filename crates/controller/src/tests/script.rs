@@ -15,7 +15,7 @@
 //! | `reassign T-P [to=1,2] [factor]` | `AlterPartitionReassignments`; cancelled without `to` |
 //! | `feature NAME LEVEL [validate]` | `UpdateFeatures` |
 //! | `silent B,B`, `later SECONDS` | nothing was heard of these; time passes |
-//! | `old` | the cluster is as an older release left it: at metadata.version 1 |
+//! | `old` | the cluster is as an older release left it: at metadata.version 1, without group.version |
 //! | `ready BROKER [rack=]` | a cluster if there is none, the broker registered and unfenced, silently |
 //! | `create NAME [partitions=] [factor=] [assign=] [CONFIG=VALUE] .. [validate]` | `CreateTopics`; several with ` + ` |
 //! | `grow NAME COUNT [assign=] [validate]` | `CreatePartitions`; several with ` + ` |

@@ -39,8 +39,7 @@ impl Classic {
         match self.state {
             State::Empty => true,
             State::PreparingRebalance => {
-                known.is_some_and(|member| member.joining.is_some())
-                    || self.members.values().filter(|member| member.joining.is_some()).count() < size_max
+                known.is_some_and(|member| member.joining.is_some()) || self.joining_count < size_max
             }
             State::CompletingRebalance | State::Stable => {
                 known.is_some() || self.members.len() < size_max || self.is_static_return(join)
@@ -172,12 +171,16 @@ impl Classic {
     fn update(&mut self, desk: &mut Desk<'_>, from: Token, join: &Join) {
         let Some(member) = self.members.get_mut(&join.member_id) else { return };
         self.bytes -= member.bytes();
-        member.protocols.clone_from(&join.protocols);
+        let before = core::mem::replace(&mut member.protocols, join.protocols.clone());
         member.session_timeout = join.session_timeout;
         member.rebalance_timeout = join.rebalance_timeout;
         self.bytes += member.bytes();
-        let displaced = member.joining.replace(from);
         let syncing = member.syncing.take();
+        if before != join.protocols {
+            self.count_protocols(&before, false);
+            self.count_protocols(&join.protocols, true);
+        }
+        let displaced = self.set_joining(&join.member_id, Some(from));
         let refused = Joined::refused(GroupError::RebalanceInProgress, Arc::clone(&join.member_id));
         desk.reply(displaced, Reply::Join(refused));
         desk.reply(syncing, Reply::Sync(Err(GroupError::RebalanceInProgress)));
@@ -196,6 +199,11 @@ impl Classic {
             self.leader = Some(Arc::clone(&new));
         }
         self.insert(member, &join.protocol_type);
+        if desk.planted.static_fenced_wrongly
+            && let Some(instance_id) = &join.instance_id
+        {
+            self.statics.insert(Arc::clone(instance_id), Arc::clone(old));
+        }
         let join = Join { member_id: Arc::clone(&new), ..join };
         self.update(desk, from, &join);
         self.touch(desk, &new, None);
@@ -203,8 +211,8 @@ impl Classic {
         if !is_unchanged {
             return self.rebalance_or_complete(desk);
         }
+        self.set_joining(&new, None);
         if let Some(member) = self.members.get_mut(&new) {
-            member.joining = None;
             member.client_id = join.client_id;
             member.client_host = join.client_host;
         }

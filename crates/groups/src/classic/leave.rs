@@ -20,7 +20,7 @@ impl Classic {
             answers.push((leaver, result));
         }
         // An id that was given and never used takes nobody's place.
-        if has_left && self.state() != State::Empty {
+        if has_left && self.state() != State::Empty && !desk.planted.wake_up_lost {
             self.rebalance_or_complete(desk);
         }
         answers

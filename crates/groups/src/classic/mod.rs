@@ -11,6 +11,7 @@
 //!
 //! Invariants
 //! - `leader` is a member, if there are any.
+//! - `joining_count` and `supports` are what counting the members would give.
 //! - `statics` holds exactly the members with an instance id.
 //! - A member waits for one answer at a time; who joins again from another connection displaces the answer before.
 //!
@@ -36,6 +37,7 @@ use quipu_coordinator::{Context, Token, Turn};
 pub(crate) use self::rebalance::JoinTimer;
 use crate::{
     error::GroupError,
+    planted::Planted,
     request::{JoinedMember, MemberOf, Protocol, Reply},
     settings::Settings,
     subscription,
@@ -131,6 +133,10 @@ pub(crate) struct Classic {
     subscribed: Option<BTreeSet<String>>,
     /// What the members take.
     bytes: usize,
+    /// Members whose answer to a join is due.
+    joining_count: usize,
+    /// How many members can follow each protocol.
+    supports: BTreeMap<String, usize>,
 }
 
 /// What a group works with, beside itself.
@@ -139,6 +145,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) timers: &'a mut Timers,
     pub(crate) turn: &'a mut Turn<Reply>,
+    pub(crate) planted: Planted,
 }
 
 impl Desk<'_> {
@@ -171,6 +178,8 @@ impl Classic {
             has_newcomer: false,
             subscribed: None,
             bytes: 0,
+            joining_count: 0,
+            supports: BTreeMap::new(),
         }
     }
 
@@ -231,7 +240,7 @@ impl Classic {
     }
 
     fn supported_by_all(&self, protocol: &str) -> bool {
-        self.members.values().all(|member| member.protocols.iter().any(|known| known.name == protocol))
+        self.supports.get(protocol).is_some_and(|count| *count == self.members.len())
     }
 
     /// What all have in common: each member votes for its best, the leader's order decides between equals.
@@ -319,13 +328,39 @@ impl Classic {
             self.statics.insert(Arc::clone(instance_id), Arc::clone(&member.id));
         }
         self.bytes += member.bytes();
+        self.joining_count += usize::from(member.joining.is_some());
+        self.count_protocols(&member.protocols, true);
         self.members.insert(Arc::clone(&member.id), member);
+    }
+
+    /// A member with these protocols comes or goes. A join costs what its own protocols cost, however many members there are.
+    fn count_protocols(&mut self, protocols: &[Protocol], comes: bool) {
+        for name in protocols.iter().map(|protocol| &protocol.name).collect::<BTreeSet<_>>() {
+            if comes {
+                *self.supports.entry(name.clone()).or_default() += 1;
+            } else if let Some(count) = self.supports.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.supports.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Whose answer to a join is due from now on, and was before.
+    fn set_joining(&mut self, member_id: &str, joining: Option<Token>) -> Option<Token> {
+        let member = self.members.get_mut(member_id)?;
+        let before = core::mem::replace(&mut member.joining, joining);
+        self.joining_count = self.joining_count + usize::from(joining.is_some()) - usize::from(before.is_some());
+        before
     }
 
     /// Takes a member out.
     fn remove(&mut self, member_id: &str) -> Option<Member> {
         let member = self.members.remove(member_id)?;
         self.bytes -= member.bytes();
+        self.joining_count -= usize::from(member.joining.is_some());
+        self.count_protocols(&member.protocols, false);
         self.to_sync.remove(member_id);
         if let Some(instance_id) = &member.instance_id
             && self.statics.get(instance_id) == Some(&member.id)

@@ -64,6 +64,9 @@ impl Classic {
 
     fn wait_for_rejoins(&mut self, desk: &mut Desk<'_>) {
         self.join_timer = JoinTimer::Rejoin;
+        if desk.planted.rebalance_unbounded {
+            return;
+        }
         let due = desk.context.now + self.rebalance_timeout();
         desk.timers.set(&mut self.join_alarm, &self.id, Owner::Join, due);
     }
@@ -74,7 +77,7 @@ impl Classic {
     }
 
     fn has_all_joined(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some())
+        self.pending.is_empty() && self.joining_count == self.members.len()
     }
 
     pub(super) fn complete_if_all_joined(&mut self, desk: &mut Desk<'_>) {
@@ -146,7 +149,9 @@ impl Classic {
     }
 
     fn become_completing(&mut self, desk: &mut Desk<'_>) {
-        self.generation += 1;
+        if !desk.planted.generation_not_bumped {
+            self.generation += 1;
+        }
         self.protocol = self.select_protocol();
         self.resolve_subscribed();
         self.become_state(desk, State::CompletingRebalance);
@@ -154,9 +159,10 @@ impl Classic {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for member_id in &ids {
             let joined = self.joined(member_id, self.is_leader(member_id));
+            let joining = self.set_joining(member_id, None);
+            desk.reply(joining, Reply::Join(joined));
             if let Some(member) = self.members.get_mut(member_id) {
                 member.is_new = false;
-                desk.reply(member.joining.take(), Reply::Join(joined));
             }
             self.touch(desk, member_id, None);
         }

@@ -3,13 +3,16 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quipu_coordinator::Record;
 use quipu_protocol::group_records::{GroupMetadataValue, MemberMetadata};
 
 use super::{Classic, Desk, Member, State};
 use crate::{
     codec::{self, text},
-    request::Protocol,
+    consumer::{self, ClassicSide},
+    error::GroupError,
+    request::{Joined, Protocol, Reply},
     timers::Alarm,
 };
 
@@ -58,6 +61,39 @@ impl Classic {
         group
     }
 
+    /// A group whose members spoke the classic protocol in a group of the other: they have the generation of its epoch, and join again.
+    pub(crate) fn adopt(id: Arc<str>, now_ms: i64, generation: i32, members: Vec<Member>) -> Self {
+        let mut group = Self::new(id, now_ms);
+        group.generation = generation;
+        for member in members {
+            group.insert(member, "consumer");
+        }
+        group.protocol = group.select_protocol();
+        group.state = State::Stable;
+        group.previous = State::Stable;
+        group.resolve_subscribed();
+        group
+    }
+
+    /// Its members join again, now that one of them assigns.
+    pub(crate) fn handle_adopted(&mut self, desk: &mut Desk<'_>) {
+        desk.turn.write(self.record());
+        let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+        for member_id in &ids {
+            self.touch(desk, member_id, None);
+        }
+        self.rebalance_or_complete(desk);
+    }
+
+    /// The group is of the other protocol from now on: whoever waits joins again.
+    pub(crate) fn refuse_all(&mut self, desk: &mut Desk<'_>) {
+        for member in self.members.values_mut() {
+            let refused = Joined::refused(GroupError::RebalanceInProgress, Arc::clone(&member.id));
+            desk.reply(member.joining.take(), Reply::Join(refused));
+            desk.reply(member.syncing.take(), Reply::Sync(Err(GroupError::RebalanceInProgress)));
+        }
+    }
+
     /// Everything is replayed: members have a session's time from now on to be heard of.
     pub(crate) fn handle_loaded(&mut self, desk: &mut Desk<'_>) {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
@@ -67,6 +103,26 @@ impl Classic {
         if self.members.len() > desk.settings.group_size_max {
             tracing::warn!(group = %self.id, members = self.members.len(), "a group has more members than group.max.size");
             self.rebalance_or_complete(desk);
+        }
+    }
+}
+
+impl Member {
+    /// One that spoke the classic protocol in a group of the other.
+    pub(crate) fn adopted(member: &consumer::Member, side: ClassicSide, assignment: Bytes) -> Self {
+        Self {
+            id: Arc::clone(&member.id),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            session_timeout: side.session_timeout,
+            rebalance_timeout: member.rebalance_timeout,
+            protocols: side.protocols,
+            assignment,
+            joining: None,
+            syncing: None,
+            is_new: false,
+            session: Alarm::default(),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Classic {
                 let member = self.members.get_mut(&of.member_id).ok_or(GroupError::UnknownMemberId)?;
                 let displaced = member.syncing.replace(from);
                 desk.reply(displaced, Reply::Sync(Err(GroupError::RebalanceInProgress)));
-                if self.is_leader(&of.member_id) {
+                if self.is_leader(&of.member_id) || desk.planted.follower_assigns {
                     self.assign(desk, assignments);
                 }
                 self.clear_alarm_if_all_synced();
@@ -104,6 +104,7 @@ impl Classic {
                 self.touch(desk, &of.member_id, None);
                 Err(GroupError::RebalanceInProgress)
             }
+            State::CompletingRebalance | State::Stable if desk.planted.session_not_extended => Ok(()),
             State::CompletingRebalance | State::Stable => {
                 self.touch(desk, &of.member_id, None);
                 Ok(())

@@ -9,15 +9,19 @@ use quipu_coordinator::Record;
 use quipu_protocol::{
     DecodeError, Message, Str,
     group_records::{
-        ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupMemberMetadataValue, ConsumerGroupMetadataValue,
-        ConsumerGroupRegularExpressionKey, ConsumerGroupRegularExpressionValue,
-        ConsumerGroupTargetAssignmentMemberValue, ConsumerGroupTargetAssignmentMetadataValue, GroupKey, GroupMemberKey,
-        TopicPartition, TopicPartitions, encode_key, encode_value, split,
+        ClassicMemberMetadata, ClassicProtocol, ConsumerGroupCurrentMemberAssignmentValue,
+        ConsumerGroupMemberMetadataValue, ConsumerGroupMetadataValue, ConsumerGroupRegularExpressionKey,
+        ConsumerGroupRegularExpressionValue, ConsumerGroupTargetAssignmentMemberValue,
+        ConsumerGroupTargetAssignmentMetadataValue, GroupKey, GroupMemberKey, TopicPartition, TopicPartitions,
+        encode_key, encode_value, split,
     },
 };
 
 use super::{Said, fits};
-use crate::consumer::{Assignor, Current, Held, Member, MemberState, Resolved, request::Partitions};
+use crate::{
+    consumer::{Assignor, ClassicSide, Current, Held, Member, MemberState, Resolved, request::Partitions},
+    request::Protocol,
+};
 
 const GROUP: i16 = 3;
 const MEMBER: i16 = 5;
@@ -139,6 +143,18 @@ fn member_of(id: Arc<str>, value: &ConsumerGroupMemberMetadataValue) -> Member {
         regex: value.subscribed_topic_regex.as_ref().filter(|regex| !regex.is_empty()).map(shared),
         rebalance_timeout: Duration::from_millis(u64::try_from(value.rebalance_timeout_ms).unwrap_or(0)),
         assignor: value.server_assignor.as_deref().and_then(Assignor::find),
+        classic: value.classic_member_metadata.as_ref().map(|side| ClassicSide {
+            session_timeout: Duration::from_millis(u64::try_from(side.session_timeout_ms).unwrap_or(0)),
+            protocols: side
+                .supported_protocols
+                .iter()
+                .map(|protocol| Protocol {
+                    name: protocol.name.to_string(),
+                    // A copy: a slice would keep the whole batch in memory.
+                    metadata: Bytes::copy_from_slice(&protocol.metadata),
+                })
+                .collect(),
+        }),
         ..Member::new(id)
     }
 }
@@ -190,7 +206,17 @@ pub(crate) fn member(group: &str, member_id: &str, member: Option<&Member>) -> R
         subscribed_topic_regex: Some(member.regex.as_deref().unwrap_or_default().into()),
         rebalance_timeout_ms: i32::try_from(member.rebalance_timeout.as_millis()).unwrap_or(i32::MAX),
         server_assignor: member.assignor.map(|assignor| assignor.name().into()),
-        classic_member_metadata: None,
+        classic_member_metadata: member.classic.as_ref().map(|side| ClassicMemberMetadata {
+            session_timeout_ms: i32::try_from(side.session_timeout.as_millis()).unwrap_or(i32::MAX),
+            supported_protocols: side
+                .protocols
+                .iter()
+                .map(|protocol| ClassicProtocol {
+                    name: protocol.name.as_str().into(),
+                    metadata: protocol.metadata.clone(),
+                })
+                .collect(),
+        }),
     });
     of_member(MEMBER, (group, member_id), value.as_ref())
 }

@@ -21,22 +21,28 @@ use quipu_base::{PartitionIndex, TopicId};
 
 use super::request::Partitions;
 
-/// Which.
+/// Who reads what is decided by one of these.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Assignor {
+pub enum Assignor {
+    /// Everybody gets as much as everybody else.
     Uniform,
+    /// Neighbouring partitions of each topic.
     Range,
 }
 
 impl Assignor {
-    pub(crate) const fn name(self) -> &'static str {
+    /// Kafka's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
             Self::Range => "range",
         }
     }
 
-    pub(crate) fn find(name: &str) -> Option<Self> {
+    /// The one of that name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
         [Self::Uniform, Self::Range].into_iter().find(|known| known.name() == name)
     }
 

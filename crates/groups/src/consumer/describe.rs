@@ -1,7 +1,7 @@
 //! What is told of a group to whoever asks.
 
 use super::{
-    Consumer, Member,
+    Consumer, ConsumerSettings, Member,
     reconcile::Current,
     request::{AssignedTopic, ConsumerDescribed, ConsumerDescribedMember, Partitions},
     topics::Topics,
@@ -9,12 +9,12 @@ use super::{
 
 impl Consumer {
     /// The group as it is.
-    pub(crate) fn describe(&self, topics: &Topics) -> ConsumerDescribed {
+    pub(crate) fn describe(&self, settings: &ConsumerSettings, topics: &Topics) -> ConsumerDescribed {
         ConsumerDescribed {
             state: self.state(),
             group_epoch: self.epoch,
             assignment_epoch: self.assignment_epoch,
-            assignor: self.assignor().name(),
+            assignor: self.assignor(settings).name(),
             members: self.members.values().map(|member| self.describe_member(member, topics)).collect(),
         }
     }
@@ -26,6 +26,7 @@ impl Consumer {
             instance_id: member.instance_id.clone(),
             rack_id: member.rack.clone(),
             member_epoch: *epoch,
+            is_classic: member.classic.is_some(),
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
             subscribed_names: member.names.clone(),

@@ -13,16 +13,14 @@ pub enum ConsumerError {
     InvalidRequest(&'static str),
     /// The expression can't be used, and why.
     InvalidRegularExpression(String),
-    /// Nobody here knows the assignor.
-    UnsupportedAssignor,
+    /// Nobody here knows the assignor; these are known.
+    UnsupportedAssignor(String),
     /// The member's epoch is not the one that the coordinator knows.
     FencedMemberEpoch,
     /// A request beside the heartbeat bears an epoch that is not the member's.
     StaleMemberEpoch,
     /// Another member still bears the instance id.
     UnreleasedInstanceId,
-    /// The request's version can't carry a member's epoch.
-    UnsupportedVersion,
     /// The coordinator has not been told of the topics yet (COORDINATOR_LOAD_IN_PROGRESS).
     TopicsUnknown,
 }
@@ -52,8 +50,8 @@ impl fmt::Display for ConsumerError {
             Self::InvalidRegularExpression(why) => {
                 write!(f, "SubscribedTopicRegex is not a valid regular expression: {why}")
             }
-            Self::UnsupportedAssignor => {
-                f.write_str("ServerAssignor is not supported. Supported assignors: uniform, range.")
+            Self::UnsupportedAssignor(known) => {
+                write!(f, "ServerAssignor is not supported. Supported assignors: {known}.")
             }
             Self::FencedMemberEpoch => {
                 f.write_str("the member's epoch is not the one known: it must abandon all its partitions and rejoin")
@@ -63,9 +61,6 @@ impl fmt::Display for ConsumerError {
             }
             Self::UnreleasedInstanceId => {
                 f.write_str("another member bears the instance id: stop it, or wait for its session to end")
-            }
-            Self::UnsupportedVersion => {
-                f.write_str("OffsetCommit version 9 or above must be used by members using the modern group protocol")
             }
             Self::TopicsUnknown => f.write_str("the coordinator has not learned of the topics yet: ask again"),
         }

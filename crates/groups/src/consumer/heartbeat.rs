@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use quipu_env::Instant;
 
 use super::{
-    AWAY, Consumer, Hall, LEAVES, Member,
+    AWAY, Consumer, ConsumerSettings, Hall, LEAVES, Member,
     assign::Assignor,
     error::ConsumerError,
     pattern::Pattern,
@@ -45,7 +45,7 @@ const fn invalid<T>(why: &'static str) -> Result<T, ConsumerError> {
 }
 
 /// Whether the request makes sense by itself. The texts are Kafka's.
-pub(crate) fn check_request(beat: &ConsumerHeartbeat) -> Result<(), ConsumerError> {
+pub(crate) fn check_request(settings: &ConsumerSettings, beat: &ConsumerHeartbeat) -> Result<(), ConsumerError> {
     let is_blank = |text: &str| text.trim().is_empty();
     let needs_id = beat.makes_id || beat.member_epoch > 0 || beat.member_epoch == LEAVES;
     if needs_id && is_blank(&beat.member_id) {
@@ -74,8 +74,9 @@ pub(crate) fn check_request(beat: &ConsumerHeartbeat) -> Result<(), ConsumerErro
         epoch if epoch < AWAY => return invalid("MemberEpoch is invalid."),
         _ => {}
     }
-    if beat.assignor.as_deref().is_some_and(|name| Assignor::find(name).is_none()) {
-        return Err(ConsumerError::UnsupportedAssignor);
+    if beat.assignor.as_deref().is_some_and(|name| settings.assignor(name).is_none()) {
+        let names: Vec<&str> = settings.assignors.iter().map(|assignor| assignor.name()).collect();
+        return Err(ConsumerError::UnsupportedAssignor(names.join(", ")));
     }
     match beat.subscribed_regex.as_deref() {
         Some(regex) if !regex.is_empty() => Pattern::compile(regex).map(drop),
@@ -131,6 +132,7 @@ impl Member {
         if beat.instance_id.is_some() {
             any |= replace(&mut self.instance_id, beat.instance_id.clone());
         }
+        any |= self.classic.take().is_some();
         any |= replace(&mut self.client_id, beat.client_id.clone());
         any |= replace(&mut self.client_host, beat.client_host.clone());
         changes.any = any || changes.subscription;
@@ -138,7 +140,7 @@ impl Member {
     }
 }
 
-fn replace<T: PartialEq>(slot: &mut T, value: T) -> bool {
+pub(super) fn replace<T: PartialEq>(slot: &mut T, value: T) -> bool {
     let differs = *slot != value;
     *slot = value;
     differs
@@ -164,7 +166,8 @@ impl Consumer {
         match holder {
             Some(None) if !joins => return Err(GroupError::UnknownMemberId.into()),
             Some(Some(holder)) if joins => {
-                let is_away = self.member(holder)?.current.epoch == AWAY;
+                let before = self.member(holder)?;
+                let is_away = before.current.epoch == AWAY || before.classic.is_some();
                 let is_other = known.is_some() && *holder != beat.member_id;
                 return if is_away && !is_other {
                     Ok(Admission::Replaces(Arc::clone(holder)))
@@ -221,7 +224,7 @@ impl Consumer {
         ConsumerBeat {
             member_id: Arc::clone(id),
             member_epoch: current.epoch,
-            interval: hall.settings.heartbeat_interval,
+            interval: hall.settings.heartbeat_interval_of(&self.id),
             assignment: is_told.then_some(now_assigned),
         }
     }
@@ -253,7 +256,7 @@ impl Consumer {
     }
 
     /// A static member comes back under another id, or the same.
-    fn replace(&mut self, hall: &mut Hall<'_>, old: &Arc<str>, new: &Arc<str>) {
+    pub(super) fn replace(&mut self, hall: &mut Hall<'_>, old: &Arc<str>, new: &Arc<str>) {
         tracing::info!(group = %self.id, member = %new, before = %old, "a static member comes back");
         let Some(member) = self.remove(old) else { return };
         let target = self.targets.remove(old).unwrap_or_default();
@@ -261,7 +264,8 @@ impl Consumer {
         let current = Current { epoch: 0, previous_epoch: 0, ..member.current.clone() };
         let member = Member { id: Arc::clone(new), current, ..member };
         // The alarms are another owner's.
-        let member = Member { session: Default::default(), revocation: Default::default(), ..member };
+        let (session, revocation, step) = Default::default();
+        let member = Member { session, revocation, step, ..member };
         hall.turn.write(records::member(&self.id, new, Some(&member)));
         hall.turn.write(records::target(&self.id, new, Some(&target)));
         hall.turn.write(records::current(&self.id, new, Some(&member.current)));
@@ -270,13 +274,19 @@ impl Consumer {
     }
 
     /// The records of a member that is gone.
-    fn bury(&self, hall: &mut Hall<'_>, member_id: &str) {
+    pub(super) fn bury(&self, hall: &mut Hall<'_>, member_id: &str) {
         hall.turn.write(records::current(&self.id, member_id, None));
         hall.turn.write(records::target(&self.id, member_id, None));
         hall.turn.write(records::member(&self.id, member_id, None));
     }
 
-    fn reconcile(&mut self, hall: &mut Hall<'_>, id: &Arc<str>, owned: Option<&Partitions>, wants_else: bool) {
+    pub(super) fn reconcile(
+        &mut self,
+        hall: &mut Hall<'_>,
+        id: &Arc<str>,
+        owned: Option<&Partitions>,
+        wants_else: bool,
+    ) {
         let none = Partitions::new();
         let member = &self.members[id];
         let has_all = member.current.state == MemberState::Stable && member.current.epoch == self.assignment_epoch;
@@ -286,13 +296,18 @@ impl Consumer {
         let wanted = self.wanted(member, hall.topics);
         let target = self.targets.get(id).unwrap_or(&none);
         let goal = Goal { epoch: self.assignment_epoch, target, wanted: &wanted, owned };
-        let is_taken = |topic, partition| self.owners.get(&(topic, partition)).is_some_and(|owner| owner != id);
-        let Some(next) = goal.next(&member.current, is_taken) else { return };
+        let gives_early = hall.planted.given_before_released;
+        let is_taken =
+            |topic, partition| !gives_early && self.owners.get(&(topic, partition)).is_some_and(|owner| owner != id);
+        let Some(mut next) = goal.next(&member.current, is_taken) else { return };
+        if hall.planted.member_epoch_not_bumped && member.current.epoch > 0 {
+            next.epoch = member.current.epoch;
+        }
         if next == member.current {
             return;
         }
         hall.turn.write(records::current(&self.id, id, Some(&next)));
-        let revokes = next.state == MemberState::UnrevokedPartitions;
+        let revokes = next.state == MemberState::UnrevokedPartitions && !hall.planted.revocation_unbounded;
         self.set_current(id, next);
         let Some(member) = self.members.get_mut(id) else { return };
         if revokes {
@@ -304,9 +319,10 @@ impl Consumer {
     }
 
     /// A sign of life.
-    fn touch(&mut self, hall: &mut Hall<'_>, id: &Arc<str>) {
+    pub(super) fn touch(&mut self, hall: &mut Hall<'_>, id: &Arc<str>) {
         let Some(member) = self.members.get_mut(id) else { return };
-        let due = hall.context.now + hall.settings.session_timeout;
+        let own = member.classic.as_ref().map(|side| side.session_timeout);
+        let due = hall.context.now + own.unwrap_or_else(|| hall.settings.session_timeout_of(&self.id));
         hall.timers.set(&mut member.session, &self.id, Owner::ConsumerSession(Arc::clone(id)), due);
     }
 

@@ -19,10 +19,12 @@
 //!
 //! Sources: KIP-848, KIP-1251 (commits of an older epoch), and how Kafka 4.4 answers.
 //!
-//! Not here: members that speak the classic protocol in such a group (a group of members changes its protocol only when it is empty),
-//! which topics there are (the broker tells, see [`topics`](self::Topics)). Read `heartbeat` next, then `target` and `reconcile`.
+//! A group of the classic protocol that a member of this one joins becomes such a group, with its members (`classic`).
+//!
+//! Not here: which topics there are (the broker tells, see [`topics`](self::Topics)). Read `heartbeat` next, then `target` and `reconcile`.
 
 pub(crate) mod assign;
+mod classic;
 mod describe;
 mod error;
 mod heartbeat;
@@ -45,20 +47,21 @@ use quipu_coordinator::{Context, Turn};
 use quipu_env::Instant;
 
 use self::request::Partitions;
-pub(crate) use self::{
+pub use self::{
     assign::Assignor,
+    error::ConsumerError,
+    request::{ConsumerReply, ConsumerRequest},
+    settings::{ConsumerSettings, GroupSettings, Migration},
+    topics::{Topic, Topics},
+};
+pub(crate) use self::{
     heartbeat::check_request,
     reconcile::{Current, Held, MemberState},
 };
-pub use self::{
-    error::ConsumerError,
-    request::{ConsumerReply, ConsumerRequest},
-    settings::ConsumerSettings,
-    topics::{Topic, Topics},
-};
 use crate::{
     error::GroupError,
-    request::{Reply, TopicPartition},
+    planted::Planted,
+    request::{Protocol, Reply, TopicPartition},
     timers::{Alarm, Timers},
 };
 
@@ -81,8 +84,20 @@ pub(crate) struct Member {
     pub(crate) rebalance_timeout: Duration,
     pub(crate) assignor: Option<Assignor>,
     pub(crate) current: Current,
+    /// If it speaks the classic protocol.
+    pub(crate) classic: Option<ClassicSide>,
     pub(crate) session: Alarm,
     pub(crate) revocation: Alarm,
+    /// A member of the classic protocol has to join again, or to ask for its assignment.
+    pub(crate) step: Alarm,
+}
+
+/// What is known of a member that speaks the classic protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ClassicSide {
+    pub(crate) session_timeout: Duration,
+    /// Never empty.
+    pub(crate) protocols: Vec<Protocol>,
 }
 
 impl Member {
@@ -98,8 +113,10 @@ impl Member {
             rebalance_timeout: Duration::ZERO,
             assignor: None,
             current: Current::default(),
+            classic: None,
             session: Alarm::default(),
             revocation: Alarm::default(),
+            step: Alarm::default(),
         }
     }
 
@@ -108,7 +125,8 @@ impl Member {
         let names: usize = self.names.iter().map(|name| name.len() + NAME_OVERHEAD_BYTES).sum();
         let texts = [&self.regex, &self.rack, &self.instance_id];
         let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
-        names + texts + self.client_id.len() + self.client_host.len()
+        let protocols = self.classic.as_ref().map_or(0, |side| crate::classic::bytes_of(&side.protocols));
+        names + texts + protocols + self.client_id.len() + self.client_host.len()
     }
 }
 
@@ -156,6 +174,7 @@ pub(crate) struct Hall<'a> {
     pub(crate) topics: &'a Topics,
     /// What the group may take in memory, beyond what it takes.
     pub(crate) room: usize,
+    pub(crate) planted: Planted,
 }
 
 impl Consumer {
@@ -215,11 +234,6 @@ impl Consumer {
         self.members.get(member_id).ok_or(ConsumerError::Group(GroupError::UnknownMemberId))
     }
 
-    /// The member with this instance id.
-    pub(crate) fn static_member(&self, instance_id: &str) -> Option<Arc<str>> {
-        self.statics.get(instance_id).cloned()
-    }
-
     /// Whether these offsets may be committed. An older epoch may commit what the member has had since then.
     pub(crate) fn check_commit<'a>(
         &self,
@@ -231,9 +245,14 @@ impl Consumer {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
-        let current = &self.member(member_id)?.current;
+        let member = self.member(member_id)?;
+        let current = &member.current;
+        if member.classic.is_some() {
+            let is_current = epoch == current.epoch;
+            return if is_current { Ok(()) } else { Err(GroupError::IllegalGeneration.into()) };
+        }
         if !knows_epochs {
-            return Err(ConsumerError::UnsupportedVersion);
+            return Err(GroupError::UnsupportedVersion.into());
         }
         if epoch == current.epoch {
             return Ok(());

@@ -8,7 +8,7 @@ use std::{
 
 use quipu_base::{PartitionIndex, TopicId};
 
-use super::{error::ConsumerError, topics::Topics};
+use super::{error::ConsumerError, settings::ConsumerSettings, topics::Topics};
 use crate::request::{Commit, Fetch, Fetched, Outcome};
 
 /// Partitions by topic.
@@ -27,6 +27,8 @@ pub enum ConsumerRequest {
     Fetch(FetchAs),
     /// All topics, as they are from now on.
     Topics(Arc<Topics>),
+    /// Settings, as they are from now on.
+    Settings(Arc<ConsumerSettings>),
 }
 
 /// The answer to the request of the same name.
@@ -40,8 +42,8 @@ pub enum ConsumerReply {
     Commit(Result<Vec<Outcome>, ConsumerError>),
     /// To [`ConsumerRequest::Fetch`].
     Fetch(Result<Vec<Fetched>, ConsumerError>),
-    /// To [`ConsumerRequest::Topics`].
-    Topics,
+    /// To [`ConsumerRequest::Topics`] and [`ConsumerRequest::Settings`].
+    Noted,
 }
 
 /// See [`ConsumerRequest::Heartbeat`]: fields that have not changed since the last heartbeat may be left out.
@@ -125,6 +127,8 @@ pub struct ConsumerDescribedMember {
     pub rack_id: Option<Arc<str>>,
     /// Its epoch.
     pub member_epoch: i32,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
     /// What the client calls itself.
     pub client_id: String,
     /// Where it connects from.

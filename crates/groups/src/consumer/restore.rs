@@ -72,6 +72,9 @@ impl Consumer {
             }
         }
         self.owners.clear();
+        if hall.planted.owners_forgotten {
+            return self.handle_loaded(hall);
+        }
         let currents: Vec<(Arc<str>, Current)> =
             self.members.iter().map(|(id, member)| (Arc::clone(id), member.current.clone())).collect();
         for (id, current) in currents {

@@ -9,7 +9,7 @@ use std::{
 use quipu_base::TopicId;
 
 use super::{
-    Consumer, Hall, Member, PARTITION_BYTES, Resolved,
+    Consumer, ConsumerSettings, Hall, Member, PARTITION_BYTES, Resolved,
     assign::{Assignor, TopicRacks, Wish},
     pattern::Pattern,
     request::Partitions,
@@ -120,7 +120,7 @@ impl Consumer {
             return;
         }
         let wishes: Vec<Wish> = self.members.values().map(|member| self.wish(member, hall.topics)).collect();
-        let targets = self.assignor().assign(&wishes, &topics);
+        let targets = self.assignor(hall.settings).assign(&wishes, &topics);
         for (wish, target) in wishes.iter().zip(&targets) {
             if self.targets.get(&wish.member_id) != Some(target) {
                 hall.turn.write(records::target(&self.id, &wish.member_id, Some(target)));
@@ -145,13 +145,14 @@ impl Consumer {
     }
 
     /// The one that most members ask for.
-    pub(super) fn assignor(&self) -> Assignor {
+    pub(super) fn assignor(&self, settings: &ConsumerSettings) -> Assignor {
         let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
         for assignor in self.members.values().filter_map(|member| member.assignor) {
             *votes.entry(assignor).or_default() += 1;
         }
         let best = votes.into_iter().max_by_key(|(assignor, votes)| (*votes, core::cmp::Reverse(*assignor)));
-        best.map_or(Assignor::Uniform, |(assignor, _)| assignor)
+        let default = settings.assignors.first().copied().unwrap_or(Assignor::Uniform);
+        best.map_or(default, |(assignor, _)| assignor)
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use imbl::OrdMap;
 use quipu_base::TopicId;
 use twox_hash::XxHash3_64;
 
@@ -25,12 +26,12 @@ pub struct Topic {
     pub racks: Vec<BTreeSet<Arc<str>>>,
 }
 
-/// All topics at one moment.
+/// All topics at one moment. A clone costs nothing.
 #[derive(Clone, Default, Debug)]
 pub struct Topics {
     version: i64,
-    topics: BTreeMap<Arc<str>, Topic>,
-    names: BTreeMap<TopicId, Arc<str>>,
+    topics: OrdMap<Arc<str>, Arc<Topic>>,
+    names: OrdMap<TopicId, Arc<str>>,
 }
 
 impl Topics {
@@ -38,15 +39,38 @@ impl Topics {
     #[must_use]
     pub fn new(version: i64, topics: BTreeMap<Arc<str>, Topic>) -> Self {
         let names = topics.iter().map(|(name, topic)| (topic.id, Arc::clone(name))).collect();
-        Self { version, topics, names }
+        Self { version, topics: topics.into_iter().map(|(name, topic)| (name, Arc::new(topic))).collect(), names }
+    }
+
+    /// A topic is new, or another than before.
+    pub fn insert(&mut self, name: Arc<str>, topic: Topic) {
+        if let Some(before) = self.topics.get(&name) {
+            self.names.remove(&before.id);
+        }
+        self.names.insert(topic.id, Arc::clone(&name));
+        self.topics.insert(name, Arc::new(topic));
+    }
+
+    /// A topic is gone.
+    pub fn remove(&mut self, id: TopicId) {
+        if let Some(name) = self.names.remove(&id) {
+            self.topics.remove(&name);
+        }
+    }
+
+    /// All of this is so as of that version of the metadata.
+    pub fn set_version(&mut self, version: i64) {
+        self.version = version;
     }
 
     pub(crate) fn version(&self) -> i64 {
         self.version
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(name)
+    /// The topic of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name).map(Arc::as_ref)
     }
 
     pub(crate) fn name(&self, id: TopicId) -> Option<&Arc<str>> {
@@ -98,6 +122,21 @@ mod tests {
 
     fn topic(partitions: usize, rack: &str) -> Topic {
         Topic { id: TopicId([7; 16]), racks: vec![BTreeSet::from([rack.into()]); partitions] }
+    }
+
+    #[test]
+    fn a_topic_made_anew_has_one_id() {
+        let of = |id| Topic { id: TopicId([id; 16]), racks: Vec::new() };
+        let mut topics = Topics::new(1, BTreeMap::from([("a".into(), of(1))]));
+        topics.insert("a".into(), of(2));
+        assert_eq!(
+            (topics.name(TopicId([1; 16])), topics.get("a").map(|topic| topic.id)),
+            (None, Some(TopicId([2; 16])))
+        );
+        topics.remove(TopicId([1; 16]));
+        assert!(topics.get("a").is_some());
+        topics.remove(TopicId([2; 16]));
+        assert!(topics.get("a").is_none() && topics.names().count() == 0);
     }
 
     #[test]

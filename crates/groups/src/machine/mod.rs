@@ -13,7 +13,7 @@ use core::ops::Bound;
 use std::{collections::BTreeMap, sync::Arc};
 
 use quipu_coordinator::{Context, Machine, Record, Token, Turn};
-use quipu_env::Instant;
+use quipu_env::{Instant, NoProbe, Probe};
 
 use crate::{
     classic::{Classic, Desk, State},
@@ -23,6 +23,7 @@ use crate::{
     error::GroupError,
     limits,
     offsets::{Kept, Offsets, Since},
+    planted::Planted,
     request::{
         Commit, DeleteOffsets, Fetch, Fetched, Join, Joined, Leave, Leaver, Outcome, Reply, Request, TopicPartition,
     },
@@ -75,10 +76,11 @@ impl Group {
     }
 }
 
-/// See the module.
-pub struct Groups {
+/// See the module. `P`: planted bugs (see `quipu_env::Probe`).
+pub struct Groups<P = NoProbe> {
+    probe: P,
     settings: Settings,
-    consumer_settings: ConsumerSettings,
+    consumer_settings: Arc<ConsumerSettings>,
     /// None until the broker tells of them.
     topics: Option<Arc<Topics>>,
     groups: BTreeMap<Arc<str>, Group>,
@@ -96,9 +98,18 @@ impl Groups {
     /// No groups.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        Self::with_probe(settings, NoProbe)
+    }
+}
+
+impl<P: Probe> Groups<P> {
+    /// No groups.
+    #[must_use]
+    pub fn with_probe(settings: Settings, probe: P) -> Self {
         Self {
+            probe,
             settings,
-            consumer_settings: ConsumerSettings::default(),
+            consumer_settings: Arc::default(),
             topics: None,
             groups: BTreeMap::new(),
             timers: Timers::default(),
@@ -113,7 +124,7 @@ impl Groups {
     /// With other settings for groups of the consumer protocol.
     #[must_use]
     pub fn with_consumer_settings(self, consumer_settings: ConsumerSettings) -> Self {
-        Self { consumer_settings, ..self }
+        Self { consumer_settings: Arc::new(consumer_settings), ..self }
     }
 
     /// Number of groups.
@@ -136,9 +147,10 @@ impl Groups {
         id: &Arc<str>,
         act: impl FnOnce(&mut Classic, &mut Desk<'_>) -> R,
     ) -> Option<R> {
+        let planted = Planted::of(&self.probe);
         let group = self.groups.get_mut(id)?;
         let before = (group.size(), group.bytes());
-        let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn };
+        let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn, planted };
         let result = act(&mut group.classic, &mut desk);
         self.member_count = self.member_count - before.0 + group.size();
         self.member_bytes = self.member_bytes - before.1 + group.bytes();
@@ -167,10 +179,16 @@ impl Groups {
 
     fn join(&mut self, context: &Context, from: Token, join: Join) -> Turn<Reply> {
         let mut turn = Turn::default();
-        if let Err(error) = self.check_join(context, &join).and_then(|()| self.downgrade(&join.group, &mut turn)) {
+        if let Err(error) = self.check_join(context, &join) {
             turn.reply(from, Reply::Join(Joined::refused(error, Arc::clone(&join.member_id))));
             return turn;
         }
+        if self.is_modern(&join.group) {
+            let joined = self.join_modern(context, &join, &mut turn);
+            turn.reply(from, Reply::Join(joined));
+            return turn;
+        }
+        self.end_modern(&join.group, &mut turn);
         let room = limits::MEMBER_BYTES_MAX.saturating_sub(self.member_bytes);
         let group = Arc::clone(&join.group);
         self.with(context, &mut turn, &group, |group, desk| group.handle_join(desk, from, join, room));
@@ -264,8 +282,11 @@ impl Groups {
             let checked = consumer.check_commit(of, false, &Topics::default(), core::iter::empty());
             return checked.map_err(|error| error.classic());
         }
-        group.classic.check_commit(member)?;
-        let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn };
+        if !self.probe.planted("groups.zombie-commit") {
+            group.classic.check_commit(member)?;
+        }
+        let planted = Planted::of(&self.probe);
+        let mut desk = Desk { context, settings: &self.settings, timers: &mut self.timers, turn, planted };
         group.classic.note_commit(&mut desk, member);
         Ok(())
     }
@@ -381,8 +402,9 @@ impl Groups {
             (Some(_), true) if classic.state_since_ms() >= 0 => Since::Empty(classic.state_since_ms()),
             _ => Since::Commit,
         };
+        let ignores_members = self.probe.planted("groups.live-offsets-expired");
         let is_read = |topic: &str| match classic.subscribed() {
-            _ if is_empty => false,
+            _ if is_empty || ignores_members => false,
             _ if consumed.is_some() => consumed.iter().flatten().any(|name| &***name == topic),
             Some(topics) => classic.state() != State::Stable || topics.contains(topic),
             None => true,
@@ -407,7 +429,7 @@ impl Groups {
 
     fn ring(&mut self, context: &Context, turn: &mut Turn<Reply>, entry: (Instant, Arc<str>, Owner)) {
         let (at, id, owner) = entry;
-        if let Owner::ConsumerSession(member_id) | Owner::Revocation(member_id) = &owner {
+        if let Owner::ConsumerSession(member_id) | Owner::Revocation(member_id) | Owner::Step(member_id) = &owner {
             self.ring_modern(context, turn, (at, &id, &owner), member_id);
             return;
         }
@@ -416,7 +438,7 @@ impl Groups {
             Owner::Sync => group.on_sync_alarm(desk, at),
             Owner::Session(member_id) => group.on_session_alarm(desk, at, member_id),
             Owner::Pending(member_id) => group.on_pending_alarm(desk, at, member_id),
-            Owner::ConsumerSession(_) | Owner::Revocation(_) => {}
+            Owner::ConsumerSession(_) | Owner::Revocation(_) | Owner::Step(_) => {}
         });
     }
 
@@ -450,7 +472,7 @@ impl Groups {
 /// Between two steps of one sweep: others come in between.
 const SWEEP_PAUSE: core::time::Duration = core::time::Duration::from_millis(10);
 
-impl Machine for Groups {
+impl<P: Probe> Machine for Groups<P> {
     type Request = Request;
     type Reply = Reply;
 
@@ -479,12 +501,24 @@ impl Machine for Groups {
         let mut turn = Turn::default();
         let reply = match request {
             Request::Join(join) => return self.join(context, from, join),
+            Request::Sync(sync) if self.is_modern(&sync.member.group) => {
+                let id = Arc::clone(&sync.member.group);
+                let synced =
+                    self.with_modern(context, &mut turn, &id, |group, hall| group.handle_classic_sync(hall, &sync));
+                Reply::Sync(synced.unwrap_or(Err(GroupError::UnknownMemberId)))
+            }
             Request::Sync(sync) => {
                 let id = Arc::clone(&sync.member.group);
                 match self.with(context, &mut turn, &id, |group, desk| group.handle_sync(desk, from, sync)) {
                     Some(()) => return turn,
                     None => Reply::Sync(Err(GroupError::UnknownMemberId)),
                 }
+            }
+            Request::Heartbeat(of) if self.is_modern(&of.group) => {
+                let beat = self.with_modern(context, &mut turn, &of.group, |group, hall| {
+                    group.handle_classic_heartbeat(hall, &of)
+                });
+                Reply::Heartbeat(beat.unwrap_or(Err(GroupError::UnknownMemberId)))
             }
             Request::Heartbeat(member) => {
                 let id = Arc::clone(&member.group);
@@ -517,6 +551,10 @@ impl Machine for Groups {
             self.sweep(context, &mut turn);
         }
         turn
+    }
+
+    fn planted(&self, name: &'static str) -> bool {
+        self.probe.planted(name)
     }
 
     fn next_deadline(&self) -> Option<Instant> {

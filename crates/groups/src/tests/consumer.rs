@@ -325,3 +325,138 @@ fn offsets_of_topics_that_are_read_do_not_expire() {
         ",
     );
 }
+
+#[test]
+fn a_group_changes_its_protocol_with_its_members_and_back() {
+    check(
+        "consumer-migration",
+        "
+        set delay=0s
+        topics t=4
+        # Two members of the classic protocol share the topic.
+        join g a topics=t
+        join g a topics=t
+        sync g a a=t:0,t:1,t:2,t:3
+        join g b topics=t
+        join g b topics=t
+        join g a topics=t
+        sync g b
+        sync g a a=t:0,t:1 b=t:2,t:3
+        # c speaks the consumer protocol. The others go on reading, and hear of it.
+        come g c topics=t
+        about g
+        list
+        describe g
+        commit g a t-0=5
+        commit g b gen=1 t-2=5
+        beat g b
+        beat g a
+        # a gives up everything when it joins, as its assignor does; it is given its part at once.
+        join g a topics=t
+        sync g a
+        go g c
+        # b keeps what it may: it is told what that is, and comes again without the rest.
+        join g b topics=t owned=t:2,t:3
+        sync g b
+        beat g b
+        join g b topics=t owned=t:2
+        sync g b
+        go g c
+        go g c owned=told
+        beat g a
+        beat g b
+        about g
+        # The next coordinator knows them all.
+        reload
+        topics t=4
+        about g
+        beat g a
+        sync g b gen=9
+        sync g c
+        leave g c
+        # One more of the old kind comes into the new group.
+        join g d topics=t
+        join g d topics=t
+        sync g d
+        join g e topics=t protocols=other
+        join g e topics=t type=connect
+        leave g d
+        # c leaves: the others are a group of the classic protocol again, and choose who assigns.
+        quit g c
+        list
+        about g
+        beat g a
+        beat g b
+        join g a topics=t
+        join g b topics=t
+        sync g b
+        sync g a a=t:0,t:1 b=t:2,t:3
+        fetch g t-0
+        reload
+        describe g
+        ",
+    );
+}
+
+#[test]
+fn a_group_changes_its_protocol_only_where_it_may() {
+    check(
+        "consumer-migration-refused",
+        "
+        set delay=0s migration=down
+        topics t=2
+        join g a topics=t
+        join g a topics=t
+        sync g a a=t:0,t:1
+        come g b topics=t
+        # Members that are no consumers can't be in such a group.
+        set migration=up,down
+        topics t=2
+        join w a type=connect
+        join w a type=connect
+        come w b topics=t
+        set migration=none
+        topics t=2
+        come n a topics=t
+        join n b topics=t
+        # Where groups may not change back, the last member of the consumer protocol leaves the others among themselves.
+        set migration=up
+        topics t=2
+        come g b topics=t
+        beat g a
+        join g a topics=t
+        sync g a
+        quit g b
+        list
+        beat g a
+        # Who does not join again in time is out.
+        tick 30s beat=g/a
+        tick 31s beat=g/a
+        about g
+        ",
+    );
+}
+
+#[test]
+fn a_static_member_takes_its_place_along() {
+    check(
+        "consumer-migration-static",
+        "
+        set delay=0s
+        topics t=2
+        join g a topics=t instance=i
+        sync g a instance=i a=t:0,t:1
+        # It starts anew with the other protocol, under its name.
+        come g b topics=t instance=i
+        list
+        beat g a instance=i
+        go g b owned=told
+        # And back: there is nobody else, so the group is of the classic protocol.
+        join g c topics=t instance=i
+        list
+        sync g c instance=i
+        join g c topics=t instance=i
+        sync g c instance=i c=t:0,t:1
+        ",
+    );
+}

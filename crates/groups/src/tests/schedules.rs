@@ -5,18 +5,21 @@ use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
-use quipu_base::{PartitionIndex, Timestamp, TopicId};
+use quipu_base::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId};
 use quipu_coordinator::{Context, Machine as _, Record, Token, Turn};
 use quipu_env::Instant;
 
-use super::script::modern::topics;
+use super::{
+    planted::{Planted, is_found},
+    script::modern::topics,
+};
 use crate::{
     Groups, Settings,
     consumer::{
         ConsumerError, ConsumerReply, ConsumerRequest,
         request::{ConsumerBeat, ConsumerDescribed, ConsumerHeartbeat, Partitions},
     },
-    request::{Reply, Request},
+    request::{Commit, Committed, MemberOf, Reply, Request, TopicPartition},
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ enum Step {
     Wait(u64),
     Topics(u8, u8),
     Reload,
+    /// It commits for a partition that is another's by now.
+    Zombie(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -44,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (1_u64..30).prop_map(Step::Wait),
         1 => (0_u8..5, 0_u8..5).prop_map(|(t, u)| Step::Topics(t, u)),
         1 => Just(Step::Reload),
+        2 => (0..MEMBERS).prop_map(Step::Zombie),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -71,7 +77,8 @@ impl Client {
 }
 
 struct World {
-    groups: Groups,
+    planted: Planted,
+    groups: Groups<Planted>,
     clients: Vec<Client>,
     log: Vec<Record>,
     now: Instant,
@@ -82,7 +89,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(planted: Planted) -> Self {
         let client = |at: usize| Client {
             id: format!("m{at}").into(),
             epoch: 0,
@@ -92,7 +99,8 @@ impl World {
             is_unsure: false,
         };
         let mut world = Self {
-            groups: Groups::new(Settings::default()),
+            planted,
+            groups: Groups::with_probe(Settings::default(), planted),
             clients: (0..MEMBERS).map(client).collect(),
             log: Vec::new(),
             now: Instant::ZERO,
@@ -124,7 +132,7 @@ impl World {
     }
 
     fn reload(&mut self) {
-        self.groups = Groups::new(Settings::default());
+        self.groups = Groups::with_probe(Settings::default(), self.planted);
         for record in &self.log {
             self.groups.replay(record);
         }
@@ -233,8 +241,54 @@ impl World {
                 self.tell_topics();
             }
             Step::Reload => self.reload(),
+            Step::Zombie(at) => self.commit_of_anothers(*at),
         }
         self.check();
+    }
+
+    fn commit_of_anothers(&mut self, at: usize) {
+        let Some(group) = self.describe() else { return };
+        let id = Arc::clone(&self.clients[at].id);
+        let others = group.members.iter().filter(|member| member.member_id != id);
+        let Some(topic) = others.flat_map(|member| &member.assignment).next() else { return };
+        let partition = TopicPartition { topic: Arc::clone(&topic.topic), partition: topic.partitions[0] };
+        let committed = Committed {
+            offset: Offset(1),
+            leader_epoch: LeaderEpoch::NONE,
+            metadata: String::new(),
+            topic_id: topic.topic_id,
+        };
+        let generation = (self.clients[at].epoch - 1).max(0);
+        let member = MemberOf { group: "g".into(), member_id: id, instance_id: None, generation };
+        let commit = Commit { member, retention: None, offsets: vec![(partition, committed)] };
+        match self.ask(ConsumerRequest::Commit(commit)) {
+            ConsumerReply::Commit(result) => assert!(result.is_err(), "a commit of another's partition is taken"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One has all and gives nothing up when the others come: they have it once its time is over.
+    fn outlive_a_miser(&mut self) {
+        self.wait(Duration::from_mins(2));
+        self.clients.iter_mut().for_each(|client| client.wants = vec!["t".into(), "u".into()]);
+        for _ in 0..3 {
+            self.beat(0, false);
+            self.obey(0);
+        }
+        for _ in 0..10 {
+            for at in 0..MEMBERS {
+                if at > 0 || self.clients[0].epoch > 0 {
+                    self.beat(at, false);
+                }
+                if at > 0 {
+                    self.obey(at);
+                }
+                self.check();
+            }
+            self.wait(Duration::from_secs(9));
+        }
+        let group = self.describe().expect("it is there");
+        assert_eq!(group.state, "Stable", "a member that gives nothing up is waited for without end");
     }
 
     fn check(&mut self) {
@@ -290,13 +344,32 @@ fn pieces(partitions: &Partitions) -> Vec<(TopicId, PartitionIndex)> {
     partitions.iter().flat_map(|(topic, held)| held.iter().map(|partition| (*topic, *partition))).collect()
 }
 
+fn run(planted: Planted, steps: &[Step]) {
+    let mut world = World::new(planted);
+    for step in steps {
+        world.step(step);
+    }
+    world.settle();
+    world.outlive_a_miser();
+}
+
 proptest! {
     #[test]
     fn no_partition_is_read_by_two_at_once(steps in steps()) {
-        let mut world = World::new();
-        for step in &steps {
-            world.step(step);
-        }
-        world.settle();
+        run(Planted(None), &steps);
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in [
+        "groups.member-epoch-not-bumped",
+        "groups.given-before-released",
+        "groups.revocation-unbounded",
+        "groups.owners-forgotten",
+        "groups.stale-epoch-commits",
+        "groups.epoch-forgotten",
+    ] {
+        assert!(is_found(&steps(), 300, |steps| run(Planted(Some(bug)), &steps)), "{bug} is not found");
     }
 }

@@ -17,8 +17,9 @@ use quipu_env::Instant;
 use crate::{
     Groups, Settings,
     codec::{self, Said},
-    consumer::ConsumerSettings,
+    consumer::{ConsumerSettings, Migration},
     request::*,
+    subscription::{self, Named},
 };
 
 /// One line.
@@ -29,7 +30,7 @@ struct Command<'a> {
     pairs: Vec<(&'a str, &'a str)>,
 }
 
-const OPTIONS: [&str; 22] = [
+const OPTIONS: [&str; 23] = [
     "session",
     "rebalance",
     "protocols",
@@ -52,6 +53,7 @@ const OPTIONS: [&str; 22] = [
     "rack",
     "owned",
     "epoch",
+    "migration",
 ];
 
 impl<'a> Command<'a> {
@@ -98,7 +100,7 @@ fn partition(text: &str) -> TopicPartition {
 }
 
 /// A consumer's subscription to these topics.
-fn subscription(topics: &str) -> Bytes {
+fn wanting(topics: &str) -> Bytes {
     let topics: Vec<&str> = topics.split(',').collect();
     let mut bytes = vec![0, 0];
     bytes.extend(i32::try_from(topics.len()).unwrap().to_be_bytes());
@@ -106,12 +108,44 @@ fn subscription(topics: &str) -> Bytes {
         bytes.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
         bytes.extend(topic.as_bytes());
     }
+    bytes.extend((-1_i32).to_be_bytes());
     bytes.into()
+}
+
+/// `t:0,t:1` by topic; `none` for nothing.
+fn named(text: &str) -> Named {
+    let mut named = Named::new();
+    for piece in text.split(',').filter(|piece| *piece != "none") {
+        let (topic, partition) = piece.split_once(':').expect("topic:partition");
+        let partition = partition.parse().expect("a number");
+        match named.iter_mut().find(|(known, _)| known == topic) {
+            Some((_, partitions)) => partitions.push(partition),
+            None => named.push((topic.to_owned(), vec![partition])),
+        }
+    }
+    named
+}
+
+/// An assignment: a real one if it names partitions.
+fn assignment(text: &str) -> Bytes {
+    if text.contains(':') { subscription::assignment(1, &named(text)) } else { text.to_owned().into() }
+}
+
+/// The same, to be read.
+fn shown(assignment: &[u8]) -> String {
+    let named = subscription::assigned(assignment);
+    if named.is_empty() && !(assignment.len() >= 10 && assignment.starts_with(&[0])) {
+        return format!("{:?}", String::from_utf8_lossy(assignment));
+    }
+    let pieces = named.iter().flat_map(|(topic, all)| all.iter().map(move |partition| format!("{topic}:{partition}")));
+    let pieces: Vec<String> = pieces.collect();
+    if pieces.is_empty() { "nothing".to_owned() } else { pieces.join(",") }
 }
 
 pub(super) struct Script {
     shard: Shard<Groups>,
     settings: Settings,
+    migration: Migration,
     now: Instant,
     fresh: u8,
     tokens: u64,
@@ -134,6 +168,7 @@ impl Script {
         let mut script = Self {
             shard: Shard::new(Groups::new(settings.clone()), &context(Instant::ZERO, 0)),
             settings,
+            migration: ConsumerSettings::default().migration,
             now: Instant::ZERO,
             fresh: 0,
             tokens: 0,
@@ -185,6 +220,9 @@ impl Script {
         if let Some(size) = command.text("size") {
             self.settings.group_size_max = size.parse().expect("a number");
         }
+        if let Some(text) = command.text("migration") {
+            self.migration = Migration { upgrades: text.contains("up"), downgrades: text.contains("down") };
+        }
         self.reload();
     }
 
@@ -220,7 +258,8 @@ impl Script {
         for (_, (_, name)) in core::mem::take(&mut self.waiting) {
             self.story.push(format!("{name}: unanswered"));
         }
-        let consumer = ConsumerSettings { group_size_max: self.settings.group_size_max, ..ConsumerSettings::default() };
+        let (group_size_max, migration) = (self.settings.group_size_max, self.migration);
+        let consumer = ConsumerSettings { group_size_max, migration, ..ConsumerSettings::default() };
         let mut groups = Groups::new(self.settings.clone()).with_consumer_settings(consumer);
         self.log.iter().for_each(|record| groups.replay(record));
         self.under_way.clear();
@@ -304,7 +343,7 @@ impl Script {
                 assignments: command
                     .pairs
                     .iter()
-                    .map(|(name, value)| (self.member(group, name, command).member_id, value.to_string().into()))
+                    .map(|(name, value)| (self.member(group, name, command).member_id, assignment(value)))
                     .collect(),
             }),
             "beat" => Request::Heartbeat(self.member(group, name, command)),
@@ -345,7 +384,15 @@ impl Script {
                 command.text("id").map_or(known, Into::into)
             }
         };
-        let metadata = command.text("topics").map_or_else(|| format!("of {name}").into(), subscription);
+        let metadata = command.text("topics").map_or_else(|| format!("of {name}").into(), wanting);
+        let metadata = match command.text("owned") {
+            // Version 1 goes on as an assignment of version 1 begins.
+            Some(text) => {
+                let owned = subscription::assignment(1, &named(text));
+                [&[0, 1], &metadata[2..], &owned[2..owned.len() - 4]].concat().into()
+            }
+            None => metadata,
+        };
         let protocols = command.text("protocols").unwrap_or("range");
         Join {
             group: group.into(),
@@ -370,7 +417,7 @@ impl Script {
     fn reply(&mut self, group: &str, name: &str, reply: Reply) -> String {
         match reply {
             Reply::Join(joined) => self.joined(group, name, &joined),
-            Reply::Sync(Ok(synced)) => format!("assigned {:?}", String::from_utf8_lossy(&synced.assignment)),
+            Reply::Sync(Ok(synced)) => format!("assigned {}", shown(&synced.assignment)),
             Reply::Sync(Err(error)) | Reply::Heartbeat(Err(error)) | Reply::Delete(Err(error)) => format!("{error:?}"),
             Reply::Leave(Err(error)) | Reply::DeleteOffsets(Err(error)) | Reply::Describe(Err(error)) => {
                 format!("{error:?}")
@@ -433,11 +480,11 @@ impl Script {
         for member in &described.members {
             write!(
                 text,
-                "; {} {:?} from {} assigned {:?}",
+                "; {} {:?} from {} assigned {}",
                 self.name(&member.member_id),
                 member.instance_id.as_deref().unwrap_or_default(),
                 member.client_host,
-                String::from_utf8_lossy(&member.assignment)
+                shown(&member.assignment)
             )
             .unwrap();
         }
@@ -457,8 +504,7 @@ impl Script {
             Said::Offset { group, partition, kept: None } => format!("write {group} {} forgotten", at(&partition)),
             Said::Group { group, value: Some(value) } => {
                 let member = |member: &quipu_protocol::group_records::MemberMetadata| {
-                    let assignment = String::from_utf8_lossy(&member.assignment).into_owned();
-                    format!("; {} {assignment:?}", self.name(&member.member_id))
+                    format!("; {} {}", self.name(&member.member_id), shown(&member.assignment))
                 };
                 let members: String = value.members.iter().map(member).collect();
                 let protocol = value.protocol.as_deref().unwrap_or("none");

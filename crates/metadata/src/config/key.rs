@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::client_metrics::ClientPattern;
+
 /// The type of a config's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigType {
@@ -18,6 +20,8 @@ pub enum ConfigType {
     Int,
     /// 64 bits, signed.
     Long,
+    /// 64 bits, with a decimal point.
+    Double,
     /// Texts separated by commas.
     List,
 }
@@ -31,6 +35,7 @@ impl ConfigType {
             Self::String => 2,
             Self::Int => 3,
             Self::Long => 5,
+            Self::Double => 6,
             Self::List => 7,
         }
     }
@@ -47,8 +52,14 @@ pub(super) enum Check {
     Between(i64, i64),
     /// One of these texts, or a list of these.
     OneOf(&'static [&'static str]),
+    /// A list of at least one of these texts, each once.
+    SomeOf(&'static [&'static str]),
     /// The level of `gzip`: the library's own choice (-1), or 1 to 9.
     GzipLevel,
+    /// A list of which clients are meant: see `client_metrics`.
+    Patterns,
+    /// A part of a whole, from 0 to 1. (A number with a decimal point and no such check is at least 1.)
+    Share,
 }
 
 /// How a config relates to what the product does.
@@ -74,7 +85,7 @@ pub struct ConfigKey {
     pub default: &'static str,
     /// Whether setting it takes effect.
     pub status: Status,
-    /// Of a topic's config: the broker's config that it falls back to.
+    /// Of a topic's or a group's config: the broker's config that it falls back to.
     pub broker_name: Option<&'static str>,
     /// Of a broker's config: whether it can be set while the broker runs.
     pub dynamic: bool,
@@ -84,7 +95,7 @@ pub struct ConfigKey {
 }
 
 /// A config's value, of its type.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// Of [`ConfigType::Boolean`].
     Boolean(bool),
@@ -94,6 +105,8 @@ pub enum Value {
     Int(i32),
     /// Of [`ConfigType::Long`].
     Long(i64),
+    /// Of [`ConfigType::Double`]: a finite number.
+    Double(f64),
     /// Of [`ConfigType::List`].
     List(Vec<String>),
 }
@@ -105,6 +118,7 @@ impl fmt::Display for Value {
             Self::String(value) => f.write_str(value),
             Self::Int(value) => value.fmt(f),
             Self::Long(value) => value.fmt(f),
+            Self::Double(value) => value.fmt(f),
             Self::List(values) => f.write_str(&values.join(",")),
         }
     }
@@ -145,6 +159,11 @@ pub enum ConfigError {
         /// What it should be.
         expected: String,
     },
+    /// It does not go with the others.
+    Together {
+        /// Which, and why. A sentence without a full stop.
+        why: String,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -155,6 +174,7 @@ impl fmt::Display for ConfigError {
             Self::Fixed { name, value, only, why } => {
                 write!(f, "{name}={value} is not supported by Quipu: {why}, so the only value taken is {only:?}.")
             }
+            Self::Together { why } => write!(f, "{why}."),
             Self::Invalid { name, value, expected } => {
                 write!(f, "Invalid value {value:?} for {name}: it must be {expected}.")
             }
@@ -201,6 +221,7 @@ impl ConfigKey {
             ConfigType::String => Some(Value::String(text.to_owned())),
             ConfigType::Int => text.parse().ok().map(Value::Int),
             ConfigType::Long => text.parse().ok().map(Value::Long),
+            ConfigType::Double => text.parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Double),
             ConfigType::List if text.is_empty() => Some(Value::List(Vec::new())),
             ConfigType::List => Some(Value::List(text.split(',').map(|item| item.trim().to_owned()).collect())),
         }
@@ -210,8 +231,18 @@ impl ConfigKey {
         let number = match value {
             Value::Int(value) => i64::from(*value),
             Value::Long(value) => *value,
+            Value::Double(value) => return self.is_fraction(*value),
             Value::Boolean(_) => return true,
             Value::String(value) => return self.is_listed(value),
+            Value::List(values) if matches!(self.check, Check::SomeOf(_)) => {
+                let is_repeated = |(index, value): (usize, &String)| values[..index].contains(value);
+                return !values.is_empty()
+                    && values.iter().all(|value| self.is_listed(value))
+                    && !values.iter().enumerate().any(is_repeated);
+            }
+            Value::List(values) if self.check == Check::Patterns => {
+                return values.iter().all(|value| ClientPattern::parse(value).is_some());
+            }
             Value::List(values) => return values.iter().all(|value| self.is_listed(value)),
         };
         match self.check {
@@ -219,13 +250,20 @@ impl ConfigKey {
             Check::AtLeast(least) => number >= least,
             Check::Between(least, most) => (least..=most).contains(&number),
             Check::GzipLevel => number == -1 || (1..=9).contains(&number),
-            Check::OneOf(_) => false,
+            Check::OneOf(_) | Check::SomeOf(_) | Check::Share | Check::Patterns => false,
+        }
+    }
+
+    fn is_fraction(&self, value: f64) -> bool {
+        match self.check {
+            Check::Share => (0.0..=1.0).contains(&value),
+            _ => value >= 1.0,
         }
     }
 
     fn is_listed(&self, text: &str) -> bool {
         match self.check {
-            Check::OneOf(values) => values.contains(&text),
+            Check::OneOf(values) | Check::SomeOf(values) => values.contains(&text),
             _ => true,
         }
     }
@@ -236,13 +274,17 @@ impl ConfigKey {
             ConfigType::String => "a text",
             ConfigType::Int => "a 32-bit integer",
             ConfigType::Long => "a 64-bit integer",
+            ConfigType::Double if self.check == Check::Share => return "a number from 0 to 1".to_owned(),
+            ConfigType::Double => return "a number of at least 1".to_owned(),
             ConfigType::List => "a list, separated by commas,",
         };
         match self.check {
-            Check::Any => kind.to_owned(),
+            Check::Any | Check::Share => kind.to_owned(),
+            Check::Patterns => format!("{kind} of NAME=REGEX with NAME one of {}", ClientPattern::NAMES.join(", ")),
             Check::AtLeast(least) => format!("{kind} of at least {least}"),
             Check::Between(least, most) => format!("{kind} from {least} to {most}"),
             Check::GzipLevel => format!("{kind} from 1 to 9, or -1"),
+            Check::SomeOf(values) => format!("{kind} of at least one of {}, each once", values.join(", ")),
             Check::OneOf(values) if self.kind == ConfigType::List => format!("{kind} of {}", values.join(", ")),
             Check::OneOf(values) => format!("one of {}", values.join(", ")),
         }

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     key::{ConfigKey, ConfigType, Status, Value},
-    resolved::{BrokerConfig, Compression, TimestampType, TopicConfig},
+    resolved::{
+        BrokerConfig, CleanupPolicy, Compression, ConsumerGroupConfig, GroupConfig, TimestampType, TopicConfig,
+    },
     statics::StaticConfig,
-    tables::{BROKER_KEYS, Lookup, TOPIC_KEYS},
+    tables::{BROKER_KEYS, CLIENT_METRICS_KEYS, GROUP_KEYS, Lookup, TOPIC_KEYS},
 };
 use crate::{
     image::{Configs, Image},
@@ -26,6 +28,8 @@ use crate::{
 pub enum ConfigSource {
     /// Set on the topic.
     DynamicTopic,
+    /// Set on the group.
+    DynamicGroup,
     /// Set on this broker while it runs.
     DynamicBroker,
     /// Set on all brokers while they run.
@@ -34,6 +38,8 @@ pub enum ConfigSource {
     StaticBroker,
     /// Nobody set it.
     Default,
+    /// Set on the subscription to client metrics. (Last, because releases tell each other numbers.)
+    DynamicClientMetrics,
 }
 
 impl ConfigSource {
@@ -42,6 +48,8 @@ impl ConfigSource {
     pub const fn code(self) -> i8 {
         match self {
             Self::DynamicTopic => 1,
+            Self::DynamicGroup => 8,
+            Self::DynamicClientMetrics => 7,
             Self::DynamicBroker => 2,
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
@@ -105,7 +113,10 @@ impl<'a> ConfigLayers<'a> {
     pub fn topic_with(&self, overrides: &Configs) -> TopicConfig {
         let number = |name| as_number(&self.topic_value(name, overrides));
         let text = |name| self.topic_value(name, overrides).to_string();
+        let policy = self.topic_value("cleanup.policy", overrides);
+        let has = |wanted: &str| matches!(&policy, Value::List(all) if all.iter().any(|one| one == wanted));
         TopicConfig {
+            cleanup: CleanupPolicy { deletes: has("delete"), compacts: has("compact") },
             compression: match text("compression.type").as_str() {
                 "uncompressed" => Compression::Uncompressed,
                 "gzip" => Compression::Gzip {
@@ -116,6 +127,9 @@ impl<'a> ConfigLayers<'a> {
                 "zstd" => Compression::Zstd { level: as_size(number("compression.zstd.level")) },
                 _ => Compression::Producer,
             },
+            tombstone_retention_ms: number("delete.retention.ms"),
+            file_delete_delay_ms: as_size(number("file.delete.delay.ms")),
+            compaction_lag_max_ms: number("max.compaction.lag.ms"),
             message_bytes_max: as_size(number("max.message.bytes")),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
@@ -123,7 +137,11 @@ impl<'a> ConfigLayers<'a> {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
             },
+            dirty_ratio_min_millionths: millionths(&self.topic_value("min.cleanable.dirty.ratio", overrides)),
+            compaction_lag_min_ms: number("min.compaction.lag.ms"),
             insync_replicas_min: InsyncReplicasMin(as_size(number("min.insync.replicas"))),
+            retention_bytes: u64::try_from(number("retention.bytes")).ok(),
+            retention_ms: Some(number("retention.ms")).filter(|time| *time >= 0),
             segment_bytes: as_size(number("segment.bytes")),
             segment_ms: number("segment.ms"),
             unclean_election: self.topic_value("unclean.leader.election.enable", overrides) == Value::Boolean(true),
@@ -143,10 +161,18 @@ impl<'a> ConfigLayers<'a> {
             replica_lag_max_ms: as_size(number("replica.lag.time.max.ms")),
             connection_idle_ms: as_size(number("connections.max.idle.ms")),
             replication_factor: as_size(number("default.replication.factor")),
+            fetch_sessions_max: as_size(number("max.incremental.fetch.session.cache.slots")),
+            group_consumer: self.consumer_groups(),
             group_initial_rebalance_delay_ms: as_size(number("group.initial.rebalance.delay.ms")),
             group_session_timeout_max_ms: as_size(number("group.max.session.timeout.ms")),
             group_size_max: as_size(number("group.max.size")),
             group_session_timeout_min_ms: as_size(number("group.min.session.timeout.ms")),
+            cleaner_backoff_ms: as_size(number("log.cleaner.backoff.ms")),
+            cleaner_bytes: as_size(number("log.cleaner.dedupe.buffer.size")),
+            cleaner_bytes_per_second: whole(&self.broker_value("log.cleaner.io.max.bytes.per.second")),
+            retention_check_ms: as_size(number("log.retention.check.interval.ms")),
+            scrub_bytes_per_second: as_size(number("log.scrub.bytes.per.second")),
+            scrub_interval_ms: as_size(number("log.scrub.interval.ms")),
             connections_max: as_size(number("max.connections")),
             connections_per_address_max: as_size(number("max.connections.per.ip")),
             partition_count: as_size(number("num.partitions")),
@@ -158,7 +184,60 @@ impl<'a> ConfigLayers<'a> {
             offsets_topic_segment_bytes: as_size(number("offsets.topic.segment.bytes")),
             producer_expiration_ms: number("producer.id.expiration.ms"),
             request_bytes_max: as_size(number("socket.request.max.bytes")),
+            telemetry_bytes_max: as_size(number("telemetry.max.bytes")),
         }
+    }
+
+    fn consumer_groups(&self) -> ConsumerGroupConfig {
+        let number = |name: &str| as_size(as_number(&self.broker_value(&format!("group.consumer.{name}"))));
+        let migration = self.broker_value("group.consumer.migration.policy").to_string();
+        let assignors = self.broker_value("group.consumer.assignors").to_string();
+        ConsumerGroupConfig {
+            assignors: assignors.split(',').map(str::to_owned).collect(),
+            heartbeat_interval_ms: number("heartbeat.interval.ms"),
+            heartbeat_interval_bounds_ms: (number("min.heartbeat.interval.ms"), number("max.heartbeat.interval.ms")),
+            session_timeout_ms: number("session.timeout.ms"),
+            session_timeout_bounds_ms: (number("min.session.timeout.ms"), number("max.session.timeout.ms")),
+            size_max: as_size(as_number(&self.broker_value("group.consumer.max.size"))),
+            upgrades: matches!(migration.as_str(), "upgrade" | "bidirectional"),
+            downgrades: matches!(migration.as_str(), "downgrade" | "bidirectional"),
+        }
+    }
+
+    /// What these configs of a group say, as far as it is acceptable.
+    #[must_use]
+    pub fn group_with(overrides: &Configs) -> GroupConfig {
+        let number = |name: &str| {
+            let key = Lookup::group(name).known(name).expect("a config of the table");
+            let value = key.accept(overrides.get(name)?).ok()?;
+            Some(as_size(as_number(&value)))
+        };
+        GroupConfig {
+            session_timeout_ms: number("consumer.session.timeout.ms"),
+            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms"),
+        }
+    }
+
+    /// All configs of the group of that name, by name: it may have some before it exists.
+    #[must_use]
+    pub fn describe_group(&self, name: &str) -> Vec<ConfigEntry> {
+        let own = self.image.configs(&ConfigResource::Group(name.to_owned()));
+        let layers = |key: &'static ConfigKey| {
+            let own = layer(key, own, ConfigSource::DynamicGroup);
+            own.into_iter().chain(self.broker_layers(behind(key)))
+        };
+        GROUP_KEYS.iter().map(|key| entry(key, layers(key))).collect()
+    }
+
+    /// All configs of the subscription to client metrics of that name, by name: it may not exist.
+    #[must_use]
+    pub fn describe_client_metrics(&self, name: &str) -> Vec<ConfigEntry> {
+        let own = self.image.configs(&ConfigResource::ClientMetrics(name.to_owned()));
+        let layers = |key: &'static ConfigKey| {
+            let default = Layer { key, text: key.default, source: ConfigSource::Default };
+            layer(key, own, ConfigSource::DynamicClientMetrics).into_iter().chain([default])
+        };
+        CLIENT_METRICS_KEYS.iter().map(|key| entry(key, layers(key))).collect()
     }
 
     /// All configs of the topic of that name, by name; none if there is no such topic.
@@ -198,9 +277,7 @@ impl<'a> ConfigLayers<'a> {
     }
 
     fn topic_layers<'b>(&'b self, key: &'static ConfigKey, overrides: &'b Configs) -> impl Iterator<Item = Layer<'b>> {
-        let name = key.broker_name.expect("every topic config has a broker config behind it");
-        let behind = Lookup::broker(name).known(name).expect("it is in the broker table");
-        layer(key, Some(overrides), ConfigSource::DynamicTopic).into_iter().chain(self.broker_layers(behind))
+        layer(key, Some(overrides), ConfigSource::DynamicTopic).into_iter().chain(self.broker_layers(behind(key)))
     }
 
     fn broker_layers<'b>(&'b self, key: &'static ConfigKey) -> impl Iterator<Item = Layer<'b>> {
@@ -238,6 +315,12 @@ fn layer<'a>(key: &'static ConfigKey, configs: Option<&'a Configs>, source: Conf
     configs?.get(key.name).map(|text| Layer { key, text, source })
 }
 
+/// The broker's config that a topic's or a group's falls back to.
+fn behind(key: &ConfigKey) -> &'static ConfigKey {
+    let name = key.broker_name.expect("every config of a topic or a group has a broker config behind it");
+    Lookup::broker(name).known(name).expect("it is in the broker table")
+}
+
 fn held<'a>(mut layers: impl Iterator<Item = Layer<'a>>) -> Value {
     layers.find_map(|layer| layer.value()).expect("the default is always there, and acceptable")
 }
@@ -254,6 +337,24 @@ fn as_number(value: &Value) -> i64 {
         Value::Int(value) => i64::from(*value),
         Value::Long(value) => *value,
         other => unreachable!("{other} is not a number, by the table"),
+    }
+}
+
+/// A share of 0 to 1, in millionths.
+fn millionths(value: &Value) -> u32 {
+    const WHOLE: u32 = 1_000_000;
+    match value {
+        // Text and back is how a float becomes an integer without a cast.
+        Value::Double(value) => format!("{:.0}", value * f64::from(WHOLE)).parse().unwrap_or(WHOLE),
+        other => unreachable!("{other} is not a share, by the table"),
+    }
+}
+
+/// A number of at least 1 without what is behind its point.
+fn whole(value: &Value) -> u64 {
+    match value {
+        Value::Double(value) => format!("{:.0}", value.floor()).parse().unwrap_or(u64::MAX),
+        other => unreachable!("{other} has no decimal point, by the table"),
     }
 }
 

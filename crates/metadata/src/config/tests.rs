@@ -18,16 +18,21 @@ fn names(known: &[ConfigKey], not_yet: &[NotYetKey]) -> Vec<&'static str> {
 fn tables_are_sorted_and_disjoint() {
     assert!(TOPIC_KEYS.is_sorted_by_key(|key| key.name) && TOPIC_KEYS_NOT_YET.is_sorted_by_key(|key| key.name));
     assert!(BROKER_KEYS.is_sorted_by_key(|key| key.name) && BROKER_KEYS_NOT_YET.is_sorted_by_key(|key| key.name));
+    assert!(GROUP_KEYS.is_sorted_by_key(|key| key.name) && GROUP_KEYS_NOT_YET.is_sorted_by_key(|key| key.name));
+    assert!(CLIENT_METRICS_KEYS.is_sorted_by_key(|key| key.name));
+    let group = names(GROUP_KEYS, GROUP_KEYS_NOT_YET);
     let topic = names(TOPIC_KEYS, TOPIC_KEYS_NOT_YET);
     let broker = names(BROKER_KEYS, BROKER_KEYS_NOT_YET);
-    // As many as the release has that we follow: 38 of topics, 379 of brokers.
+    // As many as the release has that we follow: 38 of topics, 379 of brokers, 27 of groups. Two of brokers are our own.
     assert_eq!((topic.len(), BTreeSet::from_iter(&topic).len()), (38, 38));
-    assert_eq!((broker.len(), BTreeSet::from_iter(&broker).len()), (379, 379));
+    assert_eq!((broker.len(), BTreeSet::from_iter(&broker).len()), (381, 381));
+    assert_eq!((group.len(), BTreeSet::from_iter(&group).len()), (27, 27));
+    assert_eq!(broker.iter().filter(|name| name.starts_with("log.scrub.")).count(), 2);
 }
 
 #[test]
 fn every_default_is_taken_as_it_stands() {
-    for key in TOPIC_KEYS.iter().chain(BROKER_KEYS) {
+    for key in TOPIC_KEYS.iter().chain(GROUP_KEYS).chain(BROKER_KEYS).chain(CLIENT_METRICS_KEYS) {
         let value = key.accept(key.default).unwrap_or_else(|error| panic!("{}: {error}", key.name));
         assert_eq!(value.to_string(), key.default, "{}", key.name);
         assert!(!key.doc.is_empty() && key.doc.ends_with('.'), "{}", key.name);
@@ -49,18 +54,36 @@ fn a_topic_config_agrees_with_the_broker_config_behind_it() {
 }
 
 #[test]
+fn a_group_config_agrees_with_the_broker_config_behind_it() {
+    for key in GROUP_KEYS {
+        let name = key.broker_name.unwrap();
+        let Lookup::Known(behind) = Lookup::broker(name) else { panic!("{name} is not in the table") };
+        let of = |key: &ConfigKey| (key.kind, key.default, key.check, key.status);
+        assert_eq!(of(key), of(behind), "{} and {name}", key.name);
+    }
+}
+
+#[test]
 fn the_defaults_are_the_limits_of_the_product() {
     let (image, statics) = (Image::new(), StaticConfig::new());
     let layers = ConfigLayers::new(&image, &statics, BrokerId(1));
     assert_eq!(
         layers.topic("any"),
         TopicConfig {
+            cleanup: CleanupPolicy { deletes: true, compacts: false },
             compression: Compression::Producer,
+            tombstone_retention_ms: 86_400_000,
+            file_delete_delay_ms: 0,
+            compaction_lag_max_ms: i64::MAX,
             message_bytes_max: limits::BATCH_BYTES_MAX,
             timestamp_after_max_ms: 3_600_000,
             timestamp_before_max_ms: i64::MAX,
             timestamp_type: TimestampType::CreateTime,
+            dirty_ratio_min_millionths: 500_000,
+            compaction_lag_min_ms: 0,
             insync_replicas_min: InsyncReplicasMin(1),
+            retention_bytes: None,
+            retention_ms: Some(604_800_000),
             segment_bytes: limits::SEGMENT_BYTES,
             segment_ms: limits::SEGMENT_MS,
             unclean_election: false,
@@ -77,10 +100,28 @@ fn the_defaults_are_the_limits_of_the_product() {
             replica_lag_max_ms: 30_000,
             connection_idle_ms: limits::CONNECTION_IDLE_MS,
             replication_factor: 1,
+            fetch_sessions_max: limits::FETCH_SESSIONS_MAX,
+            telemetry_bytes_max: 1024 * 1024,
+            group_consumer: ConsumerGroupConfig {
+                assignors: vec!["uniform".into(), "range".into()],
+                heartbeat_interval_ms: 5000,
+                heartbeat_interval_bounds_ms: (5000, 15_000),
+                session_timeout_ms: 45_000,
+                session_timeout_bounds_ms: (45_000, 60_000),
+                size_max: usize::try_from(i32::MAX).unwrap(),
+                upgrades: true,
+                downgrades: true,
+            },
             group_initial_rebalance_delay_ms: 3000,
             group_session_timeout_max_ms: 1_800_000,
             group_size_max: 2_147_483_647,
             group_session_timeout_min_ms: 6000,
+            cleaner_backoff_ms: 15_000,
+            cleaner_bytes: limits::CLEANER_BYTES,
+            cleaner_bytes_per_second: limits::CLEANER_BYTES_PER_SECOND,
+            retention_check_ms: 300_000,
+            scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND,
+            scrub_interval_ms: 86_400_000,
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: 2_147_483_647,
             partition_count: 1,
@@ -94,6 +135,10 @@ fn the_defaults_are_the_limits_of_the_product() {
             request_bytes_max: limits::REQUEST_BYTES_MAX,
         }
     );
+}
+
+#[test]
+fn facts_are_the_limits_of_the_product() {
     let fixed = |name: &str| Lookup::topic(name).known(name).unwrap().default.to_owned();
     assert_eq!(fixed("index.interval.bytes"), limits::INDEX_INTERVAL_BYTES.to_string());
     assert_eq!(fixed("max.decompressed.message.bytes"), limits::DECOMPRESSED_BYTES_MAX.to_string());
@@ -135,35 +180,30 @@ const ANSWERS: &[(&str, &str, &str)] = &[
         "compression.lz4.level is not supported by Quipu: our lz4 encoder has one level only.",
     ),
     ("cleanup.policy", "delete", "ok delete"),
-    (
-        "cleanup.policy",
-        "compact",
-        r#"cleanup.policy=compact is not supported by Quipu: compaction does not exist yet, so the only value taken is "delete"."#,
-    ),
-    (
-        "cleanup.policy",
-        "compact, delete",
-        r#"cleanup.policy=compact, delete is not supported by Quipu: compaction does not exist yet, so the only value taken is "delete"."#,
-    ),
+    ("cleanup.policy", "compact", "ok compact"),
+    ("cleanup.policy", "compact, delete", "ok compact,delete"),
     (
         "cleanup.policy",
         "keep",
         r#"Invalid value "keep" for cleanup.policy: it must be a list, separated by commas, of compact, delete."#,
     ),
     ("retention.ms", "-1", "ok -1"),
+    ("retention.ms", "-2", r#"Invalid value "-2" for retention.ms: it must be a 64-bit integer of at least -1."#),
+    ("min.cleanable.dirty.ratio", " 0.10 ", "ok 0.1"),
     (
-        "retention.ms",
-        "604800000",
-        r#"retention.ms=604800000 is not supported by Quipu: records are kept until they are deleted by request, since retention does not exist yet, so the only value taken is "-1"."#,
+        "min.cleanable.dirty.ratio",
+        "1.5",
+        r#"Invalid value "1.5" for min.cleanable.dirty.ratio: it must be a number from 0 to 1."#,
+    ),
+    (
+        "min.cleanable.dirty.ratio",
+        "NaN",
+        r#"Invalid value "NaN" for min.cleanable.dirty.ratio: it must be a number from 0 to 1."#,
     ),
     ("preallocate", "FALSE", "ok false"),
     ("preallocate", "no", r#"Invalid value "no" for preallocate: it must be true or false."#),
     ("unclean.leader.election.enable", "true", "ok true"),
-    (
-        "min.compaction.lag.ms",
-        "0",
-        "min.compaction.lag.ms is not supported by Quipu: it needs log compaction, which does not exist yet.",
-    ),
+    ("file.delete.delay.ms", "60000", "ok 60000"),
     ("segment.byte", "1", "Unknown config name: segment.byte."),
 ];
 
@@ -235,7 +275,7 @@ fn every_working_config_of_a_topic_takes_effect() {
     };
     let default = with(&[]);
     for key in TOPIC_KEYS.iter().filter(|key| key.status == Status::Works && !key.name.ends_with(".level")) {
-        let other = ["true", "gzip", "LogAppendTime", "1048577"];
+        let other = ["true", "gzip", "LogAppendTime", "1048577", "compact", "0.25"];
         let other = other.into_iter().find(|value| key.accept(value).is_ok()).unwrap();
         assert_ne!(with(&[(key.name, other)]), default, "{}={other}", key.name);
     }
@@ -264,7 +304,7 @@ fn every_working_config_of_a_broker_can_be_set_in_the_file() {
     let default = resolved(&StaticConfig::new());
     for key in BROKER_KEYS.iter().filter(|key| key.status == Status::Works && !key.name.ends_with(".level")) {
         let mut statics = StaticConfig::new();
-        let other = ["false", "true", "gzip", "LogAppendTime", "1048577", "7"];
+        let other = ["false", "true", "gzip", "LogAppendTime", "1048577", "7", "range", "upgrade", "compact", "0.25"];
         let is_other = |value: &&str| *value != key.default && key.accept(value).is_ok();
         let other = other.into_iter().find(is_other).unwrap();
         statics.set(key.name, other).unwrap();
@@ -320,6 +360,32 @@ fn brokers_are_described_with_what_can_change() {
     let lines: Vec<String> = layers.describe_all_brokers().iter().map(line).collect();
     assert_eq!(lines, ["log.roll.ms=3 DynamicDefaultBroker read-only false"]);
     assert!(layers.describe_topic("nobody").is_none());
+}
+
+#[test]
+fn a_groups_configs_hold_for_it_alone_and_have_bounds() {
+    let group = ConfigResource::Group("g".into());
+    let image = image_with(vec![config(group.clone(), "consumer.session.timeout.ms", "50000")]);
+    let statics = StaticConfig::new();
+    let layers = ConfigLayers::new(&image, &statics, BrokerId(1));
+    let lines = |name| -> Vec<String> {
+        let line = |entry: ConfigEntry| format!("{}={} {:?}", entry.key.name, entry.value, entry.source);
+        layers.describe_group(name).into_iter().map(line).collect()
+    };
+    let beat = "consumer.heartbeat.interval.ms=5000 Default".to_owned();
+    assert_eq!(lines("g"), [beat.clone(), "consumer.session.timeout.ms=50000 DynamicGroup".into()]);
+    assert_eq!(lines("h"), [beat, "consumer.session.timeout.ms=45000 Default".into()]);
+    let own = ConfigLayers::group_with(image.configs(&group).unwrap());
+    let broker = layers.broker().group_consumer;
+    assert_eq!(own, GroupConfig { session_timeout_ms: Some(50_000), heartbeat_interval_ms: None });
+    assert_eq!((broker.check(), broker.check_group(own)), (Ok(()), Ok(())));
+    for (session, beat) in [(44_999, 5000), (60_001, 5000), (45_000, 4999), (45_000, 15_001)] {
+        let bad = GroupConfig { session_timeout_ms: Some(session), heartbeat_interval_ms: Some(beat) };
+        assert!(broker.check_group(bad).is_err(), "{session} {beat}");
+    }
+    let even = ConsumerGroupConfig { heartbeat_interval_bounds_ms: (1, 90_000), ..broker };
+    let bad = GroupConfig { session_timeout_ms: Some(45_000), heartbeat_interval_ms: Some(45_000) };
+    assert!(even.check_group(bad).unwrap_err().contains("not less"));
 }
 
 #[test]

@@ -20,7 +20,8 @@ macro_rules! for_each_api {
             DescribeGroups ListGroups ApiVersions CreateTopics DeleteTopics DeleteRecords InitProducerId OffsetForLeaderEpoch
             DescribeConfigs AlterConfigs DescribeLogDirs CreatePartitions DeleteGroups ElectLeaders IncrementalAlterConfigs
             AlterPartitionReassignments ListPartitionReassignments OffsetDelete DescribeQuorum UpdateFeatures DescribeCluster
-            UnregisterBroker ListConfigResources DescribeTopicPartitions
+            DescribeProducers UnregisterBroker ConsumerGroupHeartbeat ConsumerGroupDescribe GetTelemetrySubscriptions
+            PushTelemetry ListConfigResources DescribeTopicPartitions
         )
     };
 }

@@ -28,6 +28,23 @@ enum Step {
 }
 
 impl<P: Probe> Node<P> {
+    /// Where an Append of these entries would cut off this log, if anywhere. An entry begins there, or its sender keeps no rules: only
+    /// the shell, which has the log, can tell.
+    #[must_use]
+    pub fn cut_by(&self, start: LogPoint, entries: &[Entry]) -> Option<Offset> {
+        if start.offset < self.high_watermark || !self.log.contains(start) {
+            return None;
+        }
+        let mut at = start.offset;
+        for entry in entries {
+            if self.log.epoch_at(at)? != entry.epoch {
+                return Some(at);
+            }
+            at = entry.end(at)?;
+        }
+        None
+    }
+
     pub(super) fn handle_append(
         &mut self,
         from: ReplicaKey,

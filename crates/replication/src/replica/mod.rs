@@ -202,6 +202,8 @@ impl<P: Probe> Replica<P> {
         match self.role {
             Role::Follower => {
                 self.greet_again(now);
+                // Whatever keeps it from declining once more, this time is over: else it would be due for ever.
+                self.decline_at.take_if(|at| *at <= now);
                 self.consider_leading(now);
             }
             Role::Candidate(_) => self.candidate_on_deadline(now),

@@ -553,6 +553,9 @@ impl World {
             let due = self.node(node).replica.as_ref().and_then(Replica::next_deadline);
             if due.is_some_and(|due| due <= self.now) {
                 self.handle(node, Event::Time, &Records::new());
+                // Whoever keeps its timer would be called for ever.
+                let next = self.node(node).replica.as_ref().and_then(Replica::next_deadline);
+                assert!(next.is_none_or(|at| at > self.now), "node {node} leaves a time that has passed as it was");
             }
         }
     }

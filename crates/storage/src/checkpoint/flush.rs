@@ -1,7 +1,7 @@
 //! Writing one log's tail to its segments.
 //!
 //! ```text
-//! drop the segments below the log start -> append batches, rolling on the way -> write, footer if sealed -> sync files
+//! swap in what compaction has made -> drop the segments below the log start -> append batches, rolling on the way -> write, footer if sealed -> sync files
 //! ```
 //!
 //! Invariants
@@ -20,6 +20,7 @@ use quipu_env::{Disk, Env, File, Probe, yield_now};
 use quipu_records::BatchHeader;
 
 use crate::{
+    cleaner::Swapped,
     error::CheckpointError,
     footer::Footer,
     index::{COVERED_HEADER_BYTES, SparseIndex},
@@ -45,6 +46,7 @@ const SEGMENT_OFFSETS_MAX: u64 = i32::MAX as u64;
 /// What a flush has made.
 pub(super) struct Flushed {
     pub(super) state: PartitionState,
+    pub(super) swapped: Option<Swapped>,
 }
 
 /// Writes what `snapshot` has. The new state counts once it is in the manifest. `made_dir` is set, also when this fails, if the
@@ -60,6 +62,7 @@ pub(super) async fn flush<E: Env>(
         store.env.probe().sometimes("checkpoint.segment-abandoned");
         abandon_open_segment(&mut state, snapshot.abandoned);
     }
+    let swapped = snapshot.swap.as_ref().map(|swap| swap.apply(&mut state, store.env.probe()));
     drop_below(store, snapshot, &mut state, now).await;
     let mut flusher = Flusher { store, snapshot, state, now, writing: None, touched: None, made_file: false, made_dir };
     for entries in snapshot.entries.chunks(ENTRIES_AT_ONCE) {
@@ -69,6 +72,9 @@ pub(super) async fn flush<E: Env>(
         yield_now().await;
     }
     flusher.close_writing().await?;
+    if snapshot.seals && flusher.state.segments.last().is_some_and(|last| !last.sealed) {
+        flusher.seal().await?;
+    }
     store.env.probe().crash_point("checkpoint.segment.written");
     flusher.sync().await?;
     let Flusher { mut state, .. } = flusher;
@@ -87,7 +93,7 @@ pub(super) async fn flush<E: Env>(
     if store.env.probe().planted("checkpoint.tail-dropped-early") {
         drop(lock(&snapshot.log.state).tail.drop_below(state.end));
     }
-    Ok(Flushed { state })
+    Ok(Flushed { state, swapped })
 }
 
 /// What can be said about the log although its tail can't be written: its start, so that what lies below can be removed. None if

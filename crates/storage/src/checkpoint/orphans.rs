@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - Only files are removed that the durable manifest does not have.
-//! - Done by the checkpoint's task, between rounds, and while no repair of the partition is being prepared: no file is being made
+//! - Done by the checkpoint's task, between rounds, and while neither a repair nor compaction of the partition is under way: no file is being made
 //!   meanwhile.
 //!
 //! Not here: WAL files, which are used again, and what lies outside `seg`.
@@ -113,7 +113,7 @@ async fn clean<E: Env>(store: &Shared<E>, partition: TopicIdPartition) -> bool {
     };
     let known = {
         let mut state = lock(&log.state);
-        if state.cutting || !state.changes.is_empty() {
+        if state.cutting || state.cleaning || !state.changes.is_empty() {
             return false;
         }
         // This process has emptied it and made it anew: what lies there is its own, and the next round goes on in it.
@@ -122,7 +122,8 @@ async fn clean<E: Env>(store: &Shared<E>, partition: TopicIdPartition) -> bool {
         }
         state.flushing = true;
         let segments = state.committed.segments.iter().chain(&state.base.segments);
-        segments.map(|segment| segment.id.file_name()).collect()
+        let swap = state.swap.iter().map(|swap| &swap.new);
+        segments.chain(swap).map(|segment| segment.id.file_name()).collect()
     };
     let is_clean = remove_unknown(store, partition, &known).await;
     lock(&log.state).flushing = false;

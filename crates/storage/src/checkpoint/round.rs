@@ -16,13 +16,14 @@
 //!
 //! Not here: when rounds are made (`task`); how one log is written (`flush`); files left behind by a crash (`orphans`).
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use quipu_base::{Timestamp, TopicIdPartition};
-use quipu_env::{Clock, Disk, Env, Probe};
+use quipu_env::{Clock, Disk, Env, Instant, Probe};
 
 use super::{
-    flush::{flush, without_tail},
+    flush::{Flushed, flush, without_tail},
     snapshot::{Outcome, Snapshot, Taken, install, is_full, take_snapshot},
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
     lock,
     log::LogShared,
     manifest::{Contents, Edit, Manifest, Tombstones},
+    partition::SegmentId,
     segment::segments_dir,
     store::{
         Shared,
@@ -51,6 +53,8 @@ pub(crate) struct Checkpointer<E: Env> {
     pub(crate) tombstones: Tombstones,
     /// Partitions that are deleted in the manifest, whose files are still to be removed.
     pub(crate) removals: Vec<TopicIdPartition>,
+    /// Files of segments that are no part of their logs any more, with the time when they are to go (`file.delete.delay.ms`).
+    pub(crate) later: Vec<(Instant, TopicIdPartition, SegmentId)>,
 }
 
 /// Whether a round may say that whole groups are covered.
@@ -236,7 +240,8 @@ impl<E: Env> Checkpointer<E> {
         let mut result = Ok(());
         for outcome in round.outcomes {
             let leaves_some = outcome.leaves_some();
-            removed.extend(install(&outcome).into_iter().map(|id| (outcome.snapshot.log.partition, id)));
+            let due = store.env.clock().now() + Duration::from_millis(outcome.snapshot.options.file_delete_delay_ms);
+            removed.extend(install(&outcome).into_iter().map(|id| (due, outcome.snapshot.log.partition, id)));
             if let Some(error) = outcome.error {
                 store.env.probe().sometimes("checkpoint.log-not-flushed");
                 tracing::warn!(partition = %outcome.snapshot.log.partition, %error, "a log could not be flushed; it stays in the WAL");
@@ -257,10 +262,10 @@ impl<E: Env> Checkpointer<E> {
         }
         store.rounds.send_modify(|round| *round += 1);
         store.env.probe().crash_point("checkpoint.recycled");
-        for (partition, id) in removed {
-            store.segments.forget(partition, id);
-            super::orphans::remove_file(&store, &store.segments.path(partition, id)).await;
-        }
+        self.later.extend(removed);
+        self.remove_due(false).await;
+        // One that comes back under the same name has files with these names, too.
+        self.later.retain(|(_, partition, _)| round.deleted.iter().all(|deleted| deleted.partition != *partition));
         self.removals.extend(round.deleted.iter().map(|deleted| deleted.partition));
         self.remove_deleted().await;
         store.env.probe().crash_point("checkpoint.finished");
@@ -281,6 +286,17 @@ impl<E: Env> Checkpointer<E> {
         }
     }
 
+    /// Removes the files of segments that have waited long enough, or all that wait. The next start removes what is left.
+    pub(crate) async fn remove_due(&mut self, all: bool) {
+        let store = Arc::clone(&self.store);
+        let now = store.env.clock().now();
+        let due: Vec<_> = self.later.extract_if(.., |(due, ..)| all || *due <= now).collect();
+        for (_, partition, id) in due {
+            store.segments.forget(partition, id);
+            super::orphans::remove_file(&store, &store.segments.path(partition, id)).await;
+        }
+    }
+
     /// Removes the files of deleted partitions. What can't be removed is tried again in the next round.
     async fn remove_deleted(&mut self) {
         for partition in std::mem::take(&mut self.removals) {
@@ -296,10 +312,10 @@ impl<E: Env> Checkpointer<E> {
 async fn flush_one<E: Env>(store: &Shared<E>, snapshot: Snapshot, now: Timestamp) -> Outcome {
     let mut made_dir = false;
     match flush(store, &snapshot, now, &mut made_dir).await {
-        Ok(flushed) => Outcome { snapshot, state: Some(flushed.state), made_dir, error: None },
+        Ok(Flushed { state, swapped }) => Outcome { snapshot, state: Some(state), swapped, made_dir, error: None },
         Err(error) => {
             let state = without_tail(store, &snapshot, now).await;
-            Outcome { snapshot, state, made_dir, error: Some(error) }
+            Outcome { snapshot, state, swapped: None, made_dir, error: Some(error) }
         }
     }
 }

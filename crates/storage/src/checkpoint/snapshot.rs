@@ -8,6 +8,7 @@ use quipu_base::Offset;
 
 use crate::{
     Fault,
+    cleaner::{Swap, Swapped},
     damage::Damaged,
     error::CheckpointError,
     lock,
@@ -30,6 +31,10 @@ pub(super) struct Snapshot {
     pub(super) abandoned: u32,
     /// The partition's directory was made before, durably.
     pub(super) has_directory: bool,
+    /// A compacted segment to be put in its place.
+    pub(super) swap: Option<Arc<Swap>>,
+    /// The open segment is to be closed.
+    pub(super) seals: bool,
 }
 
 /// What the new state is to say besides its segments.
@@ -55,6 +60,8 @@ pub(super) struct Outcome {
     pub(super) snapshot: Snapshot,
     /// To be committed. After an error: what can be said without what could not be written, if that is news.
     pub(super) state: Option<PartitionState>,
+    /// What became of the compacted segment, if there was one.
+    pub(super) swapped: Option<Swapped>,
     /// The partition's directory was made; its name is not durable yet.
     pub(super) made_dir: bool,
     pub(super) error: Option<CheckpointError>,
@@ -119,6 +126,8 @@ pub(super) fn take_snapshot(log: &Arc<LogShared>, is_name_taken: bool) -> Taken 
         options: state.options,
         abandoned: state.abandoned,
         has_directory: state.has_directory,
+        swap: state.swap.clone(),
+        seals: core::mem::take(&mut state.seals),
     }))
 }
 
@@ -128,6 +137,9 @@ pub(super) fn install(outcome: &Outcome) -> Vec<SegmentId> {
     let mut state = lock(&snapshot.log.state);
     state.flushing = false;
     state.abandoned = if outcome.is_done() { 0 } else { state.abandoned + u32::from(outcome.abandons()) };
+    if outcome.swapped.is_some_and(|swapped| swapped != Swapped::Halfway) {
+        state.swap = None;
+    }
     let Some(new) = &outcome.state else { return Vec::new() };
     let new = Arc::new(new.clone());
     let is_same = |id: SegmentId| new.segments.iter().any(|kept| kept.id == id);

@@ -86,6 +86,7 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
             orphans = None;
         }
         let wake = wait(&store, &pace, orphans.as_ref().map(|search| search.due)).await;
+        checkpointer.remove_due(false).await;
         if clock.now() >= next_expiry {
             mark_expired(&store);
             next_expiry = clock.now() + EXPIRY_INTERVAL;
@@ -121,6 +122,9 @@ pub(crate) async fn run<E: Env>(mut checkpointer: Checkpointer<E>) {
         pace.after(&clock, result.is_err());
         if let Err(error) = &result {
             let full = is_full(error);
+            if full {
+                checkpointer.remove_due(true).await;
+            }
             tracing::warn!(%error, full, retry_ms = pace.next.since(clock.now()).as_millis(), "a checkpoint failed; it is tried again");
         }
         for done in asked {

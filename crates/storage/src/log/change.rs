@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_base::{Offset, Timestamp};
-use quipu_env::{Clock, Env, Probe};
-use quipu_records::BatchHeader;
+use quipu_env::{Clock, Env, Probe, Segment};
+use quipu_records::{BatchHeader, HEADER_BYTES};
 
 use super::{
     Log, LogShared, LogState,
@@ -46,6 +46,8 @@ pub(super) struct Prepared {
     begin_anew: Option<(Offset, Arc<PartitionState>)>,
     cut: Option<(Cut, CutEnd)>,
     repairs: Vec<(Repair, Placed)>,
+    /// What a truncation has taken too much, of a gap that it cuts.
+    refill: Option<Placed>,
     /// Of the whole log after the repairs, if they are known only now.
     producers: Option<Producers>,
 }
@@ -154,6 +156,7 @@ impl<E: Env> Log<E> {
         } else if let Some(to) = wanted.truncate.filter(|to| *to < seen.log_end) {
             let (cut, end) = self.plan_cut(&base, seen.log_start, to, now).await?;
             base = cut.base.clone().unwrap_or(base);
+            prepared.refill = self.rest_of_gap(cut.to, to).await;
             damaged.truncate(cut.to);
             if let Some((lost, _)) = &cut.lost {
                 damaged.add(lost.clone());
@@ -166,6 +169,18 @@ impl<E: Env> Log<E> {
             self.plan_repair(&mut prepared, base, damaged, seen, repair, now).await?;
         }
         Ok(prepared)
+    }
+
+    /// What lies below `to` of the gap that begins at `from`, if a gap does: it stands for offsets that may be cut one by one.
+    async fn rest_of_gap(&self, from: Offset, to: Offset) -> Option<Placed> {
+        if from >= to {
+            return None;
+        }
+        let read = self.read(from, to, HEADER_BYTES, true).await.ok()?;
+        let Some(Segment::Bytes(bytes)) = read.segments.into_iter().next() else { return None };
+        let rest = Placed::parse(bytes).filter(|rest| rest.header.is_gap() && rest.range() == (from..to))?;
+        self.store.env.probe().sometimes("truncate.inside-a-gap");
+        Some(rest)
     }
 
     async fn plan_cut(
@@ -311,6 +326,11 @@ impl Prepared {
     pub(super) fn log_end(&self) -> Option<Offset> {
         let cut = self.cut.as_ref().map(|(cut, _)| cut.to);
         cut.or(self.begin_anew.as_ref().map(|(at, _)| *at))
+    }
+
+    /// What is to be appended first.
+    pub(super) const fn take_refill(&mut self) -> Option<Placed> {
+        self.refill.take()
     }
 
     pub(super) fn frame_count(&self) -> usize {

@@ -8,7 +8,7 @@ use core::ops::Range;
 use std::sync::Arc;
 
 use quipu_base::{Offset, Timestamp, limits::DECOMPRESSED_BYTES_MAX};
-use quipu_env::Env;
+use quipu_env::{Env, Probe};
 use quipu_records::Batch;
 
 use super::{Log, check_readable, read::is_gone};
@@ -29,9 +29,9 @@ impl<E: Env> Log<E> {
     ///
     /// Errors: those of [`Log::read`] for the batches that have to be looked at.
     pub async fn offset_for_timestamp(&self, timestamp: Timestamp, upper: Offset) -> Result<Found, ReadError> {
-        let scope = self.scope(upper)?;
+        let mut scope = self.scope(upper)?;
         let mut next = scope.offsets.start;
-        while let Some(batch) = self.batch_since(&scope, next, timestamp).await? {
+        while let Some(batch) = self.batch_since(&mut scope, next, timestamp).await? {
             if let Some(found) = first_record(&batch, next, |time| time >= timestamp)? {
                 return Ok(Some(found));
             }
@@ -45,13 +45,13 @@ impl<E: Env> Log<E> {
     ///
     /// Errors: those of [`Log::read`] for the batches that have to be looked at.
     pub async fn max_timestamp(&self, upper: Offset) -> Result<Found, ReadError> {
-        let scope = self.scope(upper)?;
-        let Some(largest) = self.largest_timestamp(&scope).await? else { return Ok(None) };
+        let mut scope = self.scope(upper)?;
+        let Some(largest) = self.largest_timestamp(&mut scope).await? else { return Ok(None) };
         let mut next = scope.offsets.start;
         let mut best: Found = None;
         // A batch that begins below the log start may have its largest timestamp there: then the search goes on.
         while let Some(batch) =
-            self.batch_since(&scope, next, best.map_or(largest, |(time, _)| Timestamp(time.0 + 1))).await?
+            self.batch_since(&mut scope, next, best.map_or(largest, |(time, _)| Timestamp(time.0 + 1))).await?
         {
             let mut within = None;
             for record in &batch.records(DECOMPRESSED_BYTES_MAX).map_err(|error| bad(&batch, &error))? {
@@ -80,16 +80,28 @@ impl<E: Env> Log<E> {
 
     /// The first batch with a record at or above `from` and a max timestamp of at least `timestamp`, that lies whole below the
     /// scope's end.
-    async fn batch_since(&self, scope: &Scope, from: Offset, timestamp: Timestamp) -> Result<Option<Batch>, ReadError> {
+    async fn batch_since(
+        &self,
+        scope: &mut Scope,
+        from: Offset,
+        timestamp: Timestamp,
+    ) -> Result<Option<Batch>, ReadError> {
         let range = from..scope.offsets.end;
-        for meta in scope.base.segments.iter().filter(|meta| meta.end > from && meta.max_timestamp >= timestamp) {
+        let interval = self.store.options.index_interval_bytes;
+        let (mut base, mut index) = (Arc::clone(&scope.base), 0);
+        while let Some(meta) = base.segments.get(index) {
+            index += 1;
+            if meta.end <= from || meta.max_timestamp < timestamp {
+                continue;
+            }
             if meta.id.base >= range.end {
                 return Ok(None);
             }
-            let interval = self.store.options.index_interval_bytes;
             let segment = match self.store.segments.get(self.log.partition, meta.id).await {
-                // Removed meanwhile, because the log start has passed it.
-                Err(error) if is_gone(&error) && self.has_moved_on(&scope.base) => continue,
+                Err(error) if self.is_outdated(scope, &error) => {
+                    (base, index) = (Arc::clone(&scope.base), 0);
+                    continue;
+                }
                 other => other?,
             };
             let found = segment.batch_since(&self.store.env, meta, timestamp, range.clone(), interval).await?;
@@ -105,10 +117,24 @@ impl<E: Env> Log<E> {
         Ok(bytes.map(|bytes| Batch::parse(bytes).expect("the tail holds whole batches")))
     }
 
-    async fn largest_timestamp(&self, scope: &Scope) -> Result<Option<Timestamp>, ReadError> {
+    /// Whether a segment is gone because its log start has passed it, or because compaction has put another in its place: then
+    /// `scope` has the segments of this moment.
+    fn is_outdated(&self, scope: &mut Scope, error: &ReadError) -> bool {
+        let is_outdated = is_gone(error) && self.has_moved_on(&scope.base);
+        if is_outdated {
+            self.store.env.probe().sometimes("log.segments-moved-on");
+            scope.base = Arc::clone(&self.state().base);
+        }
+        is_outdated
+    }
+
+    async fn largest_timestamp(&self, scope: &mut Scope) -> Result<Option<Timestamp>, ReadError> {
         let mut best = None;
-        for meta in scope.base.segments.iter().filter(|meta| meta.end > scope.offsets.start) {
-            if meta.id.base >= scope.offsets.end || Some(meta.max_timestamp) <= best {
+        let (mut base, mut index) = (Arc::clone(&scope.base), 0);
+        while let Some(meta) = base.segments.get(index) {
+            index += 1;
+            let is_beside = meta.end <= scope.offsets.start || meta.id.base >= scope.offsets.end;
+            if is_beside || Some(meta.max_timestamp) <= best {
                 continue;
             }
             if meta.id.base >= scope.offsets.start && meta.end <= scope.offsets.end {
@@ -116,7 +142,13 @@ impl<E: Env> Log<E> {
                 continue;
             }
             let interval = self.store.options.index_interval_bytes;
-            let segment = self.store.segments.get(self.log.partition, meta.id).await?;
+            let segment = match self.store.segments.get(self.log.partition, meta.id).await {
+                Err(error) if self.is_outdated(scope, &error) => {
+                    (best, base, index) = (None, Arc::clone(&scope.base), 0);
+                    continue;
+                }
+                other => other?,
+            };
             let found = segment.max_timestamp(&self.store.env, meta, scope.offsets.clone(), interval).await?;
             best = best.max(found);
         }

@@ -2,13 +2,15 @@
 //!
 //! A [`Log`] is a handle to it, cheap to clone. By convention one shard owns a log and is the only one to change it; any may read.
 //!
-//! Not here: retention and replication. Read `state` next, then `append` and `read`.
+//! Not here: replication. Read `state` next, then `append` and `read`.
 
 mod append;
 mod change;
 mod lookup;
 mod read;
 mod repair;
+mod retention;
+mod scrub;
 pub(crate) mod state;
 mod step;
 mod truncate;
@@ -23,14 +25,16 @@ use quipu_base::{
 use quipu_env::{Env, Probe, Segment};
 
 pub(crate) use change::{fresh_state, headers_in_tail, repairs_of_segments};
-pub(crate) use repair::{producers_after, repair_state};
+pub(crate) use repair::{SegmentWriter, producers_after, repair_state};
+pub use retention::Retention;
+pub use scrub::{ScrubPlace, Scrubbed};
 pub(crate) use state::{Cut, LogShared, LogState, Repair, RepairedSegments};
 pub(crate) use step::Placed;
 pub use step::{BadStep, Check, Step};
 pub(crate) use truncate::{CutState, cut_state, producers_at};
 
 use crate::{
-    AppendError, ChangeError, EpochStart, Fault, ProducerState, ReadError, lock,
+    AppendError, ChangeError, Compaction, EpochStart, Fault, ProducerState, ReadError, lock,
     segment::FileOf,
     store::Shared,
     wal::{Class, FrameKind, SpacePermit, Ticket},
@@ -61,11 +65,23 @@ pub struct LogOptions {
     pub segment_bytes: u32,
     /// A segment is rolled before a batch whose timestamp is later than its first batch's by more than this (`segment.ms`).
     pub segment_ms: i64,
+    /// Which old records go by themselves.
+    pub retention: Retention,
+    /// When and how the log is compacted, if it is (`cleanup.policy=compact`).
+    pub compaction: Option<Compaction>,
+    /// How long the file of a segment stays that is no longer part of the log (`file.delete.delay.ms`).
+    pub file_delete_delay_ms: u64,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES, segment_ms: SEGMENT_MS }
+        Self {
+            segment_bytes: SEGMENT_BYTES,
+            segment_ms: SEGMENT_MS,
+            retention: Retention::default(),
+            compaction: None,
+            file_delete_delay_ms: 0,
+        }
     }
 }
 
@@ -228,11 +244,23 @@ impl<E: Env> Log<E> {
         self.state().producers.states().cloned().collect()
     }
 
-    /// Bytes of batches, on disk and in memory.
+    /// Bytes of the log, on disk and in memory: of segments and batches of which something is at or above the log start.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         let state = self.state();
-        state.base.data_bytes() + state.tail.bytes()
+        state.bytes_from(state.log_start)
+    }
+
+    /// The log's settings.
+    #[must_use]
+    pub fn options(&self) -> LogOptions {
+        self.state().options
+    }
+
+    /// Bytes of records that a step of another store with the same options takes for sure, and this one's.
+    #[must_use]
+    pub fn step_bytes_max(&self) -> usize {
+        self.store.options.step_bytes_max()
     }
 
     /// The world that it lives in.

@@ -3,6 +3,7 @@
 //! Invariants
 //! - Nothing at or above the upper bound or the durable end is handed out, and nothing of a batch that reaches there.
 //! - A read never skips: it ends before what can't be read, and fails only if it begins there.
+//! - A gap that compaction has left comes cut to the offsets that are wanted.
 //!
 //! Not here: which upper bound a reader has; waiting for more.
 
@@ -11,6 +12,7 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use quipu_base::Offset;
 use quipu_env::{Env, Probe, Segment};
+use quipu_records::BatchHeader;
 
 use super::{Log, LogState, ReadResult, TailRead, check_readable};
 use crate::{
@@ -44,6 +46,9 @@ impl<E: Env> ReadResult<E> {
     /// Adds what the tail has.
     fn add_tail(&mut self, state: &LogState, bounds: &Bounds) {
         for entry in state.tail.from(self.next_offset) {
+            if self.add_gap(bounds, (entry.base, entry.last), || Some(entry.header())) {
+                continue;
+            }
             if entry.base > self.next_offset || !self.takes(entry.last, entry.bytes().len(), bounds) {
                 break;
             }
@@ -57,6 +62,9 @@ impl<E: Env> ReadResult<E> {
     fn add_unsynced(&mut self, state: &LogState, bounds: &Bounds) {
         let first = state.unsynced.partition_point(|batch| batch.last < self.next_offset);
         for batch in state.unsynced.range(first..) {
+            if self.add_gap(bounds, (batch.base, batch.last), || BatchHeader::parse(&batch.rest).ok()) {
+                continue;
+            }
             if batch.base > self.next_offset || !self.takes(batch.last, batch.len(), bounds) {
                 break;
             }
@@ -67,6 +75,29 @@ impl<E: Env> ReadResult<E> {
             self.bytes += batch.len();
             self.next_offset = batch.last.next();
         }
+    }
+
+    /// Adds the part that is wanted of a batch that begins below what is wanted or reaches the upper bound, if it is a gap.
+    fn add_gap(
+        &mut self,
+        bounds: &Bounds,
+        (base, last): (Offset, Offset),
+        header: impl FnOnce() -> Option<BatchHeader>,
+    ) -> bool {
+        let is_inside = base >= self.next_offset && last < bounds.upper;
+        if is_inside || base > self.next_offset {
+            return false;
+        }
+        let part = header().and_then(|header| header.gap_within(&(self.next_offset..bounds.upper)));
+        let Some(part) = part else { return false };
+        self.next_offset = part.header().next_offset();
+        self.add_bytes(part.into_bytes());
+        true
+    }
+
+    fn add_bytes(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.segments.push(Segment::Bytes(bytes));
     }
 
     fn takes(&self, last: Offset, bytes: usize, bounds: &Bounds) -> bool {
@@ -152,8 +183,12 @@ impl<E: Env> Log<E> {
             }
             match self.read_segment(&base.segments[index], bounds).await {
                 Ok(Some((segment, part))) => {
-                    result.bytes += segment.len();
-                    result.segments.push(segment);
+                    part.head.into_iter().for_each(|gap| result.add_bytes(gap));
+                    if part.length > 0 {
+                        result.bytes += segment.len();
+                        result.segments.push(segment);
+                    }
+                    part.tail.into_iter().for_each(|gap| result.add_bytes(gap));
                     result.next_offset = part.next_offset;
                 }
                 Ok(None) => return Ok(result),
@@ -181,7 +216,7 @@ impl<E: Env> Log<E> {
     }
 
     /// Takes note of what a read has found damaged, durably, so that the next start knows of it, too.
-    fn note_damage(&self, base: &Arc<PartitionState>, meta: &SegmentMeta, error: &ReadError) {
+    pub(crate) fn note_damage(&self, base: &Arc<PartitionState>, meta: &SegmentMeta, error: &ReadError) {
         let found = match error {
             ReadError::Damaged { .. } => self
                 .store
@@ -196,7 +231,12 @@ impl<E: Env> Log<E> {
         if state.deleted || !Arc::ptr_eq(&state.base, base) || !state.changes.is_empty() {
             return;
         }
-        for range in found {
+        for mut range in found {
+            if range.start < base.cleaned {
+                // A tombstone that has gone here may have taken with it what a peer still has: all that is compacted is fetched
+                // again, or a record that was deleted would come back.
+                range = base.segments[0].id.base.min(range.start)..base.cleaned.max(range.end);
+            }
             if state.damaged.holds(&range) {
                 continue;
             }

@@ -28,8 +28,10 @@ use super::{
 };
 use crate::{
     ReadError,
+    epochs::EpochTable,
     error::CheckpointError,
-    index::COVERED_HEADER_BYTES,
+    footer::Footer,
+    index::{COVERED_HEADER_BYTES, SparseIndex},
     partition::{Flush, PartitionState, SegmentId, SegmentMeta},
     producers::Producers,
     segment::{FileOf, OpenSegment, partition_dir},
@@ -64,6 +66,8 @@ pub(crate) async fn repair_state<E: Env>(
     let range = first.header.base_offset..last.header.next_offset();
     store.env.probe().sometimes("repair.segments");
     let mut next = PartitionState { generation: state.generation + 1 + abandoned, ..state.clone() };
+    // A peer may have compacted less of it.
+    next.cleaned = next.cleaned.min(range.start);
     next.segments = Vec::with_capacity(state.segments.len() + 2);
     let mut touched = range.clone();
     let mut behind = Vec::new();
@@ -82,7 +86,12 @@ pub(crate) async fn repair_state<E: Env>(
             behind = copy_from(store, partition, meta, range.end, next.generation).await?;
         }
     }
-    let mut writer = Writer::create(store, partition, first.header.base_offset, next.generation).await?;
+    let mut writer = SegmentWriter::create(
+        store,
+        partition,
+        SegmentId { base: first.header.base_offset, generation: next.generation },
+    )
+    .await?;
     for Placed { header, bytes } in batches {
         writer.add(header, bytes.clone()).await?;
         next.epochs.insert(header.leader_epoch, header.base_offset);
@@ -133,7 +142,7 @@ async fn copy_from<E: Env>(
     store.env.probe().sometimes("repair.segment-split");
     let interval = store.options.index_interval_bytes;
     let mut at = 0;
-    let mut writer: Option<Writer<'_, E>> = None;
+    let mut writer: Option<SegmentWriter<'_, E>> = None;
     while let Some(run) = segment.next_run(&store.env, meta, at, interval).await? {
         at = run.end;
         let batches = BatchSlices::new(&run.bytes).filter_map(Result::ok);
@@ -143,7 +152,9 @@ async fn copy_from<E: Env>(
                 if let Some(done) = writer.take() {
                     made.push(done.finish().await?);
                 }
-                writer = Some(Writer::create(store, partition, header.base_offset, generation).await?);
+                writer = Some(
+                    SegmentWriter::create(store, partition, SegmentId { base: header.base_offset, generation }).await?,
+                );
             }
             let writer = writer.as_mut().expect("made above");
             writer.add(&header, run.bytes.slice_ref(slice)).await?;
@@ -156,7 +167,7 @@ async fn copy_from<E: Env>(
 }
 
 /// A segment being written that is never added to later.
-struct Writer<'a, E: Env> {
+pub(crate) struct SegmentWriter<'a, E: Env> {
     store: &'a Shared<E>,
     segment: Arc<OpenSegment<FileOf<E>>>,
     meta: SegmentMeta,
@@ -165,21 +176,20 @@ struct Writer<'a, E: Env> {
     chunk_bytes: usize,
     batches: u32,
     headers: Crc32c,
+    index: SparseIndex,
 }
 
-impl<'a, E: Env> Writer<'a, E> {
-    async fn create(
+impl<'a, E: Env> SegmentWriter<'a, E> {
+    pub(crate) async fn create(
         store: &'a Shared<E>,
         partition: TopicIdPartition,
-        base: Offset,
-        generation: u32,
+        id: SegmentId,
     ) -> Result<Self, CheckpointError> {
-        let id = SegmentId { base, generation };
         let path = store.segments.path(partition, id);
         let segment = store.segments.create(partition, id).await.map_err(CheckpointError::io(&path))?;
         let meta = SegmentMeta {
             id,
-            end: base,
+            end: id.base,
             flushes: Vec::new(),
             first_timestamp: Timestamp::NONE,
             max_timestamp: Timestamp::NONE,
@@ -187,14 +197,22 @@ impl<'a, E: Env> Writer<'a, E> {
             footer_bytes: 0,
         };
         let headers = Crc32c::new();
-        Ok(Self { store, segment, meta, position: 0, chunks: Vec::new(), chunk_bytes: 0, batches: 0, headers })
+        let index = SparseIndex::new(id.base);
+        Ok(Self { store, segment, meta, position: 0, chunks: Vec::new(), chunk_bytes: 0, batches: 0, headers, index })
     }
 
-    async fn add(&mut self, header: &BatchHeader, bytes: Bytes) -> Result<(), CheckpointError> {
+    /// Bytes of the batches so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.position) + self.chunk_bytes as u64
+    }
+
+    /// Adds the next batch.
+    pub(crate) async fn add(&mut self, header: &BatchHeader, bytes: Bytes) -> Result<(), CheckpointError> {
         if self.batches == 0 {
             self.meta.first_timestamp = header.max_timestamp;
         }
         self.headers.update(&bytes[..COVERED_HEADER_BYTES]);
+        self.index.push(header, &bytes, self.store.options.index_interval_bytes);
         self.batches += 1;
         self.meta.end = header.next_offset();
         self.meta.max_timestamp = self.meta.max_timestamp.max(header.max_timestamp);
@@ -214,10 +232,28 @@ impl<'a, E: Env> Writer<'a, E> {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<SegmentMeta, CheckpointError> {
-        if !self.chunks.is_empty() {
-            self.write_out().await?;
+    /// The same as [`Self::finish`], with a footer if epochs and producers are known.
+    pub(crate) async fn seal(mut self, known: Option<(EpochTable, Producers)>) -> Result<SegmentMeta, CheckpointError> {
+        let footer = known.map(|(epochs, producers)| {
+            let footer = Footer { end: self.meta.end, index: self.index.clone(), epochs, producers };
+            footer.encode(self.meta.id.base)
+        });
+        if let Some(footer) = footer {
+            self.write_chunks().await?;
+            self.meta.footer_bytes = u32::try_from(footer.len()).expect("an index is far smaller than its segment");
+            let file = &self.segment.file;
+            let written = file.write_at(self.position.into(), vec![footer]).await;
+            written.map_err(CheckpointError::io(file.path()))?;
         }
+        self.finish().await
+    }
+
+    async fn write_chunks(&mut self) -> Result<(), CheckpointError> {
+        if self.chunks.is_empty() { Ok(()) } else { self.write_out().await }
+    }
+
+    async fn finish(mut self) -> Result<SegmentMeta, CheckpointError> {
+        self.write_chunks().await?;
         if !self.store.env.probe().planted("repair.believed-unsynced") {
             self.segment.file.sync_data().await?;
         }

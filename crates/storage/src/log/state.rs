@@ -24,10 +24,12 @@ use std::{
 
 use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset, Timestamp, TopicIdPartition};
+use quipu_env::Instant;
 use quipu_records::{BatchHeader, HEADER_BYTES};
 
 use super::LogOptions;
 use crate::{
+    cleaner::Swap,
     damage::Damaged,
     epochs::EpochTable,
     error::Fault,
@@ -148,6 +150,16 @@ pub(crate) struct LogState {
     /// So many writes or syncs of the open segment's file, or of its name, have failed since the last good flush: it is not to be
     /// trusted with more, and no name that was tried is to be tried again.
     pub(crate) abandoned: u32,
+    /// Compaction is rewriting segments.
+    pub(crate) cleaning: bool,
+    /// The number of the last segment that compaction has made, or tried to.
+    pub(crate) cleaned_names: u32,
+    /// A compacted segment that the next flush puts in its place.
+    pub(crate) swap: Option<Arc<Swap>>,
+    /// The next flush closes the open segment.
+    pub(crate) seals: bool,
+    /// Compaction leaves the log alone until then.
+    pub(crate) cleans_from: Instant,
     /// This process has made the partition's directory, durably. Whether a manifest has files in it may not be known.
     pub(crate) has_directory: bool,
 }
@@ -181,6 +193,11 @@ impl LogShared {
             dirty: false,
             flushing: false,
             abandoned: 0,
+            cleaning: false,
+            cleaned_names: 0,
+            swap: None,
+            seals: false,
+            cleans_from: Instant::ZERO,
             has_directory: false,
         };
         Self { partition, state: Mutex::new(state) }
@@ -284,6 +301,8 @@ impl LogState {
             self.base = Arc::clone(base);
         }
         self.durable_end = self.durable_end.min(cut.to);
+        // What follows may be something else.
+        self.high_watermark = self.high_watermark.min(self.durable_end);
         self.damaged.truncate(cut.to);
         if let Some((lost, fault)) = &cut.lost {
             self.damaged.add(lost.clone());
@@ -352,6 +371,13 @@ impl LogState {
     /// Where the first batch begins that reaches `end`, in the tail; `end` if none does.
     pub(crate) fn tail_boundary(&self, end: Offset) -> Offset {
         self.tail.from(end).next().map_or(end, |entry| entry.base.min(end))
+    }
+
+    /// Bytes of the segments and batches of which something is at or above `offset`.
+    pub(crate) fn bytes_from(&self, offset: Offset) -> u64 {
+        let segments = self.base.segments.iter().filter(|segment| segment.end > offset);
+        let in_segments: u64 = segments.map(|segment| u64::from(segment.data_bytes())).sum();
+        in_segments + self.tail.bytes_from(offset.max(self.base.end))
     }
 
     /// The newest epoch of a batch, or none.

@@ -218,9 +218,11 @@ impl<E: Env> Log<E> {
         &self,
         state: &mut LogState,
         reservation: Reservation<E>,
-        plan: Plan,
+        mut plan: Plan,
         now: Timestamp,
     ) -> Result<Ticket, ChangeError> {
+        let refill = plan.prepared.take_refill();
+        plan.append.splice(..0, refill);
         plan.check(state)?;
         let mut frames = Vec::with_capacity(plan.frame_count());
         let make = |kind, leader_epoch, base_offset, body| Frame {

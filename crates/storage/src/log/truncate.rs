@@ -70,6 +70,7 @@ pub(crate) async fn cut_state<E: Env>(
     if let Some(last) = cut.segments.last_mut() {
         last.sealed = true;
     }
+    cut.cleaned = cut.cleaned.min(cut.end);
     // Batches that are lost may have begun epochs that are known from elsewhere: the epochs of what is to be kept stay.
     let boundary = cut.end;
     cut.epochs.truncate(boundary);

@@ -256,8 +256,7 @@ impl<'a> Cursor<'a> {
                 Ahead::Twin(view, at) => (view, at),
                 Ahead::Later => return Next::Damaged,
                 Ahead::Nothing => {
-                    let zeros = rest.iter().rev().take_while(|byte| **byte == 0).count();
-                    return Next::End { torn: Some(rest.len() - zeros).filter(|length| *length > 0) };
+                    return Next::End { torn: Some(used_bytes(rest)).filter(|length| *length > 0) };
                 }
             },
         };
@@ -277,8 +276,10 @@ impl<'a> Cursor<'a> {
 
     /// Looks for a readable record behind an unreadable one.
     fn find_ahead(&self, rest: &'a [u8]) -> Ahead<'a> {
+        // What a file has been given ahead of its records is zeros, which begin none.
+        let used = &rest[..(used_bytes(rest) + RECORD_HEAD_BYTES).min(rest.len())];
         let mut at = 1;
-        while let Some(found) = find(rest.get(at..).unwrap_or_default(), &RECORD_MAGIC) {
+        while let Some(found) = find(used.get(at..).unwrap_or_default(), &RECORD_MAGIC) {
             at += found;
             if let Some(view) = RecordView::decode(&rest[at..], self.file_id) {
                 if view.sequence == self.expected && view.copy == 1 && view.total_bytes() == at {
@@ -299,6 +300,14 @@ enum Ahead<'a> {
     Twin(RecordView<'a>, usize),
     Later,
     Nothing,
+}
+
+/// The length without the zeros at the end.
+fn used_bytes(bytes: &[u8]) -> usize {
+    const CHUNK_BYTES: usize = 256;
+    let is_empty = |chunk: &&[u8]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
+    let empty: usize = bytes.rchunks(CHUNK_BYTES).take_while(is_empty).map(<[u8]>::len).sum();
+    bytes[..bytes.len() - empty].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {

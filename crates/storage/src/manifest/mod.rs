@@ -23,7 +23,7 @@
 //!      8  8  sequence: 1 for the file's first record, then without gaps
 //!     16  4  bytes of payload
 //!     20  4  CRC-32C over file id, bytes 0..20, payload
-//!     24  .  payload: version byte 2, then postcard of `Edit`; a part of the snapshot is an edit of the empty manifest
+//!     24  .  payload: version byte 3, then postcard of `Edit`; a part of the snapshot is an edit of the empty manifest
 //! ```
 //!
 //! Invariants
@@ -37,7 +37,7 @@
 //! well; recovery sees that gap and refuses, too.)
 //!
 //! Version history of the file: 1, the first. Of payloads: 1, the first; 2, each update ends with the partition's damaged ranges and
-//! high watermark. A file may hold both; what is written is of version 2.
+//! high watermark; 3, and with how far it is compacted. A file may hold all of them; what is written is of version 3.
 //!
 //! Not here: what an edit means for a partition (`partition`); when edits are made (`checkpoint`). Read `record` next.
 

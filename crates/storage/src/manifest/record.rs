@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use quipu_base::{DirectoryId, checksum::Crc32c};
 
 use super::{Edit, EditOf};
-use crate::partition::UpdateV1;
+use crate::partition::{PartitionUpdate, UpdateV1, UpdateV2};
 
 pub(super) const VERSION: u16 = 1;
 pub(super) const HEAD_BYTES: usize = 512;
@@ -14,7 +14,8 @@ pub(super) const RECORDS_AT: usize = 2 * HEAD_BYTES;
 pub(super) const RECORD_HEAD_BYTES: usize = 24;
 pub(super) const RECORD_MAGIC: [u8; 4] = *b"QMrc";
 const HEAD_MAGIC: [u8; 8] = *b"QuipuMan";
-const PAYLOAD_VERSION: u8 = 2;
+const PAYLOAD_VERSION: u8 = 3;
+const PAYLOAD_VERSION_2: u8 = 2;
 const PAYLOAD_VERSION_1: u8 = 1;
 
 /// What a record is.
@@ -150,12 +151,16 @@ impl<'a> RecordView<'a> {
         let (version, encoded) = self.payload.split_first()?;
         match *version {
             PAYLOAD_VERSION => postcard::from_bytes(encoded).ok(),
-            PAYLOAD_VERSION_1 => {
-                let EditOf { covered, updates, deleted } = postcard::from_bytes::<EditOf<UpdateV1>>(encoded).ok()?;
-                let updates = updates.into_iter().map(|(partition, update)| (partition, update.into())).collect();
-                Some(Edit { covered, updates, deleted })
-            }
+            PAYLOAD_VERSION_2 => postcard::from_bytes::<EditOf<UpdateV2>>(encoded).ok().map(brought_up),
+            PAYLOAD_VERSION_1 => postcard::from_bytes::<EditOf<UpdateV1>>(encoded).ok().map(brought_up),
             _ => None,
         }
     }
+}
+
+/// An edit of an earlier version, as it would be written now.
+fn brought_up<U: Into<PartitionUpdate>>(edit: EditOf<U>) -> Edit {
+    let EditOf { covered, updates, deleted } = edit;
+    let updates = updates.into_iter().map(|(partition, update)| (partition, update.into())).collect();
+    Edit { covered, updates, deleted }
 }

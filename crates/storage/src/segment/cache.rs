@@ -59,8 +59,12 @@ impl<E: Env> SegmentFiles<E> {
         partition: TopicIdPartition,
         id: SegmentId,
     ) -> Result<Arc<OpenSegment<FileOf<E>>>, ReadError> {
-        if let Some(segment) = lock(&self.slots).touch((partition, id)) {
-            return Ok(segment);
+        let known = lock(&self.slots).touch((partition, id));
+        if let Some(segment) = known {
+            if !lock(&segment.contents).is_stale(self.env.clock().now()) {
+                return Ok(segment);
+            }
+            self.forget(partition, id);
         }
         let path = self.path(partition, id);
         let opened = self.env.disk().open(&path, OpenOptions::WRITE).await;
@@ -103,6 +107,15 @@ impl<E: Env> SegmentFiles<E> {
         let removed: Vec<_> = keys.into_iter().map(|key| slots.remove(key)).collect();
         drop(slots);
         drop(removed);
+    }
+
+    /// Forgets what was checked of the segment in this file, if it is open.
+    pub(crate) fn distrust(&self, path: &Path) {
+        let slots = lock(&self.slots);
+        let slot = slots.by_key.values().find(|slot| slot.segment.file.path() == path);
+        if let Some(slot) = slot {
+            slot.segment.distrust();
+        }
     }
 
     /// Files held open here, for statistics.

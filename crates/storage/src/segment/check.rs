@@ -14,7 +14,7 @@ use quipu_records::{BatchSlices, header::CRC_FROM_POSITION};
 
 use super::{
     BadRange, CHECK_BYTES, OpenSegment,
-    scan::{HeaderScan, ScanError},
+    scan::{HeaderScan, NoBatch},
 };
 use crate::{
     ReadError,
@@ -46,7 +46,8 @@ impl<F: File> OpenSegment<F> {
             lock(&self.contents).index = footer.index;
             return Ok(());
         }
-        self.build(meta, interval).await
+        self.build(meta, interval).await;
+        Ok(())
     }
 
     /// The index of all that `meta` has; none if any of it can't be read.
@@ -73,7 +74,7 @@ impl<F: File> OpenSegment<F> {
             return Ok(None);
         }
         let length = usize::try_from(meta.footer_bytes).expect("32 bits");
-        let read = self.file.read_at(meta.data_bytes().into(), length).await.map_err(|error| self.io_error(&error))?;
+        let read = self.read_at(meta.data_bytes(), length).await;
         let why = match Footer::decode(&read) {
             Ok(footer) if fits(&footer, meta) => return Ok(Some(footer)),
             Ok(_) => "it is not the one that the manifest describes".to_owned(),
@@ -91,7 +92,7 @@ impl<F: File> OpenSegment<F> {
     }
 
     /// Builds the index by a scan from where it ends, range by range as the manifest has their checksums.
-    async fn build(&self, meta: &SegmentMeta, interval: u32) -> Result<(), ReadError> {
+    async fn build(&self, meta: &SegmentMeta, interval: u32) {
         let mut index = lock(&self.contents).index.clone();
         let known = index.end_position();
         if known != 0 && !meta.flushes.iter().any(|flush| flush.end_position == known) {
@@ -107,8 +108,7 @@ impl<F: File> OpenSegment<F> {
                 continue;
             }
             let before = index.clone();
-            let scanned = self.scan_range(&mut index, range.clone(), interval, next_offset).await?;
-            let why = match scanned {
+            let why = match self.scan_range(&mut index, range.clone(), interval, next_offset).await {
                 Ok(found) if found.batches == flush.batches && found.crc == flush.headers_crc => {
                     next_offset = found.next_offset;
                     continue;
@@ -127,7 +127,6 @@ impl<F: File> OpenSegment<F> {
             self.report(&range);
             contents.add_bad(range);
         }
-        Ok(())
     }
 
     async fn scan_range(
@@ -136,8 +135,8 @@ impl<F: File> OpenSegment<F> {
         range: core::ops::Range<u32>,
         interval: u32,
         next_offset: Offset,
-    ) -> Result<Result<ScannedRange, String>, ReadError> {
-        let mut scan = HeaderScan::new(&self.file, range.start, range.end);
+    ) -> Result<ScannedRange, String> {
+        let mut scan = HeaderScan::new(self, range.start, range.end);
         let mut found = ScannedRange { batches: 0, crc: crc32c(b""), next_offset };
         let mut crc = Crc32c::new();
         loop {
@@ -146,7 +145,7 @@ impl<F: File> OpenSegment<F> {
                     let base = batch.header.base_offset;
                     let span = batch.header.last_offset().records_since(self.id.base);
                     if base < found.next_offset || span > u64::from(u32::MAX) || batch.header.last_offset_delta < 0 {
-                        return Ok(Err(format!("a batch at byte {} has base offset {base}", batch.position)));
+                        return Err(format!("a batch at byte {} has base offset {base}", batch.position));
                     }
                     crc.update(&batch.bytes[..COVERED_HEADER_BYTES]);
                     found.batches += 1;
@@ -155,10 +154,9 @@ impl<F: File> OpenSegment<F> {
                 }
                 Ok(None) => {
                     found.crc = crc.finish();
-                    return Ok(Ok(found));
+                    return Ok(found);
                 }
-                Err(ScanError::Bad { position, why }) => return Ok(Err(format!("no batch at byte {position}: {why}"))),
-                Err(ScanError::Io(error)) => return Err(self.io_error(&error)),
+                Err(NoBatch { position, why }) => return Err(format!("no batch at byte {position}: {why}")),
             }
         }
     }
@@ -170,8 +168,7 @@ impl<F: File> OpenSegment<F> {
         while at < to {
             let Some(run) = self.next_unchecked(env.clock().now(), at, to) else { return Ok(self.good_end(from, to)) };
             let length = usize::try_from(run.to - run.from).expect("a segment fits memory");
-            let read = self.file.read_at(run.from.into(), length).await;
-            let bytes = read.map_err(|error| self.io_error(&error))?;
+            let bytes = self.read_at(run.from, length).await;
             let blocks = run.blocks;
             let verdicts = if length >= OFFLOAD_BYTES {
                 env.offload(CHECK_COST, move || check_blocks(&bytes, run.from, &blocks)).await
@@ -255,7 +252,7 @@ impl<F: File> OpenSegment<F> {
             let blocks = self.blocks_from(at, meta.data_bytes());
             let Some(end) = blocks.last().map(|(_, end)| *end) else { return Ok(None) };
             let length = usize::try_from(end - at).expect("a segment fits memory");
-            let bytes = self.file.read_at(at.into(), length).await.map_err(|error| self.io_error(&error))?;
+            let bytes = self.read_at(at, length).await;
             let checked = bytes.clone();
             let ends: Vec<u32> = blocks.iter().map(|(_, end)| *end).collect();
             let verdicts = env.offload(CHECK_COST, move || check_blocks(&checked, at, &blocks)).await;

@@ -11,7 +11,8 @@
 //! - Bytes are handed out, or file ranges of them, only after every checksum of their block was right: the batches' CRCs, and
 //!   the block's CRC over the batches' headers. A block is checked once, and again after [`CHECKED_FOR`].
 //! - An index that was not loaded from a footer is built only from ranges whose header checksum in the manifest is right.
-//! - A bad range is bad on its own: what lies before and behind it is served.
+//! - A bad range is bad on its own: what lies before and behind it is served. It is looked at again after [`CHECKED_FOR`].
+//! - Pages that the device can't read are bad like those that fail a checksum, but only for the reader that met them.
 //!
 //! Not here: writing (`checkpoint`); which offsets a reader may see (`log`).
 
@@ -22,15 +23,21 @@ mod scan;
 
 use core::time::Duration;
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
+use bytes::Bytes;
 use quipu_base::{Offset, TopicIdPartition};
 use quipu_env::{Disk, Env, Instant};
 
-use crate::{ReadError, index::SparseIndex, partition::SegmentId};
+use crate::{
+    ReadError,
+    index::SparseIndex,
+    lock,
+    pages::{Pages, read_pages},
+    partition::SegmentId,
+};
 
 pub(crate) use cache::SegmentFiles;
 pub(crate) use read::{Bounds, Part};
@@ -38,6 +45,8 @@ pub(crate) use scan::Scanned;
 
 /// How long a check of a block is believed: what is read again later may come from the device again.
 pub(crate) const CHECKED_FOR: Duration = Duration::from_secs(300);
+/// How often a page that can't be read is asked for, after the piece that holds it.
+const PAGE_TRIES: usize = 2;
 /// Bytes read and checked at a time.
 pub(crate) const CHECK_BYTES: u32 = 1024 * 1024;
 
@@ -83,6 +92,8 @@ pub(crate) struct Contents {
     checked: Vec<u64>,
     checked_since: Instant,
     bad: Vec<BadRange>,
+    /// The device could not read a part of it.
+    is_unreadable: bool,
 }
 
 /// An open segment.
@@ -97,7 +108,13 @@ pub(crate) struct OpenSegment<F> {
 
 impl Contents {
     fn new(base: Offset, now: Instant) -> Self {
-        Self { index: SparseIndex::new(base), checked: Vec::new(), checked_since: now, bad: Vec::new() }
+        Self {
+            index: SparseIndex::new(base),
+            checked: Vec::new(),
+            checked_since: now,
+            bad: Vec::new(),
+            is_unreadable: false,
+        }
     }
 
     fn is_checked(&self, block: usize) -> bool {
@@ -112,9 +129,18 @@ impl Contents {
         self.checked[block / 64] |= 1 << (block % 64);
     }
 
+    /// Whether what was found bad is worth another look: the device may do better next time, rot hardly.
+    fn is_stale(&self, now: Instant) -> bool {
+        !self.bad.is_empty() && (self.is_unreadable || now.since(self.checked_since) > CHECKED_FOR)
+    }
+
+    fn forget_checks(&mut self) {
+        self.checked.clear();
+    }
+
     /// Forgets checks that are too old.
     fn age(&mut self, now: Instant) {
-        if now.since(self.checked_since) > CHECKED_FOR {
+        if self.bad.is_empty() && now.since(self.checked_since) > CHECKED_FOR {
             self.checked.clear();
             self.checked_since = now;
         }
@@ -137,8 +163,22 @@ impl Contents {
 }
 
 impl<F: quipu_env::File> OpenSegment<F> {
-    fn io_error(&self, error: &io::Error) -> ReadError {
-        ReadError::io(self.file.path(), error)
+    /// Bytes of the file, fewer if it ends before; zeros where they can't be read.
+    async fn read_at(&self, position: u32, length: usize) -> Bytes {
+        let path = self.file.path().display();
+        match self.file.read_at(position.into(), length).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%path, position, length, %error, "reading page by page");
+                let Pages { bytes, unreadable, broken } =
+                    read_pages(&self.file, position.into(), length, PAGE_TRIES).await;
+                if let Some(error) = broken {
+                    tracing::error!(%path, position, length, %error, "the device can't read the file");
+                }
+                lock(&self.contents).is_unreadable |= unreadable > 0;
+                bytes
+            }
+        }
     }
 
     fn damaged(&self, range: &BadRange) -> ReadError {

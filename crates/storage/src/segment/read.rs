@@ -1,7 +1,9 @@
 //! Finding and cutting out ranges of whole batches.
 //!
-//! Invariant: what is answered begins at a batch and ends at one, holds no record at or above the upper bound, and has been
-//! checked.
+//! Invariants
+//! - What is answered begins at a batch and ends at one, holds no record at or above the upper bound, and has been checked.
+//! - A gap ([`quipu_records::compact`]) comes cut to the offsets that are wanted, so that it looks like the batches that it
+//!   stands for.
 //!
 //! Not here: reading across segments and the tail (`log`).
 
@@ -10,11 +12,11 @@ use core::ops::Range;
 use bytes::Bytes;
 use quipu_base::{Offset, Timestamp};
 use quipu_env::{Env, File, Probe};
-use quipu_records::Batch;
+use quipu_records::{Batch, BatchHeader};
 
 use super::{
     BadRange, OpenSegment,
-    scan::{HeaderScan, ScanError, Scanned},
+    scan::{HeaderScan, Scanned},
 };
 use crate::{ReadError, lock, partition::SegmentMeta};
 
@@ -31,11 +33,15 @@ pub(crate) struct Bounds {
     pub(crate) at_least_one: bool,
 }
 
-/// A checked range of whole batches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A checked range of whole batches, between what is wanted of gaps at its ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Part {
+    /// The part of a gap that begins below the first offset wanted.
+    pub(crate) head: Option<Bytes>,
     pub(crate) position: u32,
     pub(crate) length: u32,
+    /// The part of a gap that reaches the upper bound.
+    pub(crate) tail: Option<Bytes>,
     /// Where to read on.
     pub(crate) next_offset: Offset,
 }
@@ -46,6 +52,16 @@ struct Cut {
     position: u32,
     /// The offset from which on batches lie behind it.
     offset: Offset,
+    /// The gap that begins there and reaches the upper bound.
+    gap: Option<BatchHeader>,
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    position: u32,
+    /// The gap before it, that holds the offset wanted and begins below it.
+    gap: Option<BatchHeader>,
 }
 
 /// A block, as far as the manifest counts it.
@@ -72,13 +88,34 @@ impl<F: File> OpenSegment<F> {
         self.load::<E>(meta, interval).await?;
         let Some(start) = self.locate(env, meta, bounds.offset).await? else { return Ok(None) };
         let limit = self.upper_cut(env, meta, bounds.upper).await?;
-        let Some(end) = self.end_of_part(meta, start, limit, bounds).await? else { return Ok(None) };
+        let within = |gap: BatchHeader| gap.gap_within(&(bounds.offset..bounds.upper));
+        let head = start.gap.and_then(within);
+        let start = start.position;
+        let end = self.end_of_part(meta, start, limit, bounds).await?;
+        let tail = limit.gap.filter(|gap| {
+            let is_next = end.map_or(start == limit.position, |end| end.position == limit.position);
+            is_next && gap.base_offset >= bounds.offset
+        });
+        let tail = tail.and_then(within);
+        let ends = [&head, &tail].map(|gap| gap.as_ref().map(|gap| gap.header().next_offset()));
+        let Some(end) = end else {
+            let next_offset = ends[1].or(ends[0]);
+            let [head, tail] = [head, tail].map(|gap| gap.map(Batch::into_bytes));
+            return Ok(next_offset.map(|next_offset| Part { head, position: start, length: 0, tail, next_offset }));
+        };
         let good = self.check(env, start, end.position).await?;
-        if good == start {
+        let is_whole = good == end.position;
+        if good == start && head.is_none() {
             return Err(self.damage_at(start));
         }
-        let next_offset = if good == end.position { end.offset } else { self.offset_at(meta, good) };
-        Ok(Some(Part { position: start, length: good - start, next_offset }))
+        let next_offset = match ends {
+            _ if good == start => ends[0].unwrap_or(bounds.offset),
+            _ if !is_whole => self.offset_at(meta, good),
+            [_, Some(next_offset)] => next_offset,
+            [_, None] => end.offset,
+        };
+        let (head, tail) = (head.map(Batch::into_bytes), tail.filter(|_| is_whole).map(Batch::into_bytes));
+        Ok(Some(Part { head, position: start, length: good - start, tail, next_offset }))
     }
 
     /// Where the first damage begins, or all of it ends.
@@ -174,34 +211,39 @@ impl<F: File> OpenSegment<F> {
     }
 
     /// Where the batch begins that holds `offset`, or the first one behind it.
-    async fn locate<E: Env>(&self, env: &E, meta: &SegmentMeta, offset: Offset) -> Result<Option<u32>, ReadError> {
+    async fn locate<E: Env>(&self, env: &E, meta: &SegmentMeta, offset: Offset) -> Result<Option<Start>, ReadError> {
+        let at = |position| Start { position, gap: None };
         let number = lock(&self.contents).index.block_at(offset).unwrap_or(0);
         let Some(mut block) = self.block(meta, number) else { return Ok(None) };
         if env.probe().planted("segment.index-off-by-one") {
             block = self.block(meta, number + 1).unwrap_or(block);
         }
         if offset <= block.offset {
-            return Ok(Some(block.start));
+            return Ok(Some(at(block.start)));
         }
         let mut scan = self.scan_block(env, block).await?;
         while let Some(batch) = self.next(&mut scan).await? {
-            if batch.header.last_offset() >= offset {
-                return Ok(Some(batch.position));
+            let Scanned { header, position, .. } = batch;
+            if header.last_offset() >= offset {
+                let is_cut = header.is_gap() && header.base_offset < offset;
+                let size = u32::try_from(header.total_bytes()).expect("scanned: it ends in the segment");
+                let cut = Start { position: position + size, gap: Some(header) };
+                return Ok(Some(if is_cut { cut } else { at(position) }));
             }
         }
-        Ok((block.end < meta.data_bytes()).then_some(block.end))
+        Ok((block.end < meta.data_bytes()).then_some(at(block.end)))
     }
 
     /// Where the batches end that have nothing at or above `upper`.
     async fn upper_cut<E: Env>(&self, env: &E, meta: &SegmentMeta, upper: Offset) -> Result<Cut, ReadError> {
         if meta.end <= upper {
-            return Ok(Cut { position: meta.data_bytes(), offset: meta.end });
+            return Ok(Cut { position: meta.data_bytes(), offset: meta.end, gap: None });
         }
         let number = lock(&self.contents).index.block_at(upper);
         let Some(block) = number.and_then(|number| self.block(meta, number)) else {
-            return Ok(Cut { position: 0, offset: meta.id.base });
+            return Ok(Cut { position: 0, offset: meta.id.base, gap: None });
         };
-        let mut cut = Cut { position: block.start, offset: block.offset };
+        let mut cut = Cut { position: block.start, offset: block.offset, gap: None };
         if upper <= block.offset {
             return Ok(cut);
         }
@@ -209,9 +251,10 @@ impl<F: File> OpenSegment<F> {
         let Ok(mut scan) = self.scan_block(env, block).await else { return Ok(cut) };
         while let Some(batch) = self.next(&mut scan).await? {
             if batch.header.last_offset() >= upper {
-                return Ok(Cut { position: batch.position, offset: batch.header.base_offset });
+                let gap = Some(batch.header).filter(|header| header.is_gap() && header.base_offset < upper);
+                return Ok(Cut { position: batch.position, offset: batch.header.base_offset, gap });
             }
-            cut = Cut { position: block.end, offset: batch.header.next_offset() };
+            cut = Cut { position: block.end, offset: batch.header.next_offset(), gap: None };
         }
         Ok(cut)
     }
@@ -233,16 +276,16 @@ impl<F: File> OpenSegment<F> {
         }
         let boundary = lock(&self.contents).index.boundary_at_or_below(most);
         if boundary > start {
-            return Ok(Some(Cut { position: boundary, offset: self.offset_at(meta, boundary) }));
+            return Ok(Some(Cut { position: boundary, offset: self.offset_at(meta, boundary), gap: None }));
         }
-        let mut scan = HeaderScan::new(&self.file, start, limit.position);
+        let mut scan = HeaderScan::new(self, start, limit.position);
         let mut end = None;
         while let Some(batch) = self.next(&mut scan).await? {
             let position =
                 batch.position + u32::try_from(batch.header.total_bytes()).expect("scanned: it ends in the segment");
             let fits = u64::from(position) <= most;
             if fits || (end.is_none() && bounds.at_least_one) {
-                end = Some(Cut { position, offset: batch.header.next_offset() });
+                end = Some(Cut { position, offset: batch.header.next_offset(), gap: None });
             }
             if !fits {
                 break;
@@ -278,31 +321,34 @@ impl<F: File> OpenSegment<F> {
         if self.check(env, block.start, block.end).await? < block.end {
             return Err(self.damage_at(block.start));
         }
-        Ok(HeaderScan::new(&self.file, block.start, block.end))
+        Ok(HeaderScan::new(self, block.start, block.end))
     }
 
     /// Walks through the headers in a range, which are not checked.
     pub(crate) const fn scan(&self, range: core::ops::Range<u32>) -> HeaderScan<'_, F> {
-        HeaderScan::new(&self.file, range.start, range.end)
+        HeaderScan::new(self, range.start, range.end)
     }
 
     /// The next header of a [`Self::scan`].
     pub(crate) async fn next(&self, scan: &mut HeaderScan<'_, F>) -> Result<Option<Scanned>, ReadError> {
-        scan.next().await.map_err(|error| match error {
-            ScanError::Io(error) => self.io_error(&error),
-            ScanError::Bad { position, why } => {
-                self.damaged(&BadRange { from: position, to: position, offset: self.id.base, why })
-            }
+        scan.next().await.map_err(|error| {
+            self.distrust();
+            self.damage(error.position, &error.why)
         })
     }
 
     async fn batch(&self, at: &Scanned) -> Result<Batch, ReadError> {
-        let read = self.file.read_at(at.position.into(), at.header.total_bytes()).await;
-        let bytes: Bytes = read.map_err(|error| self.io_error(&error))?;
+        let bytes = self.read_at(at.position, at.header.total_bytes()).await;
         Batch::parse_checked(bytes).map_err(|error| {
+            self.distrust();
             let (offset, why) = (at.header.base_offset, error.to_string());
             self.damaged(&BadRange { from: at.position, to: at.position, offset, why })
         })
+    }
+
+    /// Forgets what was checked: it is not as it was. Whoever reads next finds, and notes, what is bad.
+    pub(crate) fn distrust(&self) {
+        lock(&self.contents).forget_checks();
     }
 
     /// Damage at `position` that a caller has found.

@@ -2,11 +2,11 @@
 //!
 //! Not here: whether the records are as they were written (`check`).
 
-use std::io;
-
 use bytes::Bytes;
 use quipu_env::File;
 use quipu_records::{BatchHeader, HEADER_BYTES};
+
+use super::OpenSegment;
 
 /// Read at a time while batches are small.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -21,9 +21,9 @@ pub(crate) struct Scanned {
     pub(crate) bytes: Bytes,
 }
 
-/// Goes from header to header through `position..end` of a file.
+/// Goes from header to header through `position..end` of a segment.
 pub(crate) struct HeaderScan<'a, F> {
-    file: &'a F,
+    segment: &'a OpenSegment<F>,
     position: u32,
     end: u32,
     chunk: Bytes,
@@ -31,28 +31,26 @@ pub(crate) struct HeaderScan<'a, F> {
     last_bytes: usize,
 }
 
-/// Why a scan can't go on.
+/// What is at this position is no batch that ends within the range, or can't be read.
 #[derive(Debug)]
-pub(crate) enum ScanError {
-    /// The system refused to read.
-    Io(io::Error),
-    /// What is at this position is no batch that ends within the range.
-    Bad { position: u32, why: String },
+pub(crate) struct NoBatch {
+    pub(crate) position: u32,
+    pub(crate) why: String,
 }
 
 impl<'a, F: File> HeaderScan<'a, F> {
-    pub(crate) const fn new(file: &'a F, position: u32, end: u32) -> Self {
-        Self { file, position, end, chunk: Bytes::new(), chunk_at: 0, last_bytes: 0 }
+    pub(crate) const fn new(segment: &'a OpenSegment<F>, position: u32, end: u32) -> Self {
+        Self { segment, position, end, chunk: Bytes::new(), chunk_at: 0, last_bytes: 0 }
     }
 
     /// The next header; none at the end of the range.
-    pub(crate) async fn next(&mut self) -> Result<Option<Scanned>, ScanError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Scanned>, NoBatch> {
         if self.position >= self.end {
             return Ok(None);
         }
         let position = self.position;
-        let bytes = self.header_bytes().await.map_err(ScanError::Io)?;
-        let bad = |why| ScanError::Bad { position, why };
+        let bytes = self.header_bytes().await;
+        let bad = |why| NoBatch { position, why };
         let header = BatchHeader::parse(&bytes).map_err(|error| bad(error.to_string()))?;
         let size = header.total_bytes();
         let next = u32::try_from(size).ok().and_then(|size| position.checked_add(size));
@@ -66,17 +64,17 @@ impl<'a, F: File> HeaderScan<'a, F> {
         Ok(Some(Scanned { header, position, bytes }))
     }
 
-    async fn header_bytes(&mut self) -> io::Result<Bytes> {
+    async fn header_bytes(&mut self) -> Bytes {
         let skip = usize::try_from(self.position - self.chunk_at).expect("a segment fits memory");
         if let Some(rest) = self.chunk.get(skip..)
             && rest.len() >= HEADER_BYTES
         {
-            return Ok(self.chunk.slice(skip..skip + HEADER_BYTES));
+            return self.chunk.slice(skip..skip + HEADER_BYTES);
         }
         let wanted = if self.last_bytes > CHUNK_BYTES / 4 { SPARSE_CHUNK_BYTES } else { CHUNK_BYTES };
         let left = usize::try_from(self.end - self.position).expect("a segment fits memory");
-        self.chunk = self.file.read_at(self.position.into(), wanted.min(left)).await?;
+        self.chunk = self.segment.read_at(self.position, wanted.min(left)).await;
         self.chunk_at = self.position;
-        Ok(self.chunk.slice(..HEADER_BYTES.min(self.chunk.len())))
+        self.chunk.slice(..HEADER_BYTES.min(self.chunk.len()))
     }
 }

@@ -3,12 +3,13 @@
 //! Invariant: a cluster id, once set, never changes.
 
 use core::fmt;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
 use quipu_env::Env;
+use rand::RngExt as _;
 
-use super::{Shared, Store};
+use super::{OpenError, Shared, Store, open::hold};
 use crate::{
     lock,
     superblock::{self, Superblock, SuperblockError},
@@ -109,6 +110,24 @@ impl<E: Env> Store<E> {
         })
         .await
     }
+}
+
+/// Gives a data directory that no broker uses another id, and makes it forget its registration: what a copy needs that takes the place
+/// of a lost directory. Others then take it for a new disk, and nothing that it may have promised after the copy was made
+/// counts. Answers who it was and who it is; durable when it returns. What is in it stays as it is.
+///
+/// Errors: `Held`, `Damaged` if it is no data directory, `Superblock`, `Io`.
+pub async fn reidentify<E: Env>(env: &E, directory: &Path) -> Result<(Identity, Identity), OpenError> {
+    let not_one = || OpenError::Damaged { path: directory.to_owned(), why: "it has no superblock".to_owned() };
+    // Looked for before the lock is made: nothing is to appear in what is no data directory.
+    superblock::read(env.disk(), directory).await?.ok_or_else(not_one)?;
+    let _held = hold(env, directory).await?;
+    let mut superblock = superblock::read(env.disk(), directory).await?.ok_or_else(not_one)?;
+    let before = Identity::of(&superblock);
+    superblock.directory_id = DirectoryId(env.rng("storage.directory").random());
+    superblock.broker_epoch = None;
+    superblock::write(env.disk(), directory, &mut superblock).await?;
+    Ok((before, Identity::of(&superblock)))
 }
 
 async fn change<E: Env>(

@@ -41,7 +41,7 @@ use quipu_base::{
 use quipu_env::{Disk, Env, ShardId, Task, watch};
 
 use catalog::Catalog;
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, reidentify};
 pub(crate) use open::LOCK_FILE_NAME;
 pub use open::{OpenError, OpenReport};
 
@@ -99,6 +99,13 @@ impl StoreOptions {
             open_files_max: OPEN_FILES_MAX,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
         }
+    }
+
+    /// Bytes of records that one step may have wherever these are the options: a WAL file and the tail have room for them, with what
+    /// batches take besides, which for the smallest is twice as much.
+    pub(crate) fn step_bytes_max(&self) -> usize {
+        let wal_file = usize::try_from(self.wal_file_bytes / 4).unwrap_or(usize::MAX);
+        wal_file.min(self.tail_bytes / 8)
     }
 
     /// Bytes after which a checkpoint is due: half of what there is for them.
@@ -192,7 +199,7 @@ impl<E: Env> Drop for Owner<E> {
 }
 
 impl<E: Env> Store<E> {
-    fn shared(&self) -> &Arc<Shared<E>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<E>> {
         &self.0.shared
     }
 
@@ -283,6 +290,11 @@ impl<E: Env> Store<E> {
         superblock::write(shared.env.disk(), &shared.options.directory, &mut next).await?;
         *superblock = next;
         Ok(())
+    }
+
+    /// A segment file could not be sent: what was checked of it counts no more, and the next read of it says what is wrong.
+    pub fn distrust(&self, file: &std::path::Path) {
+        self.shared().segments.distrust(file);
     }
 
     /// How full the store is.

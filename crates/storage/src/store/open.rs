@@ -209,11 +209,7 @@ impl<E: Env> Store<E> {
         let started = env.clock().now();
         let dir = options.directory.clone();
         make_dir(&env, &dir).await?;
-        let lock_path = dir.join(LOCK_FILE_NAME);
-        let held = env.disk().lock(&lock_path).await.map_err(|error| match error {
-            LockError::Held { pid } => OpenError::Held { directory: dir.clone(), pid },
-            LockError::Io(source) => OpenError::Io { path: lock_path, source },
-        })?;
+        let held = hold(&env, &dir).await?;
         let (superblock, origin) = read_or_format(&env, &options).await?;
         let loaded = load_manifest(&env, &dir, &superblock).await?;
         let trusts_names = env.probe().planted("open.lost-names-trusted");
@@ -251,6 +247,15 @@ impl<E: Env> Store<E> {
         let duration = env.clock().now().since(started);
         Ok((Self(Arc::new(Owner { shared, checkpoints })), OpenReport { duration, ..report }))
     }
+}
+
+/// Keeps every other process out of the directory.
+pub(super) async fn hold<E: Env>(env: &E, dir: &Path) -> Result<<E::Disk as Disk>::Lock, OpenError> {
+    let lock_path = dir.join(LOCK_FILE_NAME);
+    env.disk().lock(&lock_path).await.map_err(|error| match error {
+        LockError::Held { pid } => OpenError::Held { directory: dir.to_owned(), pid },
+        LockError::Io(source) => OpenError::Io { path: lock_path, source },
+    })
 }
 
 /// Makes the directory if need be, and, if nothing is in it, its name and those of all levels above it durable: who made them may
@@ -337,7 +342,7 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
         let why = "it is missing, although the directory has been in use".to_owned();
         return Err(OpenError::Damaged { path: dir.join(manifest::FILE_NAME), why });
     }
-    if loaded.as_ref().is_some_and(|loaded| !loaded.belongs_to(superblock.directory_id)) {
+    if loaded.as_ref().is_some_and(|loaded| !loaded.belongs_to(superblock.files_id)) {
         return Err(OpenError::Mixed { path: dir.join(manifest::FILE_NAME) });
     }
     Ok(loaded)
@@ -347,7 +352,7 @@ async fn load_manifest<E: Env>(env: &E, dir: &Path, superblock: &Superblock) -> 
 async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -> Result<Checkpointer<E>, OpenError> {
     let (env, dir) = (shared.env.clone(), &shared.options.directory);
     let store = Arc::clone(shared);
-    let directory_id = shared.superblock.lock().await.directory_id;
+    let directory_id = shared.superblock.lock().await.files_id;
     let Some(mut loaded) = loaded else {
         env.probe().sometimes("open.new");
         let mut manifest = Manifest::new(env, dir, directory_id);
@@ -355,7 +360,7 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
         manifest
             .replace(&manifest::Contents { covered, tombstones: &tombstones, partitions: &BTreeMap::new() })
             .await?;
-        return Ok(Checkpointer { store, manifest, covered, tombstones, removals });
+        return Ok(Checkpointer { store, manifest, covered, tombstones, removals, later: Vec::new() });
     };
     let manifest = Manifest::resume(env, dir, directory_id, &loaded).await?;
     let covered = loaded.covered;
@@ -374,7 +379,8 @@ async fn checkpointer<E: Env>(shared: &Arc<Shared<E>>, loaded: Option<Loaded>) -
             Catalog::mark_dirty(&mut lock(&shared.catalog.apply), &shared.catalog.log(partition));
         }
     }
-    Ok(Checkpointer { store, manifest, covered, tombstones: loaded.tombstones, removals: Vec::new() })
+    let (tombstones, removals, later) = (loaded.tombstones, Vec::new(), Vec::new());
+    Ok(Checkpointer { store, manifest, covered, tombstones, removals, later })
 }
 
 /// Puts a new file in the manifest's place: the sync of the one that was found may have failed, and then a power cut would bring

@@ -40,6 +40,13 @@ async fn read_it(env: SimEnv) -> Result<Option<Superblock>, SuperblockError> {
 }
 
 #[test]
+fn a_directory_with_another_id_keeps_that_of_its_files() {
+    let other = Superblock { directory_id: DirectoryId([4; 16]), ..sample(GENERATIONS_MAX as u64) };
+    assert_eq!(other.tag(), sample(0).tag(), "groups go on naming the first one");
+    assert_eq!(valid(&other.encode(1), 1), Some(other));
+}
+
+#[test]
 fn a_copy_that_was_cut_off_is_told_from_one_that_rots() {
     let state = |sequence| Superblock { sequence, synced_up_to: GroupSequence(sequence * 1000), ..sample(2) };
     let file = |first: u64, last: u64| {

@@ -129,7 +129,7 @@ async fn read_manifest<E: Env>(
         return Ok(None);
     };
     if let Some(superblock) = superblock
-        && !loaded.belongs_to(superblock.directory_id)
+        && !loaded.belongs_to(superblock.files_id)
     {
         return Err(VerifyError::Mixed { path });
     }

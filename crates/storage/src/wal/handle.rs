@@ -380,18 +380,22 @@ async fn prepare<E: Env>(
     }
     let mut space = Space::new(options.limits());
     let mut handles: BTreeMap<u32, FileOf<E>> = BTreeMap::new();
+    let mut is_behind_a_gap = false;
     for file in &resume.files {
         let path = file_path(&options.dir, file.number);
         if file.size == 0 {
             // The power went while it was made. Those before it may be removed, and no gap is to be among the numbers.
             disk.remove(&path).await.map_err(|source| StartError::Io { path, source })?;
+            is_behind_a_gap = true;
             continue;
         }
         let opened = disk.open(&path, fill::writing(options)).await;
         let handle = opened.map_err(|source| StartError::Io { path: path.clone(), source })?;
-        if !resume.was_clean && file.live.is_none() && is_unused::<E>(&handle).await {
+        if !resume.was_clean && file.live.is_none() && (is_behind_a_gap || is_unused::<E>(&handle).await) {
             // Groups go only to files whose names are durable. That of this one may have been lost by a sync that failed, and then
-            // no later sync brings it to the device.
+            // no later sync brings it to the device. Files are used in the order of their numbers: what lies in one behind it is
+            // what the power left of its making.
+            is_behind_a_gap = true;
             disk.remove(&path).await.map_err(|source| StartError::Io { path, source })?;
             continue;
         }

@@ -4,6 +4,7 @@
 //! Read `model` for what is expected, `driver` for how a store is driven, then the tests.
 
 mod answers;
+mod compact;
 mod crash;
 mod damage;
 mod driver;
@@ -12,5 +13,7 @@ mod mixed;
 mod model;
 mod names;
 mod repair;
+mod retention;
+mod scrub;
 mod steps;
 mod swarm;

@@ -9,7 +9,11 @@ use std::{
 use bytes::Bytes;
 use quipu_base::Offset;
 use quipu_env::{Clock, Disk, Env, File, OpenOptions};
-use quipu_sim::{NodeConfig, PowerCut, Sim, SimConfig, SimEnv, World, crash::CrashTest, disk::LoseAll};
+use quipu_sim::{
+    NodeConfig, PowerCut, Sim, SimConfig, SimEnv, World,
+    crash::CrashTest,
+    disk::{self, LoseAll},
+};
 use quipu_storage::{Class, Log, LogOptions, ReadError, StateKind, Step, Store, TailRead};
 
 use crate::{
@@ -368,6 +372,42 @@ fn a_segment_that_is_missing_is_made_anew() {
             let error = log.read(Offset(6), Offset(14), 1, true).await.expect_err("the file is gone");
             assert!(matches!(error, ReadError::Io { .. }), "{error}");
             assert_eq!(log.damage().len(), 1);
+            rebuild(&store, &log, &life).await;
+            assert_whole(&log, &life).await;
+        })
+        .await;
+        on(&node, |env| async move { assert_whole(&open(&env).await.1, &shared).await }).await;
+    });
+}
+
+/// A sector that the device can't read is damage like rot: a log is cut and repaired around it, and what comes back is served
+/// again.
+#[test]
+fn what_the_device_cannot_read_is_damaged() {
+    lives(|_, node, shared| async move {
+        let life = Shared::clone(&shared);
+        let files = on(&node, |env| async move {
+            let (store, log) = open(&env).await;
+            grow(&store, &log, &life, 14).await;
+            store.close().await.expect("closes");
+            segment_files(&env).await
+        })
+        .await;
+        // The footer, and then the batches, each with all tries.
+        let fault = disk::Fault::ReadFails;
+        node.inject(disk::FaultRule { fault, below: files[1].clone(), skip: 0, times: 6 });
+        let life = Shared::clone(&shared);
+        on(&node, |env| async move {
+            let (_store, log) = open(&env).await;
+            let lost = unreadable(&log, &life).await;
+            assert!(log.damage().iter().any(|range| range.contains(&Offset(lost[0]))), "{lost:?}");
+            assert_eq!(unreadable(&log, &life).await, [] as [i64; 0], "the device has come back");
+        })
+        .await;
+        node.with_disk(|disk| disk.make_unreadable(&files[1], 0..512)).expect("the file is there");
+        let life = Shared::clone(&shared);
+        on(&node, |env| async move {
+            let (store, log) = open(&env).await;
             rebuild(&store, &log, &life).await;
             assert_whole(&log, &life).await;
         })

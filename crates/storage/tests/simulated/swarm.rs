@@ -54,7 +54,7 @@ fn settings(rng: &mut Rng) -> (StoreOptions, LogOptions) {
     };
     let segment_bytes = pick(rng, &[1, 700, 2000, 6000, 1 << 30]);
     let segment_ms = pick(rng, &[30, 1 << 40]);
-    (options, LogOptions { segment_bytes, segment_ms })
+    (options, LogOptions { segment_bytes, segment_ms, ..LogOptions::default() })
 }
 
 /// Random operations until there were enough, then perhaps a clean stop.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::{Violation, facts::Facts};
 use crate::history::{LogIndex, What};
 
+/// In a cluster the other brokers learn of a topic's deletion after it was acknowledged; nanoseconds.
+const HEARD_OF_AFTER: u64 = 1_000_000_000;
+
 /// Records below a low watermark that was told before somebody asked, and of topics whose deletion was acknowledged before.
 pub(super) fn reads(facts: &Facts<'_>) -> Vec<Violation> {
     let mut lows: BTreeMap<LogIndex, Vec<(u64, i64, usize)>> = BTreeMap::new();
@@ -21,6 +24,7 @@ pub(super) fn reads(facts: &Facts<'_>) -> Vec<Violation> {
             _ => {}
         }
     }
+    let heard_of_after = if facts.history.is_cluster { HEARD_OF_AFTER } else { 0 };
     let mut violations = Vec::new();
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
         let (What::Poll { log, records, .. } | What::Audit { log, records, .. }) = &op.what else { continue };
@@ -39,7 +43,8 @@ pub(super) fn reads(facts: &Facts<'_>) -> Vec<Violation> {
             let message = format!("{name}: everything below {low} was deleted, and {start:?} is served");
             violations.push(Violation::of("deleted-read", *log, &[*deletion, index], message));
         }
-        if let Some((_, deletion)) = gone.get(name.id.as_str()).filter(|(at, _)| *at < op.invoked)
+        if let Some((_, deletion)) =
+            gone.get(name.id.as_str()).filter(|(at, _)| at.saturating_add(heard_of_after) < op.invoked)
             && !records.is_empty()
         {
             let message = format!("{name}: the topic was deleted, and {} records are served", records.len());

@@ -110,7 +110,7 @@ pub(super) fn sightings(index: usize, op: &Op, mut see: impl FnMut(Sighting)) {
                 see(Sighting { log: *log, offset, value: *value, op: index, at });
             }
         }
-        What::Poll { log, records, .. } | What::Audit { log, records, .. } => {
+        What::Poll { log, records, .. } | What::Audit { log, records, .. } | What::Take { log, records, .. } => {
             for found in records {
                 see(Sighting { log: *log, offset: found.offset, value: found.value, op: index, at });
             }

@@ -18,9 +18,17 @@
 //! | `stale-watermark` | an answer knows less of the log than somebody was told before the question |
 //! | `deleted-read` | records that were deleted are served |
 //! | `late-poll` | nothing was wrong, and records that were there came late |
+//! | `two-owners` | two members of a group own a partition in one generation |
+//! | `generation-back` | a member is told an older generation than before |
+//! | `stale-commit` | a group accepts a commit of a member whose partition it had given to another one |
+//! | `committed-back` | a group has committed less than it had before |
+//! | `not-owned` | a member is given records of a partition that is not its own |
+//! | `unprocessed` | no member of a group was given a record, though one was given what lies behind it |
+//! | `lost-membership` | nothing was wrong, and a member that polls is taken for gone |
+//! | `late-rebalance` | nothing was wrong, and somebody waited long to become a member |
 //! | `bounds` | a log start above the high watermark |
 //! | `panic`, `livelock` | noted by the run: it panicked, or went round in circles |
-//! | `corrupt-read`, `served-bytes`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
+//! | `corrupt-read`, `fenced-member`, `served-bytes`, `broken-promise`, `unexpected-error`, `late-answer`, `producer-state` | noted by the clients themselves |
 //!
 //! Invariants
 //! - Each is a pure function of the history, and knows nothing of any bug.
@@ -32,12 +40,15 @@
 
 mod deleted;
 mod facts;
+mod groups;
 mod loss;
 mod places;
 mod polls;
 mod sends;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_groups;
 mod times;
 
 use core::fmt;
@@ -111,6 +122,12 @@ const CHECKERS: &[Checker] = &[
     times::stale_watermarks,
     times::late_polls,
     deleted::reads,
+    groups::owners,
+    groups::stale_commits,
+    groups::committed_back,
+    groups::polls,
+    groups::unprocessed,
+    groups::memberships,
 ];
 
 /// What may follow from a loss: if the loss is allowed, these are.
@@ -126,6 +143,11 @@ const FOLLOW_FROM_LOSS: &[&str] = &[
     "real-time",
     "stale-watermark",
     "deleted-read",
+    "two-owners",
+    "generation-back",
+    "stale-commit",
+    "committed-back",
+    "unprocessed",
 ];
 
 /// What may follow from bits of a batch's offset that flip after the batch was checked: nobody sees it before it is checked again,

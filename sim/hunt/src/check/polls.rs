@@ -10,11 +10,13 @@ pub(super) fn within(facts: &Facts<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (index, op) in facts.history.ops.iter().enumerate().filter(|(_, op)| op.is_ok()) {
         let (log, records) = match &op.what {
-            What::Poll { log, records, .. } | What::Audit { log, records, .. } => (log, records),
+            What::Poll { log, records, .. } | What::Audit { log, records, .. } | What::Take { log, records, .. } => {
+                (log, records)
+            }
             _ => continue,
         };
         // What such a poll gives came in several answers, and between them a log may have been shortened.
-        let is_of_several = matches!(&op.what, What::Poll { high_watermark: ..0, .. });
+        let is_of_several = matches!(&op.what, What::Poll { high_watermark: ..0, .. } | What::Take { .. });
         let deletable = if is_of_several { facts.deletable_below(*log) } else { 0 };
         let is_wrong = |pair: &&[Found]| {
             let (due, at) = (pair[0].offset + 1, pair[1].offset);

@@ -170,6 +170,19 @@ fn deleted_topics_are_not_lost() {
 }
 
 #[test]
+fn brokers_of_a_cluster_hear_of_a_deletion_later() {
+    let mut story = Story::new();
+    story.history.is_cluster = true;
+    story.history.quiet_from = Some(0);
+    story.send(1, 0, 2, 0);
+    story.at(3, 100, Some(200), Outcome::Ok, What::DeleteTopic { topic: "knots".into(), id: "id".into() });
+    story.at(2, 300, Some(400), Outcome::Ok, poll(0, &whole(1, 2), 2));
+    story.expect(CLEAN);
+    story.at(4, 1_000_000_300, Some(1_000_000_400), Outcome::Ok, poll(0, &whole(1, 2), 2));
+    story.expect(&["deleted-read"]);
+}
+
+#[test]
 fn deleted_records_are_not_read() {
     let mut story = Story::new();
     story.send(1, 0, 2, 0);

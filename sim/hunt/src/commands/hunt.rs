@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     /// Stop after so many failures.
     #[arg(long, value_name = "N", default_value_t = 20)]
     failures: usize,
-    /// Real seconds that one world may take.
+    /// Seconds of a processor that one world may take.
     #[arg(long, value_name = "N", default_value_t = 60)]
     world_seconds: u64,
     /// Don't shrink.

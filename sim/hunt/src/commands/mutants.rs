@@ -47,6 +47,9 @@ pub(super) struct Arguments {
     /// Only these (may be given more than once).
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Only bugs that show with so many brokers: 1 leaves out those that take a cluster, any more leaves out all others.
+    #[arg(long, value_name = "N", conflicts_with = "only", value_parser = clap::value_parser!(u32).range(1..))]
+    nodes: Option<u32>,
     /// Processor time that one hunt may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     budget: u64,
@@ -56,7 +59,7 @@ pub(super) struct Arguments {
     /// Hunts at once; as many as there are cores if not given.
     #[arg(long, value_name = "J")]
     jobs: Option<usize>,
-    /// Real seconds that one world may take.
+    /// Seconds of a processor that one world may take.
     #[arg(long, value_name = "N", default_value_t = 20)]
     world_seconds: u64,
     /// Shrink what each bug's hunts find, and keep it in sim/mutants, from where the tests take it.
@@ -126,8 +129,12 @@ pub(super) fn run(arguments: &Arguments) -> Done {
 
 fn choose(arguments: &Arguments) -> Result<Vec<&'static Mutant>, Failed> {
     if arguments.only.is_empty() {
-        let is_reached = |mutant: &&Mutant| arguments.list || !mutants::OF_SEVERAL.contains(&mutant.name);
-        return Ok(mutants::catalogue().filter(is_reached).collect());
+        let is_chosen = |mutant: &&Mutant| arguments.nodes.is_none_or(|nodes| mutant.needs_cluster() == (nodes > 1));
+        let is_beyond = |mutant: &&Mutant| {
+            mutant.by_models().is_some() || mutants::NOT_HUNTED.iter().any(|area| mutant.name.starts_with(area))
+        };
+        let is_hunted = |mutant: &&Mutant| arguments.list || !is_beyond(mutant);
+        return Ok(mutants::catalogue().filter(is_chosen).filter(is_hunted).collect());
     }
     let find = |name: &String| {
         mutants::find(name)
@@ -137,7 +144,11 @@ fn choose(arguments: &Arguments) -> Result<Vec<&'static Mutant>, Failed> {
 }
 
 fn list(mutant: &Mutant) {
-    println!("{}\n    {}\n    {}\n", mutant.name, mutant.bug, mutant.story);
+    println!("{}\n    {}\n    {}", mutant.name, mutant.bug, mutant.story);
+    if let Some(why) = mutant.by_models() {
+        println!("    Not hunted for: {why}");
+    }
+    println!();
 }
 
 fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Failed> {
@@ -149,8 +160,7 @@ fn hunt(mutant: &Mutant, number: u64, arguments: &Arguments) -> Result<Hunt, Fai
     let mut seed = number * HUNT_SEEDS;
     let next = move || {
         seed += 1;
-        // What takes several nodes is not looked for where there is one.
-        while mutant.needs_cluster() && !swarm::plan(seed - 1).config.is_cluster() {
+        while !mutant.may_show_in(&swarm::plan(seed - 1)) {
             seed += 1;
         }
         // Real time bounds what the processor's does not; others may be busy, too.

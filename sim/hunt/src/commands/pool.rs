@@ -1,4 +1,5 @@
-//! Worker processes, each with a thread that feeds it, within a limit of real time for each world.
+//! Worker processes, each with a thread that feeds it, within a limit of processor time for each world: on a machine that others
+//! use, real time says nothing of a world. Real time bounds only worlds that wait for what never comes.
 
 use core::time::Duration;
 use std::{
@@ -7,16 +8,21 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
     thread,
+    time::Instant,
 };
 
 use super::{
     Failed,
     source::Bugs,
-    worker::{Answer, Request},
+    worker::{Answer, Request, cpu_ms},
 };
 
 /// Worlds that one process runs: each leaves a little memory behind.
 const WORLDS_MAX: u64 = 1000;
+/// Between two looks at what a world has used.
+const LOOK: Duration = Duration::from_millis(500);
+/// Real time of a world is bounded by so many times its processor time.
+const REAL_TIMES: u32 = 30;
 
 /// A process that runs worlds one after the other.
 struct Worker {
@@ -55,12 +61,24 @@ impl Worker {
     fn run(&mut self, request: &Request, limit: Duration) -> Result<Answer, &'static str> {
         let json = serde_json::to_string(request).map_err(|_| "the request has no text")?;
         self.worlds += 1;
+        let (begin, before) = (Instant::now(), self.used());
         writeln!(self.requests, "{json}").map_err(|_| "crash")?;
-        match self.answers.recv_timeout(limit) {
-            Ok(line) => serde_json::from_str(&line).map_err(|_| "its answer can't be read"),
-            Err(mpsc::RecvTimeoutError::Timeout) => Err("wall-clock"),
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err("crash"),
+        loop {
+            match self.answers.recv_timeout(LOOK) {
+                Ok(line) => return serde_json::from_str(&line).map_err(|_| "its answer can't be read"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err("crash"),
+                Err(mpsc::RecvTimeoutError::Timeout) if self.used().saturating_sub(before) > limit => {
+                    return Err("processor-time");
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if begin.elapsed() > limit * REAL_TIMES => return Err("hangs"),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
         }
+    }
+
+    /// What the process has used of a processor.
+    fn used(&self) -> Duration {
+        Duration::from_millis(cpu_ms(&self.child.id().to_string()))
     }
 
     fn end(mut self) {
@@ -73,7 +91,7 @@ impl Worker {
 /// How to run worlds.
 pub(super) struct Pool<'a> {
     pub(super) jobs: usize,
-    /// Real time that one world may take.
+    /// Processor time that one world may take.
     pub(super) limit: Duration,
     pub(super) bugs: &'a Bugs,
     /// A fresh process for each world.
@@ -138,7 +156,7 @@ impl Pool<'_> {
                 }
                 Err(why) => {
                     current.end();
-                    let failure = format!("{why}: the world's process was given {:?}\n", self.limit);
+                    let failure = format!("{why}: the world's process was given {:?} of a processor\n", self.limit);
                     Answer { seed, checker: Some(why.to_owned()), failure, ..Answer::default() }
                 }
             };

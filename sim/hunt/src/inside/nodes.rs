@@ -10,6 +10,7 @@
 //! | `quorum.read` | `metadata-read`: whoever asks for the newest metadata gets all that was committed when it asked |
 //! | `broker.committed` | `durable-acknowledgement`: whoever is told of records is told of durable ones, or of committed ones; `high-watermark`: nobody sees more than the replica knows |
 //! | `wal.durable` | `durable`: the disk keeps that group whatever becomes of the power |
+//! | `broker.quiet` | `memory`: when no connection is left, replies have given back what they took |
 //! | `checkpoint.begun`, `checkpoint.done` | `memory`: what is in no segment yet takes no more memory than it may |
 //!
 //! Invariants
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 
 use quipu_sim::ProbeEvent;
 
-use super::{IsDurable, KEPT_MAX, LogId, MEMORY_SLACK, Promised, field, group_of, log_id};
+use super::{IsDurable, KEPT_MAX, LogId, MEMORY_SLACK, Promised, field, group_of, log_id, still_held};
 use crate::check::Violation;
 
 /// What promises and marks of replicas may take beyond what there is for appends: whoever answers an election does not wait for room.
@@ -48,8 +49,12 @@ struct Replica {
 #[derive(Default)]
 struct NodeState {
     life: u64,
+    /// When it began, in nanoseconds since the world's start.
+    opened_at: u64,
     durable_ticket: i64,
     replicas: BTreeMap<LogId, Replica>,
+    /// How much of each log was durable in an earlier life: what was acknowledged then counts, though its disk was lost since.
+    earlier: BTreeMap<LogId, i64>,
 }
 
 /// Who leads in an epoch: node, life, and where the epoch begins.
@@ -115,6 +120,8 @@ impl Nodes {
                 let high_watermark = field(event, "high-watermark");
                 let replica = self.replica(event);
                 (replica.is_faulty, replica.high_watermark, replica.settled) = (false, high_watermark, 0);
+                // What it was repaired with is to be on the disk.
+                self.is_copy_due = true;
             }
             "quorum.leads" => self.metadata_leads(event),
             "quorum.committed" => {
@@ -129,6 +136,10 @@ impl Nodes {
             "replica.high-watermark" => self.high_watermark(event),
             "broker.committed" => self.told(event),
             "checkpoint.begun" => self.memory(event),
+            // At a stop requests may wait for other nodes.
+            "broker.quiet" => {
+                still_held(event).into_iter().for_each(|message| self.fail(event, "memory", message));
+            }
             "checkpoint.done" => {
                 self.is_copy_due = true;
                 self.memory(event);
@@ -141,6 +152,11 @@ impl Nodes {
     pub(super) fn promised(&self, node: u64) -> Promised {
         let replicas = self.nodes.get(&node).into_iter().flat_map(|state| &state.replicas);
         replicas.filter(|(_, replica)| !replica.is_faulty).map(|(id, replica)| (*id, replica.settled)).collect()
+    }
+
+    /// When a node's broker last opened its data directory, in nanoseconds since the world's start.
+    pub(super) fn opened_at(&self, node: u64) -> u64 {
+        self.nodes.get(&node).map_or(0, |state| state.opened_at)
     }
 
     /// Whoever does not know yet of all that was committed of a partition, which it holds: nodes by partition.
@@ -172,7 +188,12 @@ impl Nodes {
 
     fn opened(&mut self, event: &ProbeEvent) {
         let node = self.nodes.entry(event.node).or_default();
-        *node = NodeState { life: node.life + 1, ..NodeState::default() };
+        let mut earlier = core::mem::take(&mut node.earlier);
+        for (id, replica) in &node.replicas {
+            let end = earlier.entry(*id).or_insert(0);
+            *end = replica.durable_end.max(*end);
+        }
+        *node = NodeState { life: node.life + 1, opened_at: event.at, earlier, ..NodeState::default() };
         self.metadata.reads.retain(|(reader, _), _| *reader != event.node);
         self.is_copy_due = true;
     }
@@ -289,9 +310,12 @@ impl Nodes {
     /// A leader says that it is committed up to there.
     fn committed(&mut self, event: &ProbeEvent, id: LogId, high_watermark: i64) {
         let (epoch, quorum) = (field(event, "epoch"), field(event, "quorum"));
-        let holds = |replica: &&Replica| replica.was_faulty || replica.durable_end >= high_watermark;
-        let replicas = self.nodes.values().filter_map(|node| node.replicas.get(&id));
-        let count = i64::try_from(replicas.filter(holds).count()).unwrap_or(i64::MAX);
+        let holds = |node: &&NodeState| {
+            let holds_now = |replica: &Replica| replica.was_faulty || replica.durable_end >= high_watermark;
+            node.replicas.get(&id).is_some_and(holds_now)
+                || node.earlier.get(&id).is_some_and(|end| *end >= high_watermark)
+        };
+        let count = i64::try_from(self.nodes.values().filter(holds).count()).unwrap_or(i64::MAX);
         let partition = self.partitions.entry(id).or_default();
         let later = partition.leaders.range(epoch + 1..).find(|(_, later)| later.start < high_watermark);
         let later = later.map(|(later, leader)| (*later, leader.start));

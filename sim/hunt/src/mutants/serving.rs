@@ -63,6 +63,12 @@ pub(super) const BUGS: &[Mutant] = &[
                 was nowhere.",
     },
     Mutant {
+        name: "produce.gap-believed",
+        bug: "A leader refuses a producer's batch for a gap in its sequence, without knowing whether it still leads.",
+        story: "An answer from a deposed leader is a stale read: etcd and Consul served such reads until leaders had to confirm their lead \
+                first. Here it is final for the producer, which takes acknowledged records for lost and begins anew with their successors.",
+    },
+    Mutant {
         name: "produce.turned-away-forgotten",
         bug: "A batch refused for lack of room does not keep out those behind it.",
         story: "Kafka, KAFKA-5494 (2017): with more than one request under way, a batch that failed and could be tried again was \
@@ -98,7 +104,7 @@ pub(super) const BUGS: &[Mutant] = &[
     },
     Mutant {
         name: "partition.damage-hidden",
-        bug: "Whoever asks for a damaged partition is told that somebody else leads it.",
+        bug: "Whoever asks for a damaged partition gets its offsets, which end before the damage, as if nothing were wrong.",
         story: "A Kafka broker that takes a log directory offline answers for its partitions with NOT_LEADER_OR_FOLLOWER, or they \
                 have no leader at all (KIP-112): with no other replica clients look for one for ever, and nobody is told that \
                 records are lost. FAST 2017 (\"Redundancy Does Not Imply Fault Tolerance\") names silence as the worst answer to rot.",

@@ -41,6 +41,13 @@ pub(super) const BUGS: &[Mutant] = &[
                 removes (KAFKA-14616; the subject of KIP-516). Disks fill up with them.",
     },
     Mutant {
+        name: "start.moved-replica-kept",
+        bug: "The logs of replicas that were moved to other nodes while this one was down are kept.",
+        story: "Kafka's stray partitions (KAFKA-14616, KAFKA-15605): a broker that is down while a partition is reassigned hears of it only \
+                from a later image, and what it holds then belongs to nobody. Such logs filled disks for months, and one that was made a \
+                replica again began with what it had.",
+    },
+    Mutant {
         name: "open.lost-names-trusted",
         bug: "A start takes the names of superblock and manifest that it finds for durable.",
         story: "Quipu's own, found by opening what a power loss would leave: a first start could not sync its directory and ended, \

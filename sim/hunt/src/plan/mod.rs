@@ -23,7 +23,7 @@ pub mod operation;
 mod text;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_sim::{PowerCut, fault::Fault};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,8 @@ pub struct Config {
     pub window_bytes: usize,
     /// Bytes of a file of the write-ahead log.
     pub wal_file_bytes: u64,
+    /// Bytes of metadata log between two snapshots.
+    pub metadata_snapshot_bytes: u64,
     /// Bytes of batches that are in no segment yet.
     pub memory_tail_bytes: usize,
     /// Bytes of requests.
@@ -137,6 +139,7 @@ impl Default for Config {
             latency_max_us: 500,
             window_bytes: 256 * 1024,
             wal_file_bytes: 1 << 20,
+            metadata_snapshot_bytes: 8 << 20,
             memory_tail_bytes: 1 << 20,
             memory_requests_bytes: 4 << 20,
             memory_replies_bytes: 4 << 20,
@@ -273,7 +276,31 @@ pub enum From {
     Now,
 }
 
-/// A client. What begins with `client_` only those of the kind "client" heed; the versions, only those of the wire.
+/// How the members of a group agree on who reads what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// The coordinator decides (KIP-848).
+    Consumer,
+    /// One of them decides; all give up everything first.
+    Eager,
+    /// One of them decides; who keeps a partition reads on.
+    Cooperative,
+}
+
+/// When a member commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Commits {
+    /// After polls, and it waits.
+    Sync,
+    /// After polls, and it does not wait.
+    Async,
+    /// The library does by itself.
+    Auto,
+}
+
+/// A client. What begins with `client_` or `group_` only those of the kind "client" heed; the versions, only those of the wire.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
@@ -333,6 +360,20 @@ pub struct Client {
     pub client_poll_records: usize,
     /// Whether a consumer pauses partitions now and then.
     pub client_pauses: bool,
+    /// As a member of a group: how members agree.
+    pub group_protocol: Protocol,
+    /// When it commits.
+    pub group_commits: Commits,
+    /// Polls between two commits, which are made if there is something new, or, if it is 1, now and then without; how long between those that the library does by itself, tenths of a second.
+    pub group_commit_every: u32,
+    /// Whether it comes back under its name.
+    pub group_static: bool,
+    /// How long the group waits for a sign of life, where members say it, milliseconds.
+    pub group_session_ms: u64,
+    /// Between two signs of life, milliseconds.
+    pub group_heartbeat_ms: u64,
+    /// Longest time between two polls, milliseconds.
+    pub group_poll_ms: u64,
     /// What it does.
     pub operations: Vec<Operation>,
 }
@@ -369,6 +410,13 @@ impl Default for Client {
             client_prefetch_bytes: 64 * 1024,
             client_poll_records: 500,
             client_pauses: false,
+            group_protocol: Protocol::Consumer,
+            group_commits: Commits::Sync,
+            group_commit_every: 1,
+            group_static: false,
+            group_session_ms: 2000,
+            group_heartbeat_ms: 300,
+            group_poll_ms: 3000,
             operations: Vec::new(),
         }
     }
@@ -397,7 +445,7 @@ impl Plan {
         let rests = |client: &Client| {
             let paces = client.pace_ms.saturating_mul(client.operations.len() as u64);
             let sleeps = client.operations.iter().map(|operation| match operation {
-                Operation::Sleep { ms } => *ms,
+                Operation::Sleep { ms } | Operation::Crash { ms } => *ms,
                 _ => 0,
             });
             paces.saturating_add(sleeps.sum())
@@ -418,6 +466,13 @@ impl Plan {
         ahead.fold(CLOCK_SLACK_MS, i64::saturating_add) >= expiration.unwrap_or(PRODUCER_EXPIRATION_MS)
     }
 
+    /// Whether what a disk holds rots. Segments are checked when a process first reads them, and may be served for a while as they are
+    /// if they rot later.
+    #[must_use]
+    pub fn rots(&self) -> bool {
+        self.faults.iter().any(|timed| ["bit-rot", "unreadable"].contains(&timed.fault.kind()))
+    }
+
     /// Whether any client deletes this topic, or records of it.
     #[must_use]
     pub fn is_shortened(&self, topic: &str) -> bool {
@@ -428,10 +483,27 @@ impl Plan {
         self.workload.clients.iter().flat_map(|client| &client.operations).any(shortens)
     }
 
-    /// Whether any client deletes this topic.
+    /// Whether any client is a member of a group.
     #[must_use]
-    pub fn is_deleted(&self, topic: &str) -> bool {
-        let deletes = |operation: &Operation| matches!(operation, Operation::Delete { topic: name } if name == topic);
-        self.workload.clients.iter().flat_map(|client| &client.operations).any(deletes)
+    pub fn has_groups(&self) -> bool {
+        let joins = |operation: &Operation| matches!(operation, Operation::Join { .. });
+        self.workload.clients.iter().flat_map(|client| &client.operations).any(joins)
+    }
+
+    /// Whether that client's process may end and be followed by another one.
+    #[must_use]
+    pub fn crashes(&self, client: usize) -> bool {
+        let operations = &self.workload.clients[client].operations;
+        operations.iter().any(|operation| matches!(operation, Operation::Crash { .. }))
+    }
+
+    /// Topics that any client deletes.
+    #[must_use]
+    pub fn deleted(&self) -> BTreeSet<String> {
+        let deleted = |operation: &Operation| match operation {
+            Operation::Delete { topic } => Some(topic.clone()),
+            _ => None,
+        };
+        self.workload.clients.iter().flat_map(|client| &client.operations).filter_map(deleted).collect()
     }
 }

@@ -14,6 +14,11 @@
 //! delete-records TOPIC PARTITION PERMILLE  delete so much of a log
 //! ask WHAT                                 a request that changes nothing
 //! sleep MILLISECONDS
+//! join GROUP TOPIC,TOPIC..                 become a member of a group that reads these topics
+//! take TIMES                               poll so often as a member, and commit as the client does
+//! serve                                    take until the workload is over and the group has read everything, then leave
+//! leave                                    leave the group
+//! crash MILLISECONDS                       the client's process ends without a word; another one goes on so much later
 //! garbage BYTES | half BYTES | huge | storm CONNECTIONS     what no client does
 //! ```
 //!
@@ -59,6 +64,12 @@ pub enum Question {
     Times,
     /// ListOffsets for the record with the largest timestamp.
     MaxTimes,
+    /// What members of a group ask, of one that there is not.
+    Groups,
+    /// DescribeQuorum, ElectLeaders of all partitions, UnregisterBroker and UpdateFeatures of what there is not.
+    Quorum,
+    /// Requests that have to be refused.
+    Mistakes,
 }
 
 impl Question {
@@ -75,6 +86,9 @@ impl Question {
         ("config-resources", Self::ConfigResources),
         ("times", Self::Times),
         ("max-times", Self::MaxTimes),
+        ("groups", Self::Groups),
+        ("quorum", Self::Quorum),
+        ("mistakes", Self::Mistakes),
     ];
 
     fn word(self) -> &'static str {
@@ -174,6 +188,27 @@ pub enum Operation {
         /// For how long, milliseconds.
         ms: u64,
     },
+    /// Becomes a member of a group.
+    Join {
+        /// The group.
+        group: String,
+        /// What it reads.
+        topics: Vec<String>,
+    },
+    /// Polls as a member.
+    Take {
+        /// How often.
+        times: u32,
+    },
+    /// Polls as a member until the workload is over and the group has read everything, and leaves.
+    Serve,
+    /// Leaves the group.
+    Leave,
+    /// The process ends, and another one goes on with what follows.
+    Crash {
+        /// How much later, milliseconds.
+        ms: u64,
+    },
     /// Sends bytes that mean nothing, on a connection of its own.
     Garbage {
         /// How many.
@@ -213,6 +248,12 @@ impl Operation {
         }
     }
 
+    /// Whether only a member of a group, or a process that may end, does it.
+    #[must_use]
+    pub const fn is_of_members(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Take { .. } | Self::Serve | Self::Leave | Self::Crash { .. })
+    }
+
     /// The same with less in it, smallest first.
     #[must_use]
     pub fn simpler(&self) -> Vec<Self> {
@@ -223,6 +264,8 @@ impl Operation {
                 .collect(),
             Self::Poll { topic, times } if *times > 1 => vec![Self::Poll { topic: topic.clone(), times: 1 }],
             Self::Sleep { ms } if *ms > 1 => vec![Self::Sleep { ms: ms / 2 }],
+            Self::Take { times } if *times > 1 => vec![Self::Take { times: 1 }, Self::Take { times: times / 2 }],
+            Self::Crash { ms } if *ms > 1 => vec![Self::Crash { ms: ms / 2 }],
             Self::Storm { connections } if *connections > 1 => vec![Self::Storm { connections: connections / 2 }],
             _ => Vec::new(),
         }
@@ -269,6 +312,11 @@ impl fmt::Display for Operation {
             }
             Self::Ask(question) => write!(f, "ask {}", question.word()),
             Self::Sleep { ms } => write!(f, "sleep {ms}"),
+            Self::Join { group, topics } => write!(f, "join {group} {}", topics.join(",")),
+            Self::Take { times } => write!(f, "take {times}"),
+            Self::Serve => f.write_str("serve"),
+            Self::Leave => f.write_str("leave"),
+            Self::Crash { ms } => write!(f, "crash {ms}"),
             Self::Garbage { bytes } => write!(f, "garbage {bytes}"),
             Self::Half { bytes } => write!(f, "half {bytes}"),
             Self::Huge => f.write_str("huge"),
@@ -385,6 +433,14 @@ impl FromStr for Operation {
                 Self::Ask(known.ok_or_else(unknown)?.1)
             }
             "sleep" => Self::Sleep { ms: words.number("how long in milliseconds")? },
+            "join" => {
+                let group = words.word("the group")?.to_owned();
+                Self::Join { group, topics: words.word("the topics")?.split(',').map(str::to_owned).collect() }
+            }
+            "take" => Self::Take { times: words.number("how often")? },
+            "serve" => Self::Serve,
+            "leave" => Self::Leave,
+            "crash" => Self::Crash { ms: words.number("how long in milliseconds")? },
             "garbage" => Self::Garbage { bytes: words.number("how many bytes")? },
             "half" => Self::Half { bytes: words.number("how many bytes")? },
             "huge" => Self::Huge,
@@ -392,7 +448,8 @@ impl FromStr for Operation {
             other => {
                 return Err(format!(
                     "operation {text:?}: there is no {other:?}; there are produce, poll, follow, seek, create, delete, \
-                     grow, alter, replace, reassign, delete-records, ask, sleep, garbage, half, huge and storm"
+                     grow, alter, replace, reassign, delete-records, ask, sleep, join, take, serve, leave, crash, garbage, half, \
+                     huge and storm"
                 ));
             }
         };
@@ -423,6 +480,11 @@ mod tests {
             "delete-records a 0 1000",
             "ask log-dirs",
             "sleep 20",
+            "join g a,b",
+            "take 3",
+            "serve",
+            "leave",
+            "crash 100",
             "garbage 7",
             "half 100",
             "huge",

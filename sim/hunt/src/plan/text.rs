@@ -6,7 +6,7 @@ use quipu_records::Codec;
 use serde::Deserialize;
 use toml::Value;
 
-use super::{Client, Config, FORMAT, Plan};
+use super::{Client, Config, FORMAT, Kind, Plan, operation::Operation};
 
 /// Why a text is no plan.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -176,11 +176,23 @@ fn settings_of_the_client(client: &Client) -> Result<(), (&'static str, &'static
         Err(("client_request_bytes", "it is less than 128, or more than 2 GiB"))
     } else if client.client_delivery_ms <= client.client_linger_ms {
         Err(("client_delivery_ms", "it is not more than client_linger_ms"))
+    } else if client.kind == Kind::Wire && client.operations.iter().any(Operation::is_of_members) {
+        Err(("operations", "only a client of the kind \"client\" is a member of a group, or crashes"))
+    } else if sends(client) && client.operations.iter().any(|operation| matches!(operation, Operation::Crash { .. })) {
+        Err(("operations", "who produces does not crash: the next one would name its records alike"))
+    } else if client.group_heartbeat_ms == 0 || client.group_heartbeat_ms >= client.group_session_ms {
+        Err(("group_heartbeat_ms", "it is 0, or not less than group_session_ms"))
+    } else if client.group_poll_ms == 0 {
+        Err(("group_poll_ms", "it is 0"))
     } else if client.client_poll_records == 0 {
         Err(("client_poll_records", "it is 0"))
     } else {
         Ok(())
     }
+}
+
+fn sends(client: &Client) -> bool {
+    client.operations.iter().any(|operation| matches!(operation, Operation::Produce { .. }))
 }
 
 type Table = toml::Table;
@@ -321,6 +333,8 @@ mod tests {
         assert!(codec.contains("client \"a\": codec"), "{codec}");
         let property = refused("format = 1\n[config.kafka]\n\"no.such\" = \"1\"\n");
         assert!(property.contains("no.such"), "{property}");
+        let wire = refused("format = 1\n[[workload.clients]]\nname = \"a\"\noperations = [\"serve\"]\n");
+        assert!(wire.contains("only a client of the kind"), "{wire}");
         assert!(refused("format = \n").starts_with("line 1"));
         let nodes = refused("format = 1\n[config]\nnodes = 8\n");
         assert!(nodes.starts_with("line 3: config.nodes: 8 is not from 1 to 7"), "{nodes}");

@@ -103,7 +103,8 @@ impl Mirror {
         let (may_be_gone, may_forget) = (self.may_be_gone, self.may_forget);
         let is_replica = self.is_cluster && !is_settled;
         let may_be_damaged = self.is_cluster && server.has_met(HURTS_DISK);
-        let expected = Expected { promised, is_replica, may_be_damaged, may_be_gone, may_forget, stored, served };
+        let hurt = server.hurt();
+        let expected = Expected { promised, is_replica, may_be_damaged, hurt, may_be_gone, may_forget, stored, served };
         let options = StoreOptions {
             wal_file_bytes: self.config.wal_file_bytes,
             tail_bytes: self.config.memory_tail_bytes,

@@ -53,6 +53,8 @@ pub struct Options {
     pub planted: BTreeSet<&'static str>,
     /// Whether to keep every event.
     pub keep_trace: bool,
+    /// Whether to measure where the processor's time goes.
+    pub profile: bool,
     /// A run with more events than this fails; [`EVENTS_MAX`] if not given.
     pub event_limit: Option<u64>,
 }
@@ -74,6 +76,7 @@ pub fn run(plan: &Plan, options: &Options) -> Outcome {
         time_limit: TIME_LIMIT,
         event_limit: options.event_limit.unwrap_or(EVENTS_MAX),
         keep_trace: options.keep_trace,
+        profile: options.profile,
         link: LinkSettings { latency: latency(&plan.config) },
         disk_timing: DiskTiming {
             sync: Duration::from_micros(plan.config.sync_us),
@@ -142,6 +145,7 @@ pub(crate) fn broker_config(config: &Config, node: u32) -> Result<BrokerConfig, 
         advertise: Some(HostPort { host: config.machine(node), port: PORT }),
         insecure_listen: true,
         wal_file_bytes: config.wal_file_bytes,
+        metadata_snapshot_bytes: config.metadata_snapshot_bytes,
         memory_tail_bytes: config.memory_tail_bytes,
         memory_requests_bytes: config.memory_requests_bytes,
         memory_replies_bytes: config.memory_replies_bytes,

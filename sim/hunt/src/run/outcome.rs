@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use quipu_sim::{Happening, ProbeEvent, Report, TraceEvent, fault::FaultCount};
+use quipu_sim::{Happening, ProbeEvent, Report, Share, TraceEvent, fault::FaultCount};
 use serde::{Deserialize, Serialize};
 
 use crate::{check::Violation, history::History};
@@ -58,6 +58,8 @@ pub struct Outcome {
     pub trace: Option<Vec<TraceEvent>>,
     /// The same for people.
     pub happenings: Option<Vec<Happening>>,
+    /// Where the processor's time went, if asked for.
+    pub profile: BTreeMap<(&'static str, String), Share>,
 }
 
 impl Outcome {
@@ -77,6 +79,7 @@ impl Outcome {
             probe_events: report.probe_events,
             trace: report.trace,
             happenings: report.happenings,
+            profile: report.profile,
         }
     }
 

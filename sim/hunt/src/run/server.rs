@@ -1,17 +1,24 @@
 //! A node's broker as a process on its machine: started, stopped, started again.
 
 use core::{fmt, time::Duration};
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use quipu_broker::{Broker, Config as BrokerConfig};
 use quipu_sim::{Down, Node, World};
 use tokio::sync::oneshot;
 
-use crate::plan::Plan;
+use super::leftovers;
+use crate::plan::{DATA_DIR, Plan};
 
 /// How long a machine stays down when nothing else is said.
 pub(super) const DOWN: Duration = Duration::from_millis(20);
+
+/// Faults that damage what is there when they begin, and nothing later.
+const ROTS_AT_ONCE: &[&str] = &["bit-rot", "unreadable"];
 
 /// How a broker's process ended.
 #[derive(Clone, Debug)]
@@ -53,10 +60,16 @@ struct State {
     is_stopping: bool,
     /// Kinds of fault that have begun on this machine.
     begun: BTreeSet<&'static str>,
+    /// Segments that were there when something last happened to the disk that may have damaged them.
+    hurt: BTreeSet<PathBuf>,
     /// How often it has started to serve.
     served: u64,
     /// When it goes back to an older state of its disk, and how often it had served by the time of that state.
     goes_back: Option<(Duration, u64)>,
+    /// From when on it is not to be started before its data directory has another id.
+    takes_new_id: Option<Duration>,
+    /// When its disk is replaced by an empty one, or by an older state of it.
+    replaced: Vec<Duration>,
 }
 
 impl Default for State {
@@ -68,8 +81,11 @@ impl Default for State {
             down: DOWN,
             is_stopping: false,
             begun: BTreeSet::new(),
+            hurt: BTreeSet::new(),
             served: 0,
             goes_back: None,
+            takes_new_id: None,
+            replaced: Vec::new(),
         }
     }
 }
@@ -149,15 +165,57 @@ impl Server {
 
     /// Notes a fault that begins on this machine, and how long it stays down after it.
     pub(super) fn note_fault(&self, kind: &'static str, down: Option<Duration>) {
+        let segments = super::stage::HURTS_DISK.contains(&kind).then(|| {
+            let mut files = Vec::new();
+            self.node.with_disk(|disk| leftovers::collect(disk, &Path::new(DATA_DIR).join("seg"), &mut files));
+            files.into_iter().collect()
+        });
         let mut state = self.state();
+        state.hurt = segments.unwrap_or_else(|| core::mem::take(&mut state.hurt));
         state.begun.insert(kind);
         state.down = down.unwrap_or(state.down);
+    }
+
+    /// Segments that may be damaged; none if that can be any.
+    pub(super) fn hurt(&self) -> Option<BTreeSet<PathBuf>> {
+        let state = self.state();
+        let is_known = |kind: &&'static str| !super::stage::HURTS_DISK.contains(kind) || ROTS_AT_ONCE.contains(kind);
+        state.begun.iter().all(is_known).then(|| state.hurt.clone())
     }
 
     /// Notes that the machine goes back, at that time, to the state that its disk has now.
     pub(super) fn note_snapshot(&self, at: Duration) {
         let mut state = self.state();
+        state.replaced.push(at);
         state.goes_back = Some((at, state.served));
+    }
+
+    /// Notes that the machine goes back, at that time, to the state that its disk has now, and that its data directory gets another id
+    /// then.
+    pub(super) fn note_restored(&self, at: Duration) {
+        let mut state = self.state();
+        state.replaced.push(at);
+        state.takes_new_id = Some(at);
+    }
+
+    /// Notes that the machine gets an empty disk now.
+    pub(super) fn note_wiped(&self, now: Duration) {
+        self.state().replaced.push(now);
+    }
+
+    /// Whether it has got another disk behind `opened`, when its broker last opened the one that it had.
+    pub(super) fn is_replaced_since(&self, opened: Duration, now: Duration) -> bool {
+        self.state().replaced.iter().any(|at| (opened..=now).contains(at))
+    }
+
+    /// Whether its data directory is to be given another id now.
+    pub(super) fn needs_new_id(&self, now: Duration) -> bool {
+        self.state().takes_new_id.is_some_and(|at| at <= now)
+    }
+
+    /// It has been.
+    pub(super) fn has_new_id(&self) {
+        self.state().takes_new_id = None;
     }
 
     /// Whether it has just gone back to a state of its disk of the same incarnation, which nobody can tell.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 
 use quipu_env::Fatal;
 use quipu_sim::{Down, Node, NodeConfig, World, fault::Fault};
+use quipu_storage::OpenError;
 
 use super::{
     leftovers,
@@ -27,6 +28,8 @@ use crate::{
 
 /// How long to wait between two whole-log comparisons at least.
 const BETWEEN_COPIES: Duration = Duration::from_millis(2);
+/// How often clients that have crashed are looked at.
+const LOOKS_AT_CLIENTS: Duration = Duration::from_millis(5);
 /// How long the broker rests after a start that was refused.
 const REFUSED: Duration = Duration::from_millis(200);
 
@@ -123,6 +126,7 @@ impl Stage {
         let turbulent = async {
             tokio::select! { biased;
                 () = self.operate() => unreachable!("the operator never leaves"),
+                () = self.begin_again() => unreachable!("it waits for the next one"),
                 () = self.strike() => unreachable!("faults end, striking does not"),
                 () = self.compare_copies() => unreachable!("there is always another event"),
                 done = self.turbulence() => done,
@@ -151,7 +155,9 @@ impl Stage {
         if may_lose == Loss::None {
             violations.extend(self.inside.take());
         }
-        Played { history, violations, tally, loss: state.loss }
+        // Who does not start any more has told of everything that is lost, and of what it has served before its damage was seen.
+        let is_refused = state.loss == Loss::Reported && !self.servers.iter().all(Server::is_ready);
+        Played { history, violations, tally, loss: if is_refused { Loss::Silent } else { state.loss } }
     }
 
     /// Clients work while faults happen; then everything heals, and they finish.
@@ -169,6 +175,7 @@ impl Stage {
             for (number, client) in running.into_iter().enumerate() {
                 if !follows(&self.plan, number) {
                     let _down = client.join().await;
+                    self.client_ended(number).await;
                 }
             }
         };
@@ -187,13 +194,42 @@ impl Stage {
         }
         self.scene.over.store(true, Ordering::Relaxed);
         self.within("followers finish", async {
-            for node in &self.clients {
-                let _down = node.wait_down().await;
+            for number in 0..self.clients.len() {
+                self.client_ended(number).await;
             }
         })
         .await?;
         self.settle("the cluster settles").await?;
         self.audit("the first audit").await
+    }
+
+    /// Ends when a client's last process has ended.
+    async fn client_ended(&self, number: usize) {
+        let _down = self.clients[number].wait_down().await;
+        while self.plan.crashes(number) && self.is_followed(number) {
+            self.world.sleep(LOOKS_AT_CLIENTS).await;
+            let _down = self.clients[number].wait_down().await;
+        }
+    }
+
+    fn is_followed(&self, number: usize) -> bool {
+        u32::try_from(number).is_ok_and(|number| self.scene.is_followed(number))
+    }
+
+    /// Begins another process of each client that has crashed, when it is time.
+    async fn begin_again(&self) {
+        let crashes = |(number, _): &(u32, &Node)| self.plan.crashes(*number as usize);
+        let clients: Vec<(u32, &Node)> = (0..).zip(&self.clients).filter(crashes).collect();
+        while !clients.is_empty() {
+            self.world.sleep(LOOKS_AT_CLIENTS).await;
+            for (number, node) in &clients {
+                if !node.is_up() && self.scene.follows_now(*number) {
+                    let (scene, number) = (self.scene.clone(), *number);
+                    drop(node.start(|env| workload::run_client(env, scene, number)));
+                }
+            }
+        }
+        core::future::pending::<()>().await;
     }
 
     /// Ends when the last fault has begun.
@@ -345,14 +381,19 @@ impl Stage {
         }
         let mut nodes = self.servers.iter().cycle();
         while self.mirror.is_wanted() {
-            self.inside.copy_due().await;
-            self.compare_copy(nodes.next().expect("there is a node"), false).await;
+            let machine = self.inside.copy_due().await;
+            let wanted = self.servers.iter().find(|server| machine == Some(server.node.number() as u64));
+            self.compare_copy(wanted.unwrap_or_else(|| nodes.next().expect("there is a node")), false).await;
             self.world.sleep(BETWEEN_COPIES).await;
         }
         core::future::pending::<()>().await;
     }
 
     async fn compare_copy(&self, server: &Server, is_settled: bool) {
+        // Until its broker opens the disk that it has got, what is known of it is what another held.
+        if server.is_replaced_since(self.inside.opened(&server.node), self.world.elapsed()) {
+            return;
+        }
         let found = self.mirror.compare(server, &self.inside, self.scene.served(), is_settled).await;
         let now = u64::try_from(self.world.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.state().violations.extend(found.into_iter().map(|violation| violation.seen_at(now)));
@@ -376,6 +417,10 @@ impl Stage {
                 leftovers::check(&server.node, &self.scene.recorder).into_iter().for_each(|left| {
                     self.violation("leaked-file", format!("{name}: {left}"));
                 });
+                let holders = self.scene.holders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                leftovers::check_moved(&server.node, server.number, &holders).into_iter().for_each(|left| {
+                    self.violation("leaked-file", format!("{name}: {left}"));
+                });
             }
             Ok(Err(error)) => self.violation("verify", format!("{name}: {error}")),
             Err(down) => self.violation("verify", format!("{name}: {down}")),
@@ -390,6 +435,7 @@ impl Stage {
 
     async fn operate_one(&self, server: &Server) {
         loop {
+            self.reidentify(server).await;
             self.state().tally.starts += 1;
             server.start();
             let end = server.ended().await;
@@ -415,6 +461,18 @@ impl Stage {
         }
     }
 
+    /// Gives the data directory of a machine that has gone back another id, however often that is cut short.
+    async fn reidentify(&self, server: &Server) {
+        while server.needs_new_id(self.world.elapsed()) {
+            let give = |env| async move { quipu_storage::reidentify(&env, DATA_DIR.as_ref()).await.map(drop) };
+            match server.node.start(give).join().await {
+                // On a disk on which nothing is yet nothing needs another id.
+                Ok(Ok(()) | Err(OpenError::Damaged { .. })) => server.has_new_id(),
+                Ok(Err(_)) | Err(_) => self.world.sleep(server.take_down()).await,
+            }
+        }
+    }
+
     /// In a cluster a node whose disk is damaged such that it does not start any more gets a new one.
     fn replace_disk(&self, server: &Server, end: &End) {
         let is_for_good = matches!(end, End::Refused { exit_status: STATUS_DAMAGED | STATUS_OTHER, .. });
@@ -434,6 +492,8 @@ impl Stage {
             End::StoppedBadly(_) | End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
             End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
+            // One whose metadata can't be read back any more leaves the others to go on.
+            End::Down(Down::Halted { .. }) => disk && self.plan.config.is_cluster(),
             End::Down(_) => false,
         };
         (!is_excused).then(|| ("end", format!("the {} ended by itself: {end}", server.name)))
@@ -457,8 +517,12 @@ impl Stage {
         if let Some(server) = server {
             server.note_fault(fault.kind(), fault.down().map(|(_, down)| down));
         }
-        if let (Fault::StaleSnapshot { age_ms, .. }, Some(server)) = (fault, server) {
-            server.note_snapshot(self.world.elapsed() + Duration::from_millis(*age_ms));
+        if let (Fault::StaleSnapshot { age_ms, new_id, .. }, Some(server)) = (fault, server) {
+            let at = self.world.elapsed() + Duration::from_millis(*age_ms);
+            if *new_id { server.note_restored(at) } else { server.note_snapshot(at) }
+        }
+        if let (Fault::WipedDisk { .. }, Some(server)) = (fault, server) {
+            server.note_wiped(self.world.elapsed());
         }
         if let Fault::BitRot { below, .. } = fault
             && below.split('/').any(|name| name == "wal")
@@ -515,5 +579,5 @@ pub(super) const HURTS_DISK: &[&str] = &[
 /// Whether a client goes on until the workload is over.
 fn follows(plan: &Plan, number: usize) -> bool {
     let operations = &plan.workload.clients[number].operations;
-    operations.iter().any(|operation| matches!(operation, Operation::Follow { .. }))
+    operations.iter().any(|operation| matches!(operation, Operation::Follow { .. } | Operation::Serve))
 }

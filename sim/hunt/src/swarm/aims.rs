@@ -68,7 +68,7 @@ pub(super) fn draw(rng: &mut Rng) -> Aimed {
     aimed
 }
 
-fn config(rng: &mut Rng) -> Config {
+pub(super) fn config(rng: &mut Rng) -> Config {
     Config {
         shards: rng.random_range(1..=3),
         torn_sectors: one_in(rng, 4),

@@ -3,8 +3,8 @@
 //! Invariants
 //! - Disks of at most as many nodes are damaged as `min.insync.replicas` less one, such that the node can tell: so whatever
 //!   configuration is in force, one of those that hold a committed record is sound. Then nothing may be lost.
-//! - Of those that vote in the metadata quorum a minority is damaged, and none goes back to an older state of its disk: nobody can
-//!   tell that of a vote.
+//! - Of those that vote in the metadata quorum a minority is damaged, and none goes back to an older state of its disk without being
+//!   given another id: nobody could tell that of a vote.
 //!
 //! Not here: worlds of one node (`swarm`).
 
@@ -213,11 +213,19 @@ fn damage(rng: &mut Rng, shape: &Shape, crowd: &Crowd, targets: &Targets, faults
         let node = pick(rng, &crowd.observers);
         // It serves once more in between: what it goes back to is of an earlier incarnation.
         let age_ms = SERVES_AGAIN_MS + rng.random_range(0..=1000);
-        faults.push(TimedFault { at_ms, fault: Fault::StaleSnapshot { node: node.clone(), age_ms, down_ms } });
+        faults.push(TimedFault {
+            at_ms,
+            fault: Fault::StaleSnapshot { node: node.clone(), age_ms, down_ms, new_id: false },
+        });
         let kill = Fault::Kill { node, down_ms: 1, times: 1, up_ms: 0 };
         return faults.push(TimedFault { at_ms: at_ms + rng.random_range(1..=500), fault: kill });
     }
     let node = pick(rng, &targets.servers);
+    if one_in(rng, 4) {
+        // With an id of its own even a voter may go back, and to a state of the same incarnation.
+        let fault = Fault::StaleSnapshot { node, age_ms: rng.random_range(1..=4000), down_ms, new_id: true };
+        return faults.push(TimedFault { at_ms, fault });
+    }
     if one_in(rng, 2) {
         // What rots in the log before it is proven can't be told from a torn write; in a segment it can.
         let below = format!("{DATA_DIR}/seg");

@@ -4,9 +4,12 @@
 //! |---|---|
 //! | failovers | a leader ends, stands still or is cut off while one of its followers lags; the next one may follow soon |
 //! | rejoins | a node comes back quickly, with an empty disk, with rotten segments, or with an older state of its disk |
+//! | repairs | segments rot on a node, and what is in them is read |
 //! | changes | members leave and come back, quorums and replicas change, while leaders end |
 //! | deletions | records are deleted while leaders end and members come and go |
 //! | quorums | the metadata changes all the time, and its voters end, stand still, and are cut off from each other |
+//! | moves | replicas move away from a node that is down |
+//! | refusals | producers begin when too few replicas live, or when a leader has just been elected |
 //!
 //! Invariants
 //! - As in all worlds of several nodes: one disk at most is damaged (`min.insync.replicas` is 2), such that the node can tell.
@@ -17,7 +20,10 @@
 use std::collections::BTreeMap;
 
 use quipu_env::Rng;
-use quipu_sim::{PowerCut, fault::Fault};
+use quipu_sim::{
+    PowerCut,
+    fault::{Fault, How},
+};
 use rand::RngExt;
 
 use super::{aims::Aimed, one_in, pick};
@@ -35,15 +41,17 @@ const SERVES_AGAIN_MS: u64 = 3000;
 
 /// One of them.
 pub(super) fn draw(rng: &mut Rng) -> Aimed {
-    let aims: &[fn(&mut Rng) -> Aimed] =
-        &[failovers, failovers, failovers, rejoins, rejoins, changes, changes, deletions, quorums, quorums];
+    let aims: &[fn(&mut Rng) -> Aimed] = &[
+        failovers, failovers, failovers, rejoins, rejoins, repairs, changes, changes, deletions, quorums, quorums,
+        moves, refusals,
+    ];
     let aim = pick(rng, aims);
     let mut aimed = aim(rng);
     aimed.faults.sort_by_key(|timed| timed.at_ms);
     aimed
 }
 
-fn config(rng: &mut Rng, nodes: u32) -> Config {
+pub(super) fn config(rng: &mut Rng, nodes: u32) -> Config {
     let mut kafka = BTreeMap::new();
     kafka.insert("default.replication.factor".to_owned(), "3".to_owned());
     kafka.insert("min.insync.replicas".to_owned(), "2".to_owned());
@@ -68,7 +76,7 @@ fn config(rng: &mut Rng, nodes: u32) -> Config {
     }
 }
 
-fn machines(config: &Config) -> Vec<String> {
+pub(super) fn machines(config: &Config) -> Vec<String> {
     config.all_nodes().map(|node| config.machine(node)).collect()
 }
 
@@ -208,7 +216,7 @@ fn rejoins(rng: &mut Rng) -> Aimed {
             faults.push(TimedFault { at_ms, fault: kill(&victim, 1) });
             faults.push(TimedFault {
                 at_ms,
-                fault: Fault::StaleSnapshot { node: victim.clone(), age_ms: age_ms - 500, down_ms },
+                fault: Fault::StaleSnapshot { node: victim.clone(), age_ms: age_ms - 500, down_ms, new_id: false },
             });
             end_ms += age_ms;
         }
@@ -226,6 +234,45 @@ fn rejoins(rng: &mut Rng) -> Aimed {
     }
     let partitions = rng.random_range(1..=2);
     let clients = clients(rng, partitions, end_ms + 300);
+    Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
+}
+
+/// When all that was sent at the beginning is in segments: there is a checkpoint every ten seconds.
+const SETTLED_MS: u64 = 11_500;
+
+fn repairs(rng: &mut Rng) -> Aimed {
+    let config = config(rng, 3);
+    let nodes = machines(&config);
+    let partitions = rng.random_range(1..=2);
+    let mut clients = clients(rng, partitions, READY_MS);
+    let early = rng.random_range(READY_MS..=2000);
+    for client in clients.iter_mut().filter(|client| client.name.starts_with("producer")) {
+        client.operations.insert(0, Operation::Sleep { ms: early });
+    }
+    // The first one has read it all by then.
+    let topic = "knots".to_owned();
+    let operations = vec![Operation::Sleep { ms: SETTLED_MS + 600 }, Operation::Follow { topic }];
+    clients.push(Client {
+        name: "consumer-1".to_owned(),
+        pace_ms: 20,
+        fetch_wait_ms: 20,
+        operations,
+        ..Client::default()
+    });
+    let victim = pick(rng, &nodes);
+    let mut faults = Vec::new();
+    for _ in 0..rng.random_range(1..=3) {
+        let (below, place_ppm) = (format!("{DATA_DIR}/seg"), rng.random_range(0..=1_000_000));
+        let (node, file) = (victim.clone(), rng.random_range(0..8));
+        let fault = Fault::BitRot { node, below, file, place_ppm, bits: rng.random_range(1..=4) };
+        faults.push(TimedFault { at_ms: SETTLED_MS + rng.random_range(0..=500), fault });
+    }
+    // What was checked before counts for minutes, but only with the process that has checked it.
+    faults.push(TimedFault { at_ms: SETTLED_MS + rng.random_range(500..=550), fault: kill(&victim, 1) });
+    if one_in(rng, 2) {
+        let fault = out(rng, &victim, &nodes);
+        faults.push(TimedFault { at_ms: SETTLED_MS + rng.random_range(700..=3000), fault });
+    }
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 
@@ -257,11 +304,43 @@ fn changes(rng: &mut Rng) -> Aimed {
     Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
 }
 
+/// A node is away for long; the power goes in the middle of what it does to catch up, and then others are away.
+fn left_behind(rng: &mut Rng, nodes: &[String]) -> (Vec<TimedFault>, u64) {
+    let victim = pick(rng, nodes);
+    let others: Vec<String> = nodes.iter().filter(|other| **other != victim).cloned().collect();
+    let mut at_ms = READY_MS + rng.random_range(0..=300);
+    let lasts_ms = SESSION_MS + rng.random_range(200..=1500);
+    let away = if rng.random() { kill(&victim, lasts_ms) } else { cut(rng, &victim, &others, lasts_ms) };
+    let mut faults = vec![TimedFault { at_ms, fault: away }];
+    at_ms += lasts_ms;
+    for _ in 0..rng.random_range(1..=2) {
+        let fault = Fault::CrashAt {
+            node: victim.clone(),
+            point: "wal.synced".to_owned(),
+            skip: rng.random_range(0..=12),
+            how: How::PowerCut,
+            down_ms: pick(rng, &[1, 50]),
+            again: Vec::new(),
+        };
+        faults.push(TimedFault { at_ms: at_ms + rng.random_range(0..=100), fault });
+    }
+    for other in others.iter().take(rng.random_range(1..=2)) {
+        at_ms += rng.random_range(50..=1200);
+        faults.push(TimedFault { at_ms, fault: out(rng, other, nodes) });
+    }
+    (faults, at_ms + SESSION_MS)
+}
+
 fn deletions(rng: &mut Rng) -> Aimed {
     let nodes = pick(rng, &[3, 4]);
     let config = config(rng, nodes);
-    let count = rng.random_range(1..=3);
-    let (faults, end_ms) = rounds(rng, &machines(&config), count);
+    let nodes = machines(&config);
+    let (faults, end_ms) = if rng.random() {
+        left_behind(rng, &nodes)
+    } else {
+        let count = rng.random_range(1..=3);
+        rounds(rng, &nodes, count)
+    };
     let partitions = rng.random_range(1..=2);
     let mut clients = clients(rng, partitions, end_ms + 300);
     let mut operations = Vec::new();
@@ -302,5 +381,53 @@ fn quorums(rng: &mut Rng) -> Aimed {
         }
         clients.push(admin(&format!("admin-{number}"), end_ms / 20, operations));
     }
+    Aimed { config, workload: Workload { topics: topics(1), clients }, faults }
+}
+
+fn moves(rng: &mut Rng) -> Aimed {
+    let config = config(rng, 4);
+    let nodes = machines(&config);
+    let partitions = rng.random_range(1..=3);
+    let victim = rng.random_range(1..=4);
+    let at_ms = READY_MS + rng.random_range(100..=600);
+    let down_ms = SESSION_MS + rng.random_range(600..=3000);
+    let node = nodes[usize::try_from(victim - 1).unwrap_or(0)].clone();
+    let away = if rng.random() { kill(&node, down_ms) } else { power_cut(rng, &node, down_ms) };
+    let mut operations = vec![Operation::Sleep { ms: at_ms + rng.random_range(0..=down_ms / 2) }];
+    for partition in 0..partitions {
+        let brokers = (1..=4).filter(|broker| *broker != victim).collect();
+        operations.push(Operation::Reassign { topic: "knots".to_owned(), partition, brokers });
+    }
+    let mut clients = clients(rng, partitions, at_ms + down_ms);
+    clients.push(admin("admin", 0, operations));
+    let faults = vec![TimedFault { at_ms, fault: away }];
+    Aimed { config, workload: Workload { topics: topics(partitions), clients }, faults }
+}
+
+fn refusals(rng: &mut Rng) -> Aimed {
+    let config = config(rng, 3);
+    let nodes = machines(&config);
+    let at_ms = READY_MS + rng.random_range(0..=300);
+    let mut faults = Vec::new();
+    for node in nodes.iter().filter(|_| !one_in(rng, 3)).cloned().collect::<Vec<_>>() {
+        let lasts_ms = SESSION_MS + rng.random_range(100..=900);
+        let fault = if rng.random() { kill(&node, lasts_ms) } else { out(rng, &node, &nodes) };
+        faults.push(TimedFault { at_ms: at_ms + rng.random_range(0..=200), fault });
+    }
+    let producers = (0..rng.random_range(3..=6)).map(|number| {
+        let batch = BatchSpec { partition: 0, count: 1, bytes: 10 };
+        let send = Operation::Produce { topic: "knots".to_owned(), batches: vec![batch] };
+        let mut operations = vec![Operation::Sleep { ms: at_ms + rng.random_range(0..=2500) }];
+        operations.extend(core::iter::repeat_n(send, rng.random_range(3..=10)));
+        Client {
+            name: format!("producer-{number}"),
+            idempotent: true,
+            pipelined: 5,
+            patience_ms: pick(rng, &[500, 2000]),
+            operations,
+            ..Client::default()
+        }
+    });
+    let clients = producers.collect();
     Aimed { config, workload: Workload { topics: topics(1), clients }, faults }
 }

@@ -243,6 +243,29 @@ fn words(history: &History, what: &What) -> (&'static str, String, String) {
         What::CreateTopic { topic } => ("create-topic", topic.clone(), String::new()),
         What::DeleteTopic { topic, id } => ("delete-topic", format!("{topic} ({id})"), String::new()),
         What::Topics { ids } => ("topics", format!("{} are there", ids.len()), String::new()),
+        What::Join { group } => ("join", group.clone(), String::new()),
+        What::Given { log, group, generation, committed } => {
+            let told = format!("generation {generation}, committed {committed}");
+            ("given", format!("{} by {group}", history.name(*log)), told)
+        }
+        What::Taken { log, group, is_lost, .. } => {
+            let how = if *is_lost { "unasked" } else { "" };
+            ("taken", format!("{} by {group}", history.name(*log)), how.to_owned())
+        }
+        What::Take { log, group, generation, records } => {
+            let told = format!("generation {generation}: {}", found(records));
+            ("take", format!("{} for {group}", history.name(*log)), told)
+        }
+        What::Committed { group, offsets } => {
+            let place = |(log, offset): &(crate::history::LogIndex, i64)| format!("{} {offset}", history.name(*log));
+            let offsets: Vec<String> = offsets.iter().map(place).collect();
+            ("committed", group.clone(), offsets.join(", "))
+        }
+        What::Commit { group, generation, offsets } => {
+            let place = |(log, offset): &(crate::history::LogIndex, i64)| format!("{} {offset}", history.name(*log));
+            let offsets: Vec<String> = offsets.iter().map(place).collect();
+            ("commit", format!("to {group} in generation {generation}: {}", offsets.join(", ")), String::new())
+        }
         What::Strange { checker, detail } => ("strange", format!("{checker}: {detail}"), String::new()),
     }
 }

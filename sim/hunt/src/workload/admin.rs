@@ -27,7 +27,7 @@ use quipu_wire_client::requests;
 use super::{
     client::{Client, text},
     consume::{EARLIEST, LATEST, list},
-    topics,
+    questions, topics,
 };
 use crate::{
     history::{Outcome, What},
@@ -287,6 +287,18 @@ pub(super) async fn ask(client: &mut Client, question: Question) {
             let topic = |topic| OffsetForLeaderTopic { topic, partitions: partitions.clone() };
             let topics = names.into_iter().map(topic).collect();
             client.call_once(4, OffsetForLeaderEpochRequest { topics, ..Default::default() }).await
+        }
+        Question::Groups => {
+            questions::groups(client).await;
+            None
+        }
+        Question::Quorum => {
+            questions::quorum(client).await;
+            None
+        }
+        Question::Mistakes => {
+            questions::mistakes(client).await;
+            None
         }
         Question::ConfigResources => client.call_once(1, ListConfigResourcesRequest::default()).await,
         Question::Times | Question::MaxTimes => {

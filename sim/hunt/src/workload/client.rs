@@ -238,7 +238,7 @@ impl Client {
     /// The version for requests that name topics by id if they can: a topic that somebody deletes is only asked for by id, since a
     /// name may mean another topic by the time that the request arrives.
     pub(super) fn version_for(&self, topic: &str, wanted: i16, by_id_since: i16) -> i16 {
-        if self.scene.plan.is_deleted(topic) { wanted.max(by_id_since) } else { wanted }
+        if self.scene.deleted.contains(topic) { wanted.max(by_id_since) } else { wanted }
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) const NO_ANSWER: &str = "no answer";
 pub(super) const LATEST: i64 = -1;
 /// How long a fetch waits at most where several leaders are asked in turn, milliseconds.
 const WAIT_MS: i32 = 200;
-/// Times that a follower looks for more after the workload is over.
-const LAST_LOOKS_MAX: u32 = 10_000;
+/// How long a follower for whom records may be lost, or rotten for a while, looks for the next one after the workload is over.
+const LAST_LOOKS: Duration = Duration::from_secs(60);
 
 /// A partition as it is asked for.
 struct Asked {
@@ -65,8 +65,16 @@ pub(super) async fn follow(client: &mut Client, topic: &str) {
         }
         client.rest().await;
     }
-    for _ in 0..LAST_LOOKS_MAX {
-        if poll_once(client, topic).await != Polled::Some {
+    let stood = |client: &Client| client.positions.clone();
+    let (mut stands, mut since) = (stood(client), client.scene.now());
+    while poll_once(client, topic).await == Polled::Some {
+        let now = client.scene.now();
+        if stands != stood(client) {
+            (stands, since) = (stood(client), now);
+        }
+        // What can't be read is told of, by whoever reads everything at the end as well.
+        let is_late = u128::from(now - since) > LAST_LOOKS.as_nanos();
+        if is_late && client.scene.may_be_rotten() {
             return;
         }
     }
@@ -159,6 +167,10 @@ async fn take_in(client: &mut Client, known: &Known, asked: &[Asked], response: 
         match client.code(data.error_code) {
             ErrorCode::None => {
                 let end = take_in_records(client, known, one, data);
+                if end.is_none() {
+                    // The broker may look at it again only after a while.
+                    client.pause().await;
+                }
                 if end.is_none_or(|end| end < data.high_watermark) {
                     polled = Polled::Some;
                 }
@@ -209,8 +221,8 @@ fn take_in_records(client: &mut Client, known: &Known, asked: &Asked, data: &Par
     Some(end)
 }
 
-/// The records of a reply; those that nobody sent are told of. None if a batch in it fails its checksum: with a disk that rots
-/// that may be, and whoever reads it knows.
+/// The records of a reply; those that nobody sent are told of. None if a batch in it fails its checksum, or stands where none
+/// can: with a disk that rots that may be, and whoever reads it knows.
 pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Option<Vec<Found>> {
     let records: Vec<(i64, Bytes)> = match requests::records_of(data) {
         Ok(records) => records,
@@ -222,6 +234,13 @@ pub(super) fn decode(client: &Client, known: &Known, data: &PartitionData) -> Op
             return None;
         }
     };
+    // A batch's base offset is in no checksum that a client knows of. A node checks what it reads, but what has been checked
+    // lately is read from the page cache, where the model lets it rot.
+    let is_in_order = records.is_sorted_by(|(one, _), (next, _)| one < next)
+        && records.last().is_none_or(|(last, _)| *last < data.high_watermark);
+    if !is_in_order && !client.scene.must_be_sound() {
+        return None;
+    }
     note_served(client, known, data);
     let mut found = Vec::with_capacity(records.len());
     for (offset, bytes) in records {

@@ -16,14 +16,15 @@ mod echo;
 mod hostile;
 mod library;
 mod produce;
+mod questions;
 pub mod record;
 mod settle;
 mod topics;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -49,6 +50,15 @@ pub const AUDITOR: u32 = u32::MAX;
 /// The nodes that hold each log; logs by the end of their topic's id, and their partition.
 pub type Holders = Arc<Mutex<BTreeMap<(i64, i64), Vec<u32>>>>;
 
+/// How a client goes on after its process has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Following {
+    /// The first operation that is not done.
+    operation: usize,
+    /// When, nanoseconds since the run began; none if that process was begun.
+    at: Option<u64>,
+}
+
 /// What all clients of a run share. A clone is the same.
 #[derive(Clone)]
 pub struct Scene {
@@ -68,10 +78,16 @@ pub struct Scene {
     pub codes: Arc<Mutex<BTreeMap<i16, u64>>>,
     /// Requests that had an answer, by Kafka's number, and how often.
     pub apis: Arc<Mutex<BTreeMap<i16, u64>>>,
+    /// Topics that somebody deletes.
+    deleted: Arc<BTreeSet<String>>,
     /// Who holds what, when the cluster has settled.
     pub holders: Holders,
     /// The last acknowledged batch of each producer in each log.
     last: Arc<Mutex<BTreeMap<(u32, LogIndex), Last>>>,
+    /// Behind what groups have taken, by group and log.
+    taken: Arc<Mutex<BTreeMap<(String, LogIndex), i64>>>,
+    /// Clients whose process has ended to be followed by another one: which operation it begins with, and when.
+    following: Arc<Mutex<BTreeMap<u32, Following>>>,
     /// Batches that clients of the wire were given.
     served: Arc<Mutex<Served>>,
 }
@@ -89,10 +105,31 @@ impl Scene {
             done: Arc::default(),
             codes: Arc::default(),
             apis: Arc::default(),
+            deleted: Arc::new(plan.deleted()),
             holders: Arc::default(),
             last: Arc::default(),
+            taken: Arc::default(),
+            following: Arc::default(),
             served: Arc::default(),
         }
+    }
+
+    /// Whether a client's process is to be followed by another one that was not begun yet.
+    #[must_use]
+    pub fn is_followed(&self, client: u32) -> bool {
+        self.following().get(&client).is_some_and(|following| following.at.is_some())
+    }
+
+    /// Whether a client's next process is to be begun now, which the caller does.
+    #[must_use]
+    pub fn follows_now(&self, client: u32) -> bool {
+        let now = self.now();
+        let mut all = self.following();
+        all.get_mut(&client).is_some_and(|following| following.at.take_if(|at| *at <= now).is_some())
+    }
+
+    fn following(&self) -> MutexGuard<'_, BTreeMap<u32, Following>> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What clients were given until now.
@@ -131,10 +168,14 @@ impl Scene {
         produce::is_passing(code) || (in_clusters && self.plan.config.is_cluster())
     }
 
-    /// Whether bytes that fail their checksum must not be served. Segments are checked when a process first reads them, and may rot
-    /// later.
+    /// Whether bytes that fail their checksum must not be served.
     fn must_be_sound(&self) -> bool {
-        self.plan.budget.loss == Loss::None || self.cold.load(Ordering::Relaxed)
+        !self.may_be_rotten() || self.cold.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is read may be rotten, or be lost.
+    fn may_be_rotten(&self) -> bool {
+        self.plan.budget.loss > Loss::None || self.plan.rots()
     }
 
     fn is_over(&self) -> bool {
@@ -173,7 +214,7 @@ pub async fn make_topics(env: SimEnv, scene: Scene) {
 pub async fn run_client(env: SimEnv, scene: Scene, number: u32) {
     let plan = Arc::clone(&scene.plan);
     let spec = &plan.workload.clients[number as usize];
-    if library::takes(&plan, spec) {
+    if library::takes(&scene.deleted, spec) {
         return library::run(env, scene, number).await;
     }
     let mut client = Client::new(&env, &scene, number, spec);
@@ -216,6 +257,12 @@ async fn run_operation(client: &mut Client, operation: &Operation) {
         }
         Operation::Ask(question) => admin::ask(client, *question).await,
         Operation::Sleep { ms } => client.sleep_ms(*ms).await,
+        // A plan has these for clients of the other kind only; such a one is here if it reads a topic that somebody deletes.
+        Operation::Join { .. }
+        | Operation::Take { .. }
+        | Operation::Serve
+        | Operation::Leave
+        | Operation::Crash { .. } => {}
         Operation::Garbage { .. } | Operation::Half { .. } | Operation::Huge | Operation::Storm { .. } => {
             hostile::run(client, operation).await;
         }

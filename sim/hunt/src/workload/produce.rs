@@ -188,6 +188,7 @@ impl Producer {
         if acks == 0 {
             self.end_of_connection(client);
         }
+        let mut is_misled = false;
         for (index, leader) in sent {
             let Some(connection) = client.connection_to(leader).await else { return Err(CallError::Closed) };
             let response = connection.receive().await?;
@@ -196,10 +197,11 @@ impl Producer {
             let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
             let found: Vec<&PartitionProduceResponse> = answers.collect();
             for answer in found {
+                is_misled |= answer.error_code == ErrorCode::NotLeaderOrFollower.code();
                 self.take_in(client, index, answer);
             }
         }
-        if self.pending.iter().flat_map(|pending| &pending.parts).any(|part| !part.done) {
+        if is_misled || self.pending.iter().flat_map(|pending| &pending.parts).any(|part| !part.done) {
             client.pause().await;
             topics::refresh(client).await;
         }

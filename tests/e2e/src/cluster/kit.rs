@@ -137,7 +137,7 @@ impl Cluster {
         }
         let directories: Vec<PathBuf> = self.inner.nodes().iter().map(|node| node.data_dir().to_owned()).collect();
         self.inner.stop().unwrap();
-        let mut held: BTreeMap<PathBuf, Vec<(usize, Vec<u8>)>> = BTreeMap::new();
+        let mut held: BTreeMap<i32, Vec<(usize, Vec<u8>)>> = BTreeMap::new();
         for (directory, id) in directories.iter().zip(1..) {
             for (partition, bytes) in held_in(directory) {
                 held.entry(partition).or_default().push((id, bytes));
@@ -145,14 +145,13 @@ impl Cluster {
         }
         assert_eq!(held.len(), usize::try_from(PARTITIONS).unwrap());
         for (partition, copies) in held {
-            assert_eq!(copies.len(), replicas, "copies of {}", partition.display());
+            assert_eq!(copies.len(), replicas, "copies of {partition}");
             let (first_id, first) = &copies[0];
             assert!(!first.is_empty(), "there is something to compare");
             for (id, bytes) in &copies[1..] {
                 let differ = first.iter().zip(bytes).position(|(one, other)| one != other);
                 let (one, other) = (first.len(), bytes.len());
-                let name = partition.display();
-                assert!(first == bytes, "{name}: {one} bytes on {first_id}, {other} on {id}, other at {differ:?}");
+                assert!(first == bytes, "{partition}: {one} bytes on {first_id}, {other} on {id}, other at {differ:?}");
             }
         }
     }
@@ -182,20 +181,20 @@ fn sizes(node: &Broker) -> BTreeMap<i32, i64> {
 }
 
 /// The bytes of each partition of the topic in a directory that nobody uses: those of its batches, one behind the other. Where they
-/// stand in files is each node's own affair.
-fn held_in(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut held: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+/// stand, in which segments or still in the write-ahead log alone, is each node's own affair.
+fn held_in(data: &Path) -> BTreeMap<i32, Vec<u8>> {
+    let mut held: BTreeMap<i32, Vec<u8>> = BTreeMap::new();
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut dump = Command::new(broker::binary().unwrap());
     dump.args(["log", "dump", "--json", "--topic", TOPIC]).arg(data);
     let listed = String::from_utf8(run("quipu log dump", dump, &[], LIMIT).unwrap()).unwrap();
     for batch in listed.lines() {
         let file = text_behind(batch, "\"file\":\"").unwrap();
+        let partition = number_behind(batch, "\"partition\":").unwrap();
         let number = |words: &str| usize::try_from(number_behind(batch, words).unwrap()).unwrap();
         let (position, bytes) = (number("\"position\":"), number("\"bytes\":"));
-        let partition = Path::new(file).parent().unwrap().file_name().unwrap();
         let contents = files.entry(file.to_owned()).or_insert_with(|| std::fs::read(data.join(file)).unwrap());
-        held.entry(PathBuf::from(partition)).or_default().extend(&contents[position..position + bytes]);
+        held.entry(partition).or_default().extend(&contents[position..position + bytes]);
     }
     held
 }

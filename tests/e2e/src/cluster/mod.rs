@@ -8,6 +8,7 @@
 
 mod kit;
 mod recorder;
+mod releases;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -107,12 +108,8 @@ fn kill(test: &str, choose: Choose) {
     });
 }
 
-/// Long runs only: a former leader of the metadata quorum that wakes up is seen now and then not to come back at all, mostly when the
-/// machine is busy. It is known and open; a short run would tell of it by chance.
+/// Stands still for longer than its session, and goes on.
 fn sleep(test: &str, choose: Choose) {
-    if std::env::var_os("QUIPU_E2E_LONG").is_none() {
-        return;
-    }
     live_through(test, NODES, |cluster, _| {
         let node = choose(cluster);
         let process = cluster.node(node).process();

@@ -72,7 +72,8 @@ impl Recorder {
         let op = &mut self.history.lock().unwrap().ops[index];
         (op.completed, op.outcome) = (Some(now), Outcome::Ok);
         let What::Send { base_offset, .. } = &mut op.what else { unreachable!("only sends are delivered") };
-        *base_offset = Some(offset);
+        // librdkafka knows no offset where it takes a later acknowledgement for this one's, too.
+        *base_offset = (offset >= 0).then_some(offset);
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -55,10 +55,12 @@ pub(super) fn run(script: &mut Script, verb: &str, words: &[&str], validate_only
             Vec::new()
         }
         "old" => {
-            let record = MetadataRecord::Feature { name: METADATA_VERSION.into(), level: 1 };
-            let offset = script.image.next_offset();
-            script.image.apply(offset, &record, &mut Delta::default()).expect("an older release wrote it");
-            script.written.push((offset, codec::encode(&record).to_vec()));
+            for (name, level) in [(METADATA_VERSION, 1), (GROUP_VERSION, 0)] {
+                let record = MetadataRecord::Feature { name: name.into(), level };
+                let offset = script.image.next_offset();
+                script.image.apply(offset, &record, &mut Delta::default()).expect("an older release wrote it");
+                script.written.push((offset, codec::encode(&record).to_vec()));
+            }
             Vec::new()
         }
         _ => panic!("no such command: {verb} {words:?}"),

@@ -5,6 +5,7 @@
 //! | `topics t=3 u=2/r1,r2` | the topics from now on: partitions, and each partition's rack |
 //! | `come g a topics=t regex=t.* instance=i rack=r assignor=range rebalance=1m` | a join; `*` in a name's place for none |
 //! | `go g a owned=t:0,t:1` | a heartbeat; `owned=told`: what it was last told, `owned=none`: nothing; `topics=`, `regex=` if they change |
+//! | `join g a owned=t:0`, `sync g a a=t:0` | as in the classic protocol, with what a consumer means by it; `set migration=up,down` |
 //! | `quit g a`, `quit g a away` | leaving |
 //! | `commit-as g a t-0=1`, `fetch-as g a t-0`, `about g` | offsets with epochs, descriptions |
 
@@ -189,7 +190,7 @@ impl Script {
                 fetched.iter().map(one).collect::<Vec<_>>().join(", ")
             }
             ConsumerReply::Describe(Ok(described)) => about(&described),
-            ConsumerReply::Topics => "ok".to_owned(),
+            ConsumerReply::Noted => "ok".to_owned(),
         }
     }
 

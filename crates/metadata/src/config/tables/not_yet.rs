@@ -2,10 +2,11 @@
 
 use super::NotYetKey;
 
-const COMPACTION: &str = "it needs log compaction, which does not exist yet";
+const CLEANER: &str = "compaction has no such buffer to set";
 const TIERED: &str = "it needs tiered storage, which does not exist";
 const THROTTLE: &str = "it needs replication throttling, which does not exist yet";
 const GROUPS: &str = "it needs groups of a kind that does not exist yet";
+const AT_ONCE: &str = "partitions are assigned at once, within the heartbeat that makes it necessary";
 const COORDINATOR: &str = "the group coordinator has no such thread or buffer to set";
 const TRANSACTIONS: &str = "it needs transactions, which do not exist yet";
 const CLUSTER: &str = "Quipu's metadata quorum and replication have nothing of the kind to set (see its keys roles, peer_listen and voters)";
@@ -19,10 +20,8 @@ const MILLISECONDS: &str = "use the config of the same name that ends in .ms";
 const STORAGE: &str = "Quipu's storage has no such file, buffer or task to set";
 const PLUGIN: &str = "it names a Java class, and Quipu loads none";
 const LZ4: &str = "our lz4 encoder has one level only";
-const RETENTION: &str = "it needs retention, which does not exist yet";
 const MEMORY: &str = "use Quipu's key memory_requests_bytes";
 const FETCH: &str = "a fetch is bounded by what its client asks for, and by Quipu's key memory_replies_bytes";
-const SESSIONS: &str = "it needs fetch sessions, which do not exist yet";
 const PAGES: &str = "the size of a page of topic descriptions cannot be set";
 const INTERNAL: &str = "it sets something inside Kafka that Quipu does not have";
 const SOCKETS: &str = "sockets keep the sizes that the operating system gives them";
@@ -34,22 +33,47 @@ const fn not_yet(name: &'static str, why: &'static str) -> NotYetKey {
 /// The configs of a topic that Kafka has and we do not, by name.
 pub const TOPIC_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("compression.lz4.level", LZ4),
-    not_yet("delete.retention.ms", COMPACTION),
     not_yet("errors.deadletterqueue.group.enable", GROUPS),
     not_yet("follower.replication.throttled.replicas", THROTTLE),
     not_yet("internal.segment.bytes", "it is for Kafka's own tests"),
     not_yet("leader.replication.throttled.replicas", THROTTLE),
     not_yet("local.retention.bytes", TIERED),
     not_yet("local.retention.ms", TIERED),
-    not_yet("max.compaction.lag.ms", COMPACTION),
-    not_yet("min.cleanable.dirty.ratio", COMPACTION),
-    not_yet("min.compaction.lag.ms", COMPACTION),
     not_yet("remote.copy.lag.bytes", TIERED),
     not_yet("remote.copy.lag.ms", TIERED),
     not_yet("remote.log.copy.disable", TIERED),
     not_yet("remote.log.delete.on.disable", TIERED),
     not_yet("remote.storage.enable", TIERED),
     not_yet("segment.index.bytes", STORAGE),
+];
+
+/// The configs of a group that Kafka has and we do not, by name.
+pub const GROUP_KEYS_NOT_YET: &[NotYetKey] = &[
+    not_yet("consumer.assignment.interval.ms", AT_ONCE),
+    not_yet("consumer.assignor.offload.enable", AT_ONCE),
+    not_yet("errors.deadletterqueue.copy.record.enable", GROUPS),
+    not_yet("errors.deadletterqueue.topic.name", GROUPS),
+    not_yet("share.assignment.interval.ms", GROUPS),
+    not_yet("share.assignor.offload.enable", GROUPS),
+    not_yet("share.auto.offset.reset", GROUPS),
+    not_yet("share.delivery.count.limit", GROUPS),
+    not_yet("share.heartbeat.interval.ms", GROUPS),
+    not_yet("share.isolation.level", GROUPS),
+    not_yet("share.partition.max.record.locks", GROUPS),
+    not_yet("share.record.lock.duration.ms", GROUPS),
+    not_yet("share.renew.acknowledge.enable", GROUPS),
+    not_yet("share.session.timeout.ms", GROUPS),
+    not_yet("streams.acceptable.recovery.lag", GROUPS),
+    not_yet("streams.assignment.interval.ms", GROUPS),
+    not_yet("streams.assignor.name", GROUPS),
+    not_yet("streams.assignor.offload.enable", GROUPS),
+    not_yet("streams.heartbeat.interval.ms", GROUPS),
+    not_yet("streams.initial.rebalance.delay.ms", GROUPS),
+    not_yet("streams.num.standby.replicas", GROUPS),
+    not_yet("streams.num.warmup.replicas", GROUPS),
+    not_yet("streams.rack.aware.assignment.tags", GROUPS),
+    not_yet("streams.session.timeout.ms", GROUPS),
+    not_yet("streams.task.offset.interval.ms", GROUPS),
 ];
 
 /// The configs of a broker that Kafka has and we do not, by name.
@@ -100,24 +124,18 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("fetch.max.bytes", FETCH),
     not_yet("fetch.purgatory.purge.interval.requests", INTERNAL),
     not_yet("follower.fetch.last.tiered.offset.enable", TIERED),
-    not_yet("group.consumer.assignment.interval.ms", GROUPS),
-    not_yet("group.consumer.assignor.offload.enable", GROUPS),
-    not_yet("group.consumer.assignors", GROUPS),
-    not_yet("group.consumer.heartbeat.interval.ms", GROUPS),
-    not_yet("group.consumer.max.assignment.interval.ms", GROUPS),
-    not_yet("group.consumer.max.heartbeat.interval.ms", GROUPS),
-    not_yet("group.consumer.max.session.timeout.ms", GROUPS),
-    not_yet("group.consumer.max.size", GROUPS),
-    not_yet("group.consumer.migration.policy", GROUPS),
-    not_yet("group.consumer.min.assignment.interval.ms", GROUPS),
-    not_yet("group.consumer.min.heartbeat.interval.ms", GROUPS),
-    not_yet("group.consumer.min.session.timeout.ms", GROUPS),
-    not_yet("group.consumer.regex.refresh.interval.ms", GROUPS),
-    not_yet("group.consumer.session.timeout.ms", GROUPS),
+    not_yet("group.consumer.assignment.interval.ms", AT_ONCE),
+    not_yet("group.consumer.assignor.offload.enable", AT_ONCE),
+    not_yet("group.consumer.max.assignment.interval.ms", AT_ONCE),
+    not_yet("group.consumer.min.assignment.interval.ms", AT_ONCE),
+    not_yet("group.consumer.regex.refresh.interval.ms", "regular expressions are resolved when topics change"),
     not_yet("group.coordinator.append.linger.ms", COORDINATOR),
     not_yet("group.coordinator.background.threads", COORDINATOR),
     not_yet("group.coordinator.cached.buffer.max.bytes", COORDINATOR),
-    not_yet("group.coordinator.rebalance.protocols", GROUPS),
+    not_yet(
+        "group.coordinator.rebalance.protocols",
+        "the classic and the consumer protocol are always served (see the feature group.version)",
+    ),
     not_yet("group.coordinator.threads", COORDINATOR),
     not_yet("group.share.assignment.interval.ms", GROUPS),
     not_yet("group.share.assignor.offload.enable", GROUPS),
@@ -175,17 +193,8 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("kafka.metrics.reporters", METRICS),
     not_yet("listener.security.protocol.map", SECURITY),
     not_yet("listeners", OWN_KEY),
-    not_yet("log.cleaner.backoff.ms", COMPACTION),
-    not_yet("log.cleaner.dedupe.buffer.size", COMPACTION),
-    not_yet("log.cleaner.delete.retention.ms", COMPACTION),
-    not_yet("log.cleaner.enable", COMPACTION),
-    not_yet("log.cleaner.io.buffer.load.factor", COMPACTION),
-    not_yet("log.cleaner.io.buffer.size", COMPACTION),
-    not_yet("log.cleaner.io.max.bytes.per.second", COMPACTION),
-    not_yet("log.cleaner.max.compaction.lag.ms", COMPACTION),
-    not_yet("log.cleaner.min.cleanable.ratio", COMPACTION),
-    not_yet("log.cleaner.min.compaction.lag.ms", COMPACTION),
-    not_yet("log.cleaner.threads", COMPACTION),
+    not_yet("log.cleaner.io.buffer.load.factor", CLEANER),
+    not_yet("log.cleaner.io.buffer.size", CLEANER),
     not_yet("log.dir", OWN_KEY),
     not_yet("log.dir.failure.timeout.ms", STORAGE),
     not_yet("log.dirs", OWN_KEY),
@@ -198,14 +207,12 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("log.local.retention.ms", TIERED),
     not_yet("log.remote.copy.lag.bytes", TIERED),
     not_yet("log.remote.copy.lag.ms", TIERED),
-    not_yet("log.retention.check.interval.ms", RETENTION),
     not_yet("log.retention.hours", MILLISECONDS),
     not_yet("log.retention.minutes", MILLISECONDS),
     not_yet("log.roll.hours", MILLISECONDS),
     not_yet("log.roll.jitter.hours", MILLISECONDS),
     not_yet("max.connection.creation.rate", QUOTAS),
     not_yet("max.connections.per.ip.overrides", QUOTAS),
-    not_yet("max.incremental.fetch.session.cache.slots", SESSIONS),
     not_yet("max.request.partition.size.limit", PAGES),
     not_yet("metadata.log.dir", OWN_KEY),
     not_yet("metadata.log.max.record.bytes.between.snapshots", CLUSTER),
@@ -372,7 +379,6 @@ pub const BROKER_KEYS_NOT_YET: &[NotYetKey] = &[
     not_yet("ssl.truststore.location", SECURITY),
     not_yet("ssl.truststore.password", SECURITY),
     not_yet("ssl.truststore.type", SECURITY),
-    not_yet("telemetry.max.bytes", METRICS),
     not_yet("transaction.abort.timed.out.transaction.cleanup.interval.ms", TRANSACTIONS),
     not_yet("transaction.max.timeout.ms", TRANSACTIONS),
     not_yet("transaction.partition.verification.enable", TRANSACTIONS),

@@ -15,15 +15,16 @@ use bytes::{Bytes, BytesMut};
 use quipu_env::{Disk, Env, File, Lane, OpenOptions, Probe};
 
 use super::{ScanMode, ScanOptions, report::ScanError};
-use crate::wal::{
-    format::PAGE_BYTES,
-    shared::{FileOf, file_path},
+use crate::{
+    pages::{Pages, read_pages},
+    wal::{
+        format::PAGE_BYTES,
+        shared::{FileOf, file_path},
+    },
 };
 
 /// Bytes read at once.
 pub(super) const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// Pages of one piece that may be unreadable before the device, not a page, is taken to be broken.
-const UNREADABLE_PAGES_MAX: usize = 16;
 /// How often an unreadable page is asked for; each time, the device may do better.
 const PAGE_TRIES: usize = 5;
 const PAGE: u64 = PAGE_BYTES as u64;
@@ -211,36 +212,15 @@ impl<E: Env> Source<E> {
         }
     }
 
-    async fn read_pages(&self, position: u64, length: usize) -> Result<Bytes, ScanError> {
-        let mut bytes = BytesMut::zeroed(length);
-        let mut unreadable = 0;
-        for (page_position, page) in (position..).step_by(PAGE_BYTES).zip(bytes.chunks_mut(PAGE_BYTES)) {
-            match self.read_page(page_position, page.len()).await {
-                Ok(read) if read.len() == page.len() => page.copy_from_slice(&read),
-                Ok(_) => return Err(self.failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
-                Err(error) => {
-                    unreadable += 1;
-                    tracing::warn!(path = %self.path.display(), position = page_position, %error, "unreadable page");
-                    if unreadable > UNREADABLE_PAGES_MAX {
-                        return Err(self.failed(error));
-                    }
-                }
-            }
-        }
-        Ok(bytes.freeze())
-    }
-
     /// A page that can't be read may belong to a group that was acknowledged and has no later one to prove it: it would be taken
     /// for torn. So the device gets several chances.
-    async fn read_page(&self, position: u64, length: usize) -> io::Result<Bytes> {
-        let mut result = self.handle.read_at(position, length).await;
-        for _ in 1..PAGE_TRIES {
-            if result.is_ok() {
-                break;
-            }
-            result = self.handle.read_at(position, length).await;
+    async fn read_pages(&self, position: u64, length: usize) -> Result<Bytes, ScanError> {
+        let Pages { bytes, broken, .. } = read_pages(&self.handle, position, length, PAGE_TRIES).await;
+        match broken {
+            Some(error) => Err(self.failed(error)),
+            None if bytes.len() == length => Ok(bytes),
+            None => Err(self.failed(io::Error::from(io::ErrorKind::UnexpectedEof))),
         }
-        result
     }
 
     fn failed(&self, source: io::Error) -> ScanError {

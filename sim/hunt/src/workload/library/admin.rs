@@ -144,6 +144,11 @@ impl Library {
         };
         let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
         let asked = match question {
+            // What no admin of the library's asks.
+            Question::Groups | Question::Quorum | Question::Mistakes => {
+                let mut wire = super::super::client::Client::new(&self.env, &self.scene, self.number, &self.spec);
+                return super::super::admin::ask(&mut wire, question).await;
+            }
             // What the library asks of each connection, and by itself.
             Question::Versions | Question::Metadata => Ok(ApiKey::Metadata),
             Question::Cluster => admin.describe_cluster().await.map(|_| ApiKey::DescribeCluster),

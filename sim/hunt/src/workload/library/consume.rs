@@ -123,7 +123,7 @@ impl Library {
                 deadline = self.env.clock().now() + LAST_LOOKS;
             }
         }
-        if !self.loses() {
+        if !self.scene.may_be_rotten() {
             self.strange(
                 "liveness",
                 format!("a consumer does not reach the end of {topic} and gets nothing for {LAST_LOOKS:?}"),
@@ -291,7 +291,7 @@ impl Library {
         });
     }
 
-    fn found(&self, topic: &str, record: &ConsumerRecord) -> Found {
+    pub(super) fn found(&self, topic: &str, record: &ConsumerRecord) -> Found {
         let (partition, offset) = (record.partition.0, record.offset.0);
         let value = record.value.as_deref().unwrap_or_default();
         let value = record::decode(value, topic, partition).and_then(|value| {
@@ -357,7 +357,7 @@ impl Library {
                 self.go(reader, partition, diverging.map_or(Position::Start, Position::Offset));
             }
             ConsumerError::Corrupt { partition, .. } => {
-                if is_whole {
+                if self.scene.must_be_sound() {
                     self.strange("corrupt-read", error.to_string());
                 }
                 self.give_up(reader, partition);

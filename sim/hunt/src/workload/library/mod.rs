@@ -1,4 +1,5 @@
-//! Clients that use the Rust client, `quipu-client`, as applications do: its producer, its consumer, its admin.
+//! Clients that use the Rust client, `quipu-client`, as applications do: its producer, its consumer, its
+//! members of groups, its admin.
 //!
 //! Invariants
 //! - What is asked is noted before, and what is told when it is told, as by the clients of the wire.
@@ -6,14 +7,18 @@
 //!   word, and the checkers hold it to that.
 //! - Topics that somebody deletes are left to the wire: the library knows topics by name, and a name may mean another topic by then.
 //!
-//! Not here: versions and sequences of requests that no library sends ([`super`]). Read `produce`, then `consume`.
+//! Not here: versions and sequences of requests that no library sends ([`super`]). Read `produce`, then `consume`, then `member`.
 
 mod admin;
 mod consume;
+mod member;
 mod produce;
 
 use core::time::Duration;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use quipu_client::{BrokerAddress, Client, ClientConfig, ClientError, Producer, Topic, TopicPartition};
 use quipu_env::{Clock, Env, Rng};
@@ -21,10 +26,10 @@ use quipu_protocol::{ApiKey, ErrorCode};
 use quipu_sim::SimEnv;
 use rand::RngExt;
 
-use super::{PORT, Scene, hostile, produce::is_refusal};
+use super::{Following, PORT, Scene, hostile, produce::is_refusal};
 use crate::{
     history::LogIndex,
-    plan::{self, Kind, Loss, Plan, operation::Operation},
+    plan::{self, Kind, Loss, operation::Operation},
 };
 
 /// How long a call of the library may take before it is made again.
@@ -33,7 +38,7 @@ const API_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// Whether the plan's client is one of these.
-pub(super) fn takes(plan: &Plan, spec: &plan::Client) -> bool {
+pub(super) fn takes(deleted: &BTreeSet<String>, spec: &plan::Client) -> bool {
     let reads_or_writes = |operation: &&Operation| {
         matches!(
             operation,
@@ -41,7 +46,7 @@ pub(super) fn takes(plan: &Plan, spec: &plan::Client) -> bool {
         )
     };
     let mut topics = spec.operations.iter().filter(reads_or_writes).filter_map(Operation::topic);
-    spec.kind == Kind::Client && !topics.any(|topic| plan.is_deleted(topic))
+    spec.kind == Kind::Client && !topics.any(|topic| deleted.contains(topic))
 }
 
 /// Does all operations of the plan's client of that number.
@@ -49,7 +54,14 @@ pub(super) async fn run(env: SimEnv, scene: Scene, number: u32) {
     let plan = Arc::clone(&scene.plan);
     let spec = &plan.workload.clients[number as usize];
     let mut own = Library::new(&env, &scene, number, spec);
-    for operation in &spec.operations {
+    let done = scene.following().get(&number).map_or(0, |following| following.operation);
+    for (place, operation) in spec.operations.iter().enumerate().skip(done) {
+        if let Operation::Crash { ms } = operation {
+            // The end of this task is the end of the process: whatever else runs in it ends without a word.
+            let at = Some(scene.now() + ms * 1_000_000);
+            scene.following().insert(number, Following { operation: place + 1, at });
+            return;
+        }
         own.run_operation(operation).await;
         own.sleep_ms(spec.pace_ms).await;
     }
@@ -66,6 +78,8 @@ struct Library {
     client: Client<SimEnv>,
     /// By name, as first found: none of them is made anew.
     topics: BTreeMap<String, Arc<Topic>>,
+    /// Topics that were lost with their disk: nobody waits for each record until it is told so.
+    lost: BTreeSet<String>,
     /// Records that it has sent.
     records: u32,
     producer: Option<Producer<SimEnv>>,
@@ -73,6 +87,7 @@ struct Library {
     waiting: Vec<<SimEnv as Env>::Task>,
     /// By topic.
     readers: BTreeMap<String, consume::Reader>,
+    member: Option<member::Member>,
 }
 
 /// What an answer means for who asked.
@@ -107,10 +122,12 @@ impl Library {
             rng: env.rng("client"),
             client: Client::new(env.clone(), config).expect("the plan was checked"),
             topics: BTreeMap::new(),
+            lost: BTreeSet::new(),
             records: 0,
             producer: None,
             waiting: Vec::new(),
             readers: BTreeMap::new(),
+            member: None,
         }
     }
 
@@ -130,6 +147,11 @@ impl Library {
             }
             Operation::Ask(question) => self.ask(*question).await,
             Operation::Sleep { ms } => self.sleep_ms(*ms).await,
+            Operation::Join { group, topics } => self.join(group, topics).await,
+            Operation::Take { times } => self.take(*times).await,
+            Operation::Serve => self.serve().await,
+            Operation::Leave => self.leave().await,
+            Operation::Crash { .. } => unreachable!("whoever asks ends the process"),
             Operation::Reassign { topic, partition, brokers } => {
                 let mut wire = super::client::Client::new(&self.env, &self.scene, self.number, &self.spec);
                 super::admin::reassign(&mut wire, topic, *partition, brokers).await;

@@ -12,7 +12,7 @@ use quipu_client::{
     Written,
 };
 use quipu_env::{Env, Task};
-use quipu_protocol::ApiKey;
+use quipu_protocol::{ApiKey, ErrorCode};
 use quipu_sim::SimEnv;
 
 use super::{super::record, Library, code_of, is_refusal};
@@ -63,7 +63,7 @@ impl Library {
     }
 
     pub(super) async fn produce(&mut self, topic: &str, batches: &[BatchSpec]) {
-        let Some(known) = self.find(topic).await else { return };
+        let Some(known) = self.find(topic).await.filter(|_| !self.lost.contains(topic)) else { return };
         let count = i32::try_from(known.partitions.len()).unwrap_or(i32::MAX).max(1);
         let producer = self.own_producer();
         let mut taken: Vec<(OpIndex, Delivery)> = Vec::new();
@@ -83,7 +83,7 @@ impl Library {
                 let op = self.scene.recorder.invoke(self.number, self.scene.now(), what);
                 match producer.send(sent).await {
                     Ok(delivery) => taken.push((op, delivery)),
-                    Err(error) => self.refused(op, error),
+                    Err(error) => self.refused(topic, op, error),
                 }
             }
         }
@@ -98,8 +98,11 @@ impl Library {
     }
 
     /// The producer has not taken a record.
-    fn refused(&mut self, op: OpIndex, error: ProducerError) {
+    fn refused(&mut self, topic: &str, op: OpIndex, error: ProducerError) {
         let is_closed = matches!(error.cause, ClientError::Closed);
+        if self.loses() && code_of(&error.cause) == Some(ErrorCode::UnknownTopicOrPartition) {
+            self.lost.insert(topic.to_owned());
+        }
         told(&self.scene, self.number, op, Err(error));
         if is_closed {
             // What it has taken before is told by whoever waits.
