@@ -8,11 +8,17 @@ use quipu_testkit::{Failure, Result, broker};
 
 use crate::step::{self, cargo};
 
+/// What property tests draw their cases from.
+const PROPERTY_SEED: &str = "PROPTEST_RNG_SEED";
+
 /// All tests: the workspace's own and those with real clients against the real binary.
 ///
 /// Needs Rust, a C toolchain, Python 3 and Java with Maven; kcat and strace come from the system. What is missing is named, and
 /// its tests are skipped visibly; with CI=true a missing client is a failure. Python packages and Java artifacts are fetched into
 /// the target directory once.
+///
+/// Property tests draw the same cases in every run, so that what fails once fails again: `PROPTEST_RNG_SEED` gives others,
+/// `PROPTEST_CASES` more of them.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Arguments {
     /// Only this package.
@@ -42,6 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if std::env::var_os("QUIPU_NEXT_BIN").is_none() && arguments.is_with_clusters() {
         tests.env("QUIPU_NEXT_BIN", broker::build_next_binary()?);
+    }
+    if std::env::var_os(PROPERTY_SEED).is_none() {
+        tests.env(PROPERTY_SEED, "1");
     }
     if arguments.long {
         tests.env("QUIPU_E2E_LONG", "1");

@@ -123,7 +123,9 @@ impl Classic {
         }
     }
 
-    fn tell_generation(&self, desk: &mut Desk<'_>, from: Token, member_id: &Arc<str>, with_members: bool) {
+    /// Who asked gives a sign of life with it.
+    fn tell_generation(&mut self, desk: &mut Desk<'_>, from: Token, member_id: &Arc<str>, with_members: bool) {
+        self.touch(desk, member_id, None);
         desk.turn.reply(from, Reply::Join(self.joined(member_id, with_members)));
     }
 

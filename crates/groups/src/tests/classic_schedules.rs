@@ -88,7 +88,7 @@ struct Client {
     /// The last time that the coordinator has heard of it in its generation, and said so.
     heard: Instant,
     asked: Instant,
-    /// This coordinator gave it its id: another may know it by the one before only.
+    /// This coordinator told it its id and generation: another may know it by the one before only.
     is_known: bool,
     is_stuck: bool,
 }
@@ -180,7 +180,7 @@ impl World {
         for client in &mut self.clients {
             let waits = matches!(client.phase, Phase::Joining(it) | Phase::Syncing(it) if it == token);
             if waits {
-                client.phase = Phase::Out;
+                (client.phase, client.is_known) = (Phase::Out, false);
             }
         }
     }
@@ -205,7 +205,9 @@ impl World {
         self.carry_out();
         for client in &mut self.clients {
             // Its sessions begin anew there.
-            client.heard = self.now;
+            if client.heard > Instant::ZERO {
+                client.heard = self.now;
+            }
             client.is_known = false;
             if matches!(client.phase, Phase::Joining(_) | Phase::Syncing(_)) {
                 client.phase = Phase::Out;
@@ -373,9 +375,9 @@ impl World {
 
     fn joined(&mut self, at: usize, joined: Joined) {
         let client = &mut self.clients[at];
-        client.heard = client.asked;
         match joined.error {
             None => {
+                client.heard = client.asked;
                 (client.id, client.generation) = (Arc::clone(&joined.member_id), joined.generation);
                 client.phase = Phase::Joined(joined);
                 client.is_known = true;
@@ -384,7 +386,7 @@ impl World {
                 client.id = joined.member_id;
                 client.phase = Phase::Out;
             }
-            Some(GroupError::RebalanceInProgress) => client.phase = Phase::Out,
+            Some(GroupError::RebalanceInProgress) => (client.heard, client.phase) = (client.asked, Phase::Out),
             Some(error) => {
                 assert!(
                     !(client.is_known && error == GroupError::FencedInstanceId),
@@ -493,12 +495,16 @@ impl World {
             generations.insert(client.generation);
             read.extend(partitions);
         }
-        // What the one that is stuck was given last is its own, while its heartbeats are answered.
-        let stuck = &self.clients[stuck];
-        if let (Phase::Reads(partitions), true) = (&stuck.phase, generations.contains(&stuck.generation)) {
-            read.extend(partitions);
-        }
         assert_eq!(generations.len(), 1, "they are not of one generation");
+        // What the one that is stuck was given last is its own, while its heartbeats are answered. It may not know what that is: its
+        // answer was lost, or told of a rebalance that was lost with its coordinator.
+        let stuck = &self.clients[stuck];
+        match &stuck.phase {
+            _ if !generations.contains(&stuck.generation) => {}
+            Phase::Reads(partitions) => read.extend(partitions),
+            _ if !stuck.is_known => return,
+            _ => {}
+        }
         assert_eq!(read.len(), usize::try_from(PARTITIONS).unwrap(), "not everything is read");
     }
 }
