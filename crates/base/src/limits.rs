@@ -114,6 +114,9 @@ pub const CLEANER_BYTES: usize = 32 * MIB;
 /// What compaction reads and writes in a second (`log.cleaner.io.max.bytes.per.second`): about a third of what a plain disk can,
 /// so that those who wait for it hardly notice.
 pub const CLEANER_BYTES_PER_SECOND: u64 = 256 * MIB as u64;
+/// What a broker sends in a second to followers from its segments (`replica.catch.up.bytes.per.second`), besides twice what clients
+/// write: a rebuilt replica takes its time, and those who write hardly notice.
+pub const CATCH_UP_BYTES_PER_SECOND: u64 = 160 * MIB as u64;
 /// What is read of segments in a second to find damage (`log.scrub.bytes.per.second`): a terabyte in three days.
 pub const SCRUB_BYTES_PER_SECOND: u64 = 4 * MIB as u64;
 

@@ -33,7 +33,7 @@ use crate::{
     producer_ids::ProducerIds,
     quorum::Registered,
     reach::check_advertised,
-    shard::{self, Command, Shard},
+    shard::{self, Command, Pace, Shard},
     upkeep,
 };
 
@@ -205,9 +205,11 @@ impl<E: Env> Broker<E> {
             (0..env.shard_count()).map(|_| mpsc::channel(shard::FRAMES_MAX)).unzip();
         let (asks, asked) = mpsc::channel(asks::ASKS_MAX);
         let mut membership = Membership::start(&config, &env, &store, siblings.clone()).await?;
+        let pace = Arc::new(Pace::new(limits::CATCH_UP_BYTES_PER_SECOND));
         let mut tasks = Vec::new();
         for ((number, commands), frames) in (0..).map(ShardId).zip(commands).zip(frames) {
-            let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, (siblings.clone(), frames));
+            let inboxes = (siblings.clone(), frames);
+            let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, inboxes, Arc::clone(&pace));
             tasks.push(env.spawn(number, "shard", shard.run()));
         }
         let joined = join_cluster(&config, &env, &mut membership, &shards, asked, bound).await;
@@ -250,6 +252,7 @@ impl<E: Env> Broker<E> {
             shards,
             view,
         });
+        pace.set_bytes_per_second(node.broker_config().catch_up_bytes_per_second);
         let budgets = [("requests", &node.requests), ("replies", &node.replies), ("workspace", &node.workspace)];
         let budgets = budgets.into_iter().map(|(name, budget)| (name, budget.clone())).collect();
         let (done, connections_done) = mpsc::channel(1);

@@ -305,6 +305,7 @@ impl<E: Env> Hosted<E> {
                 let id = hub.requests.wait(waiting);
                 let event = Event::Produce { id, batches: vec![shape], acks, deadline };
                 self.feed_with(hub, event, Payload::Request(Box::new((batch, reservation))));
+                hub.catch_up.pace().note_written(size);
                 self.note_grown(hub, size);
             }
         }
@@ -456,6 +457,9 @@ impl<E: Env> Hosted<E> {
     fn send(&mut self, hub: &mut Hub<E>, to: BrokerId, message: Message) {
         match outbox::load(&self.partition.log, self.id(), message) {
             outbox::Loaded::Ready(item) => hub.outbox.push(to, item),
+            outbox::Loaded::Cold(message @ Message::Append(_)) => {
+                hub.catch_up(to, self.id(), self.partition.log.clone(), message);
+            }
             outbox::Loaded::Cold(message) => {
                 let (log, id, reports) = (self.partition.log.clone(), self.id(), hub.reports.clone());
                 let _task = hub.env.spawn(hub.number, "replica-read", async move {

@@ -11,6 +11,7 @@
 //! | durable steps: to the log at once, or in turn when they have to wait | `steps` |
 //! | batches whose sequence does not follow | `gap` |
 //! | what retention lets go | `retain` |
+//! | what followers lack and memory has no more | `catch_up` |
 //! | clients' requests that wait for an answer | `requests` |
 //! | what a replica keeps besides its log | `state` |
 //! | what the metadata tells the shard | `update` |
@@ -27,6 +28,7 @@
 //! Not here: validation of batches ([`crate::handlers`], before they come here), the log itself (`quipu-storage`), the rules
 //! (`quipu-replication`). Read `hosted` next.
 
+mod catch_up;
 mod frames;
 mod gap;
 mod hosted;
@@ -53,12 +55,13 @@ use quipu_replication::{Acks, BrokerView, Event, Identity, PartitionState, Reque
 use quipu_storage::{AppendError, Reservation, Store, Ticket};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{gap::Gap, hosted::Hosted, outbox::Outbox, requests::Requests, steps::StepError};
+use self::{catch_up::CatchUp, gap::Gap, hosted::Hosted, outbox::Outbox, requests::Requests, steps::StepError};
 use crate::{
     asks::Asked,
     partition::{Partition, shard_of},
 };
 
+pub(crate) use catch_up::Pace;
 pub(crate) use update::{Opened, Update, broker_view, partition_state};
 
 /// Commands that may wait for one shard. Their bytes are bounded by the budgets, not here.
@@ -138,6 +141,8 @@ enum Report<E: Env> {
     Unreadable { partition: TopicIdPartition },
     /// Records for a peer were read from a segment.
     Read { to: BrokerId, item: outbox::Item<E> },
+    /// The same for a follower that lags; none if they could not be read.
+    CaughtUp { partition: TopicIdPartition, to: BrokerId, item: Option<outbox::Item<E>> },
     /// The controller has answered.
     Answer { partition: TopicIdPartition, verdict: Verdict, record: Option<PartitionState> },
     /// The metadata was read behind a barrier.
@@ -187,6 +192,7 @@ struct Hub<E: Env> {
     requests: Requests,
     awaiting: Vec<Awaiting>,
     outbox: Outbox<E>,
+    catch_up: CatchUp<E>,
     /// Where each shard of this node takes frames: another node may spread its partitions over more or fewer.
     siblings: Vec<mpsc::Sender<Received>>,
 }
@@ -199,6 +205,7 @@ impl<E: Env> Shard<E> {
         asks: mpsc::Sender<Asked>,
         commands: mpsc::Receiver<Command<E>>,
         (siblings, frames): (Vec<mpsc::Sender<Received>>, mpsc::Receiver<Received>),
+        pace: Arc<Pace>,
     ) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let hub = Hub {
@@ -214,6 +221,7 @@ impl<E: Env> Shard<E> {
             requests: Requests::default(),
             awaiting: Vec::new(),
             outbox: Outbox::new(number),
+            catch_up: CatchUp::new(pace),
             siblings,
         };
         Self {
@@ -407,6 +415,13 @@ impl<E: Env> Shard<E> {
             }
             Report::Unreadable { partition } => self.on_damaged(partition),
             Report::Read { to, item } => self.hub.outbox.push_cold(to, item),
+            Report::CaughtUp { partition, to, item } => {
+                match item {
+                    Some(item) => self.hub.outbox.push_cold(to, item),
+                    None => self.on_damaged(partition),
+                }
+                self.hub.read_next();
+            }
             Report::Answer { partition, verdict, record } => self.feed(partition, Event::Answer { verdict, record }),
             Report::Barrier { partition, record } => match record {
                 Some(record) => self.feed(partition, Event::Barrier(record)),

@@ -27,6 +27,13 @@ pub(super) struct Item<E: Env> {
     bytes: usize,
 }
 
+impl<E: Env> Item<E> {
+    /// Bytes of records.
+    pub(super) fn size(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// What became of a message whose records were looked for in memory.
 pub(super) enum Loaded<E: Env> {
     Ready(Item<E>),

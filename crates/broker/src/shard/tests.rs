@@ -18,7 +18,7 @@ use quipu_storage::{Class, Store, StoreOptions};
 use rand::RngExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Append, Begun, COMMANDS_MAX, Command, FRAMES_MAX, Opened, ProduceError, Shard, Update};
+use super::{Append, Begun, COMMANDS_MAX, Command, FRAMES_MAX, Opened, Pace, ProduceError, Shard, Update};
 use crate::{
     asks::{ASKS_MAX, Asked},
     partition::{Partition, shard_of},
@@ -107,7 +107,9 @@ async fn run(env: SimEnv, start: Start, ready: oneshot::Sender<Up>) {
     let mut shards = Vec::new();
     for (number, frames) in (0..).map(ShardId).zip(frames) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, (siblings.clone(), frames));
+        let inboxes = (siblings.clone(), frames);
+        let pace = Arc::new(Pace::new(0));
+        let shard = Shard::new(env.clone(), number, &store, asks.clone(), commands, inboxes, pace);
         let _task = env.spawn(number, "shard", shard.run());
         shards.push(sender);
     }

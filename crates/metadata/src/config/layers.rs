@@ -170,6 +170,7 @@ impl<'a> ConfigLayers<'a> {
             cleaner_backoff_ms: as_size(number("log.cleaner.backoff.ms")),
             cleaner_bytes: as_size(number("log.cleaner.dedupe.buffer.size")),
             cleaner_bytes_per_second: whole(&self.broker_value("log.cleaner.io.max.bytes.per.second")),
+            catch_up_bytes_per_second: as_size(number("replica.catch.up.bytes.per.second")),
             retention_check_ms: as_size(number("log.retention.check.interval.ms")),
             scrub_bytes_per_second: as_size(number("log.scrub.bytes.per.second")),
             scrub_interval_ms: as_size(number("log.scrub.interval.ms")),

@@ -196,6 +196,8 @@ pub struct BrokerConfig {
     pub cleaner_bytes: usize,
     /// `log.cleaner.io.max.bytes.per.second`.
     pub cleaner_bytes_per_second: u64,
+    /// `replica.catch.up.bytes.per.second`.
+    pub catch_up_bytes_per_second: u64,
     /// `log.retention.check.interval.ms`.
     pub retention_check_ms: u64,
     /// `log.scrub.bytes.per.second`.

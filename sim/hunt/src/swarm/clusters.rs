@@ -39,6 +39,8 @@ pub(super) fn draw(rng: &mut Rng, shape: &mut Shape, config: &mut Config) {
     }
     if one_in(rng, 2) {
         config.kafka.insert("replica.lag.time.max.ms".to_owned(), pick(rng, &["100", "500", "3000"]).to_owned());
+        let rate = pick(rng, &["0", "524288", "4194304"]).to_owned();
+        config.kafka.insert("replica.catch.up.bytes.per.second".to_owned(), rate);
     }
 }
 

@@ -454,6 +454,13 @@ pub const BROKER_KEYS: &[ConfigKey] = &[
         "After what time without a batch a producer is forgotten.",
     ),
     broker(
+        "replica.catch.up.bytes.per.second",
+        ConfigType::Long,
+        "167772160",
+        Check::AtLeast(0),
+        "What a broker sends in a second to replicas that lag, from its segments, besides twice what clients write; 0 is no bound. Quipu's own.",
+    ),
+    broker(
         "replica.lag.time.max.ms",
         ConfigType::Long,
         "30000",
