@@ -98,23 +98,28 @@ pub fn kcat(bootstrap: &str) -> Command {
 
 /// The interpreter of the virtual environment with the Python clients, made when it isn't there yet.
 pub fn python() -> Result<PathBuf> {
-    let versions = PYTHON_PACKAGES.join("-").replace("==", "-");
+    python_with(&[])
+}
+
+/// The same of an environment that has these packages (`name==version`) beside [`PYTHON_PACKAGES`]. Each list has its own.
+pub fn python_with(more: &[&str]) -> Result<PathBuf> {
+    let packages = [&PYTHON_PACKAGES, more].concat();
     let root = paths::target_dir().join("python");
     std::fs::create_dir_all(&root).map_err(Failure::context(root.display()))?;
     let lock = File::create(root.join("lock")).map_err(Failure::context(root.display()))?;
     lock.lock().map_err(Failure::context(format!("cannot lock {}", root.display())))?;
-    let environment = root.join(versions);
+    let environment = root.join(packages.join("-").replace("==", "-"));
     let interpreter = environment.join("bin").join("python");
     let complete = environment.join("complete");
     if complete.is_file() && interpreter.is_file() {
         return Ok(interpreter);
     }
-    make_environment(&environment)?;
-    std::fs::write(&complete, PYTHON_PACKAGES.join("\n")).map_err(Failure::context(complete.display()))?;
+    make_environment(&environment, &packages)?;
+    std::fs::write(&complete, packages.join("\n")).map_err(Failure::context(complete.display()))?;
     Ok(interpreter)
 }
 
-fn make_environment(environment: &Path) -> Result<()> {
+fn make_environment(environment: &Path, packages: &[&str]) -> Result<()> {
     if paths::program("python3").is_none() {
         return Err(Failure::new("`python3` is not on the PATH (Debian: apt-get install python3 python3-venv)"));
     }
@@ -123,6 +128,6 @@ fn make_environment(environment: &Path) -> Result<()> {
     run("python3 -m venv", venv, &[], Duration::from_secs(300))?;
     let mut pip = Command::new(environment.join("bin").join("python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
-    pip.args(PYTHON_PACKAGES);
+    pip.args(packages);
     run("pip install", pip, &[], Duration::from_secs(900)).map(drop)
 }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -183,8 +183,18 @@ pub fn run(name: &str, mut command: Command, input: &[u8], limit: Duration) -> R
     Err(Failure::new(format!("{name} failed ({}):\n{}\n{}", output.status, last(&stdout, 2000), last(&stderr, 4000))))
 }
 
-/// Runs `command` to its end with `input` on stdin, whatever its exit status. It is killed after `limit`.
-pub fn output(name: &str, command: &mut Command, input: &[u8], limit: Duration) -> Result<std::process::Output> {
+/// Runs `command` to its end with `input` on stdin, whatever its exit status. It is killed after `limit`, which is a failure.
+pub fn output(name: &str, command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
+    let (output, is_late) = output_so_far(name, command, input, limit)?;
+    if is_late {
+        let said = last(&String::from_utf8_lossy(&output.stderr), 4000).to_owned();
+        return Err(Failure::new(format!("{name} did not end within {limit:?}:\n{said}")));
+    }
+    Ok(output)
+}
+
+/// The same; if it is killed after `limit`, what it has printed until then, and true.
+pub fn output_so_far(name: &str, command: &mut Command, input: &[u8], limit: Duration) -> Result<(Output, bool)> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let program = PathBuf::from(command.get_program());
     let mut child =
@@ -212,11 +222,7 @@ pub fn output(name: &str, command: &mut Command, input: &[u8], limit: Duration) 
         let late = watchdog.join().expect("the watchdog does not panic");
         let status = child.wait().map_err(Failure::context(format!("cannot wait for {name}")))?;
         exited.map_err(Failure::context(format!("cannot wait for {name}")))?;
-        if late && status.signal() == Some(9) {
-            let said = last(&String::from_utf8_lossy(&stderr), 4000).to_owned();
-            return Err(Failure::new(format!("{name} did not end within {limit:?}:\n{said}")));
-        }
-        Ok(std::process::Output { status, stdout, stderr })
+        Ok((Output { status, stdout, stderr }, late && status.signal() == Some(9)))
     })
 }
 

@@ -13,7 +13,7 @@ mod console;
 mod report;
 mod suites;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use quipu_testkit::broker::{self, Broker, Options};
@@ -26,7 +26,7 @@ use quipu_testkit::{Failure, Result, paths};
 /// or the suite is told as not run.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Only suites whose client or name contains this; the page is printed and not written.
+    /// Only suites whose client or name contains this; the page keeps what the others came to when they were run last.
     #[arg(long)]
     only: Option<String>,
     /// Run this binary instead of building one.
@@ -57,50 +57,72 @@ struct Line {
 struct Outcome {
     client: &'static str,
     suite: &'static str,
+    /// When it was run; empty if it was not.
+    date: String,
     version: String,
     /// Or why it was not run.
     lines: std::result::Result<Vec<Line>, String>,
 }
 
-/// Runs everything and writes the page.
+/// Runs everything, and writes the page after each suite: who ends a run early has what was done until then.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let binary = arguments.binary.clone().map_or_else(|| broker::build_binary(true), Ok)?;
     let wanted = |suite: &&suites::Suite| {
         arguments.only.as_ref().is_none_or(|only| suite.client.contains(only) || suite.name.contains(only))
     };
-    let mut outcomes = Vec::new();
     for suite in suites::ALL.iter().filter(wanted) {
         println!("{}: {}", suite.client, suite.name);
-        let outcome = one(suite, &binary);
+        let told = one(suite, &binary)?;
+        keep(suite, &told)?;
+        let outcome = outcome(suite, &told);
         if let Err(why) = &outcome.lines {
             println!("  not run: {why}");
         }
         for line in outcome.lines.iter().flatten() {
             println!("  {:?} {} {}", line.verdict, line.name, line.why);
         }
-        outcomes.push(outcome);
+        write_page(&binary)?;
     }
-    let page = report::page(&outcomes, &broker_version(&binary)?, &today()?);
-    if arguments.only.is_some() {
-        print!("{page}");
-        return Ok(());
-    }
+    Ok(())
+}
+
+/// Runs a suite; gives its lines, with its date and version before them, or why it was not run.
+fn one(suite: &suites::Suite, binary: &Path) -> Result<String> {
+    let date = today()?;
+    let output = match try_one(suite, binary) {
+        Ok(output) => output,
+        Err(error) => format!("not run: {}", error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")),
+    };
+    Ok(format!("date {date}\nversion {}\n{output}\n", (suite.version)()))
+}
+
+/// Where a suite's last lines are kept, for the page of a later run.
+fn kept(suite: &suites::Suite) -> PathBuf {
+    let name: String = format!("{} {}", suite.client, suite.name)
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .collect();
+    paths::target_dir().join("compat/outcomes").join(name)
+}
+
+fn keep(suite: &suites::Suite, told: &str) -> Result<()> {
+    let file = kept(suite);
+    let directory = file.parent().expect("the file is in a directory");
+    std::fs::create_dir_all(directory).map_err(Failure::context(directory.display()))?;
+    std::fs::write(&file, told).map_err(Failure::context(file.display()))
+}
+
+fn write_page(binary: &Path) -> Result<()> {
+    let outcomes: Vec<Outcome> = suites::ALL
+        .iter()
+        .map(|suite| outcome(suite, &std::fs::read_to_string(kept(suite)).unwrap_or_default()))
+        .collect();
+    let page = report::page(&outcomes, &broker_version(binary)?, &today()?);
     let file = paths::workspace_root().join("tests/COMPATIBILITY.md");
     std::fs::write(&file, page).map_err(Failure::context(file.display()))
 }
 
-fn one(suite: &suites::Suite, binary: &std::path::Path) -> Outcome {
-    let (mut version, lines) = match try_one(suite, binary) {
-        Ok(output) => parse(&output),
-        Err(error) => (String::new(), Err(error.to_string())),
-    };
-    if version.is_empty() {
-        version = (suite.version)();
-    }
-    Outcome { client: suite.client, suite: suite.name, version, lines }
-}
-
-fn try_one(suite: &suites::Suite, binary: &std::path::Path) -> Result<String> {
+fn try_one(suite: &suites::Suite, binary: &Path) -> Result<String> {
     let ready = (suite.prepare)()?;
     let scratch = Scratch::new("compat")?;
     let settings = scratch.join("settings.toml");
@@ -113,17 +135,22 @@ fn try_one(suite: &suites::Suite, binary: &std::path::Path) -> Result<String> {
     if status.success() { Ok(output) } else { Err(Failure::new(format!("the broker ended with {status}"))) }
 }
 
-/// The version that a suite tells, and its lines.
-fn parse(output: &str) -> (String, std::result::Result<Vec<Line>, String>) {
-    let mut version = String::new();
+/// What a suite's lines come to.
+fn outcome(suite: &suites::Suite, told: &str) -> Outcome {
+    let (mut date, mut version) = (String::new(), String::new());
     let mut lines = Vec::new();
-    for line in output.lines() {
+    let mut why = "it printed no result".to_owned();
+    for line in told.lines() {
         let split = |rest: &str| match rest.split_once(": ") {
             Some((name, why)) => (name.to_owned(), why.to_owned()),
             None => (rest.to_owned(), String::new()),
         };
-        if let Some(told) = line.strip_prefix("version ") {
+        if let Some(told) = line.strip_prefix("date ") {
+            told.clone_into(&mut date);
+        } else if let Some(told) = line.strip_prefix("version ") {
             told.clone_into(&mut version);
+        } else if let Some(told) = line.strip_prefix("not run: ") {
+            told.clone_into(&mut why);
         } else if let Some(name) = line.strip_prefix("ok ") {
             lines.push(Line { verdict: Verdict::Passes, name: name.to_owned(), why: String::new() });
         } else if let Some(rest) = line.strip_prefix("FAIL ") {
@@ -134,11 +161,11 @@ fn parse(output: &str) -> (String, std::result::Result<Vec<Line>, String>) {
             lines.push(Line { verdict: Verdict::Excluded, name, why });
         }
     }
-    let lines = if lines.is_empty() { Err("it printed no result".to_owned()) } else { Ok(lines) };
-    (version, lines)
+    let lines = if lines.is_empty() { Err(why) } else { Ok(lines) };
+    Outcome { client: suite.client, suite: suite.name, date, version, lines }
 }
 
-fn broker_version(binary: &std::path::Path) -> Result<String> {
+fn broker_version(binary: &Path) -> Result<String> {
     let mut command = std::process::Command::new(binary);
     command.arg("--version");
     suites::told(command)
@@ -156,8 +183,10 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_noise_is_not() {
-        let (version, lines) = parse("version 1.2\nok a: b\nnoise\nFAIL c: why: so\nexcluded d: later\n");
-        assert_eq!(version, "1.2");
+        let suite = &suites::ALL[0];
+        let told = "date 2001-02-03\nversion 0\nversion 1.2\nok a: b\nnoise\nFAIL c: why: so\nexcluded d: later\n";
+        let Outcome { date, version, lines, .. } = outcome(suite, told);
+        assert_eq!((date.as_str(), version.as_str()), ("2001-02-03", "1.2"));
         let line = |verdict, name: &str, why: &str| Line { verdict, name: name.into(), why: why.into() };
         let expected = [
             line(Verdict::Passes, "a: b", ""),
@@ -165,6 +194,7 @@ mod tests {
             line(Verdict::Excluded, "d", "later"),
         ];
         assert_eq!(lines.unwrap(), expected);
-        assert!(parse("nothing\n").1.is_err());
+        assert!(outcome(suite, "nothing\n").lines.is_err());
+        assert_eq!(outcome(suite, "date 2001-02-03\nnot run: no node\n").lines.unwrap_err(), "no node");
     }
 }

@@ -8,10 +8,10 @@ use super::{Line, Outcome, Verdict};
 pub(super) fn page(outcomes: &[Outcome], broker: &str, date: &str) -> String {
     let mut page = format!(
         "# Compatibility\n\nWritten by `cargo xtask compat` on {date}, with {broker}; never edited by hand.\n\n\
-         | client | version | suite | passes | fails | excluded |\n|---|---|---|---|---|---|\n"
+         | client | version | suite | run on | passes | fails | excluded |\n|---|---|---|---|---|---|---|\n"
     );
     for outcome in outcomes {
-        let (client, version, suite) = (outcome.client, &outcome.version, outcome.suite);
+        let Outcome { client, suite, version, date, .. } = outcome;
         let counts = match &outcome.lines {
             Ok(lines) => format!(
                 "{} | {} | {}",
@@ -21,7 +21,7 @@ pub(super) fn page(outcomes: &[Outcome], broker: &str, date: &str) -> String {
             ),
             Err(_) => "not run | |".to_owned(),
         };
-        writeln!(page, "| {client} | {version} | {suite} | {counts} |").expect("a string takes everything");
+        writeln!(page, "| {client} | {version} | {suite} | {date} | {counts} |").expect("a string takes everything");
     }
     outcomes.iter().for_each(|outcome| section(&mut page, outcome));
     page
@@ -62,10 +62,19 @@ mod tests {
     fn every_line_is_counted_and_told() {
         let line = |verdict, why: &str| Line { verdict, name: "a_b".into(), why: why.into() };
         let lines = vec![line(Verdict::Passes, ""), line(Verdict::Fails, "x | y"), line(Verdict::Excluded, "later")];
-        let some = Outcome { client: "c", suite: "s", version: "1".into(), lines: Ok(lines) };
-        let none = Outcome { client: "d", suite: "s", version: String::new(), lines: Err("no node".into()) };
+        let some = Outcome { client: "c", suite: "s", date: "then".into(), version: "1".into(), lines: Ok(lines) };
+        let none = Outcome {
+            client: "d",
+            suite: "s",
+            date: String::new(),
+            version: String::new(),
+            lines: Err("no node".into()),
+        };
         let page = page(&[some, none], "quipu 1", "2001-02-03");
-        assert!(page.contains("| c | 1 | s | 1 | 1 | 1 |") && page.contains("| d |  | s | not run | | |"), "{page}");
+        assert!(
+            page.contains("| c | 1 | s | then | 1 | 1 | 1 |") && page.contains("| d |  | s |  | not run | | |"),
+            "{page}"
+        );
         assert!(page.contains("- **fails**: a\\_b: x \\| y") && page.contains("Not run: no node"), "{page}");
     }
 }

@@ -5,26 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use quipu_testkit::kafka::{Jars, SERVER_VERSION, TOOLS_VERSION};
-use quipu_testkit::process::{output, run};
-use quipu_testkit::{Failure, Result, paths};
+use quipu_testkit::process::{output_so_far, run};
+use quipu_testkit::{Failure, Result, clients, paths};
 use serde_json::Value;
 
 use super::console;
 use crate::step::cargo;
 
-/// Of the Python clients, their codecs, and what runs their suites.
-const PYTHON: [&str; 10] = [
-    "aiokafka==0.14.0",
-    "confluent-kafka==2.16.1",
-    "kafka-python==3.0.12",
-    "cramjam==2.14.0",
-    "lz4==4.4.5",
-    "python-snappy==0.7.3",
-    "zstandard==0.25.0",
-    "pytest==9.0.2",
-    "pytest-mock==3.15.1",
-    "pytest-timeout==2.4.0",
-];
+/// Beside the Python clients of the tests: one more, and what runs their suites.
+const PYTHON: [&str; 4] = ["aiokafka==0.14.0", "pytest==9.0.2", "pytest-mock==3.15.1", "pytest-timeout==2.4.0"];
 const KAFKA_PYTHON: &str = "3.0.12";
 const KAFKAJS: &str = "kafkajs@2.2.4";
 /// Fetching and compiling.
@@ -110,10 +99,14 @@ pub(super) fn told(command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output).trim().to_owned())
 }
 
-/// Everything that a program prints on stdout, however it ends.
+/// Everything that a program prints on stdout, however it ends; with a line more if it had to be ended.
 fn printed(name: &str, mut command: Command) -> Result<String> {
-    let output = output(name, &mut command, &[], SUITE_LIMIT)?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let (output, is_late) = output_so_far(name, &mut command, &[], SUITE_LIMIT)?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if is_late {
+        text.push_str(&format!("\nFAIL {name}: did not end within {SUITE_LIMIT:?}\n"));
+    }
+    Ok(text)
 }
 
 fn sources() -> PathBuf {
@@ -153,22 +146,7 @@ fn jars() -> Result<PathBuf> {
 }
 
 fn python() -> Result<PathBuf> {
-    needs("python3")?;
-    let environment = fetched("python")?;
-    let interpreter = environment.join("bin").join("python");
-    let complete = environment.join("complete");
-    let wanted = PYTHON.join("\n");
-    if std::fs::read_to_string(&complete).is_ok_and(|found| found == wanted) {
-        return Ok(interpreter);
-    }
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv", "--clear"]).arg(&environment);
-    run("python3 -m venv", venv, &[], PREPARE_LIMIT)?;
-    let mut pip = Command::new(&interpreter);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]).args(PYTHON);
-    run("pip install", pip, &[], PREPARE_LIMIT)?;
-    std::fs::write(&complete, wanted).map_err(Failure::context(complete.display()))?;
-    Ok(interpreter)
+    clients::python_with(&PYTHON)
 }
 
 fn python_flows(python: &Path, client: &str, bootstrap: &str) -> Result<String> {
