@@ -139,7 +139,7 @@ fn try_one(suite: &suites::Suite, binary: &Path) -> Result<String> {
 fn outcome(suite: &suites::Suite, told: &str) -> Outcome {
     let (mut date, mut version) = (String::new(), String::new());
     let mut lines = Vec::new();
-    let mut why = "it printed no result".to_owned();
+    let mut why = if told.is_empty() { "nobody has run it here" } else { "it printed no result" }.to_owned();
     for line in told.lines() {
         let split = |rest: &str| match rest.split_once(": ") {
             Some((name, why)) => (name.to_owned(), why.to_owned()),
