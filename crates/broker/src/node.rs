@@ -45,6 +45,8 @@ pub(crate) struct Node<E: Env> {
     pub(crate) identity: Identity,
     pub(crate) bounds: Bounds,
     pub(crate) statics: StaticConfig,
+    /// Where Kafka clients are listened for.
+    pub(crate) bound: core::net::SocketAddr,
     pub(crate) data_dir: std::path::PathBuf,
     pub(crate) store: Store<E>,
     pub(crate) controller: ControllerHandle,

@@ -239,6 +239,7 @@ impl<E: Env> Broker<E> {
             env: env.clone(),
             identity,
             statics: config.defaults,
+            bound,
             data_dir: config.data_dir,
             store: store.clone(),
             controller: handle,

@@ -8,7 +8,7 @@ use quipu_controller::{AlterConfigs, AlteredConfigs, ConfigOperation, OperationK
 use quipu_env::Env;
 use quipu_metadata::{
     ConfigResource,
-    config::{ConfigEntry, ConfigLayers},
+    config::{ConfigEntry, ConfigLayers, ConfigSource, ConfigType},
 };
 use quipu_protocol::{
     ErrorCode, Response, Str,
@@ -76,13 +76,19 @@ pub(super) fn describe<E: Env>(node: &Arc<Node<E>>, request: &DescribeConfigsReq
         .map(|resource| {
             let (resource_type, resource_name) = (resource.resource_type, resource.resource_name.clone());
             match describe_one(node, &view, resource) {
-                Ok(entries) => DescribeConfigsResult {
-                    error_code: ErrorCode::None.code(),
-                    error_message: None,
-                    resource_type,
-                    resource_name,
-                    configs: entries.into_iter().map(|entry| described(entry, request)).collect(),
-                },
+                Ok(entries) => {
+                    let mut configs: Vec<_> = entries.into_iter().map(|entry| described(entry, request)).collect();
+                    if resource_type == kind::BROKER && !resource_name.is_empty() {
+                        configs.extend(addresses(node, &view, resource, request));
+                    }
+                    DescribeConfigsResult {
+                        error_code: ErrorCode::None.code(),
+                        error_message: None,
+                        resource_type,
+                        resource_name,
+                        configs,
+                    }
+                }
                 Err(refusal) => DescribeConfigsResult {
                     error_code: refusal.code.code(),
                     error_message: refusal.text(),
@@ -121,6 +127,39 @@ fn describe_one<E: Env>(
         entries.retain(|entry| names.iter().any(|name| name == entry.key.name));
     }
     Ok(entries)
+}
+
+/// Where this broker listens and what others are told of it, under Kafka's names and in its notation. They are set by Quipu's own keys
+/// `listen` and `advertise`, and so are in no table of configs.
+fn addresses<E: Env>(
+    node: &Node<E>,
+    view: &View<E>,
+    resource: &DescribeConfigsResource,
+    request: &DescribeConfigsRequest,
+) -> impl Iterator<Item = DescribeConfigsResourceResult> {
+    let broker = view.image.broker(node.identity.node_id);
+    let advertised = broker.and_then(|broker| broker.registration.listener(crate::CLIENT_LISTENER));
+    // An address of IPv6 stands in brackets.
+    let advertised = advertised.map(|listener| {
+        let (host, port) = (&listener.host, listener.port);
+        if host.contains(':') { format!("PLAINTEXT://[{host}]:{port}") } else { format!("PLAINTEXT://{host}:{port}") }
+    });
+    let listeners = format!("PLAINTEXT://{}", node.bound);
+    let told = [
+        ("advertised.listeners", advertised, "What clients are told to connect to (Quipu's key advertise)."),
+        ("listeners", Some(listeners), "Where clients are listened for (Quipu's key listen)."),
+    ];
+    let is_wanted =
+        |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == name));
+    told.into_iter().filter(move |(name, ..)| is_wanted(name)).map(|(name, value, doc)| DescribeConfigsResourceResult {
+        name: Str::from_static(name),
+        value: value.map(Into::into),
+        read_only: true,
+        config_source: ConfigSource::StaticBroker.code(),
+        config_type: ConfigType::List.code(),
+        documentation: request.include_documentation.then(|| Str::from_static(doc)),
+        ..Default::default()
+    })
 }
 
 fn described(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {

@@ -324,6 +324,10 @@ fn configs_are_told_with_their_source_and_take_effect() {
         let broker = configs_of(&mut client, 4, "1").await;
         assert!(broker.iter().any(|config| config.name == "message.max.bytes" && config.value == name("2000")));
         assert!(broker.iter().all(|config| config.documentation.is_some()));
+        for told in ["listeners", "advertised.listeners"] {
+            let found = broker.iter().find(|config| config.name == told).unwrap();
+            assert!(found.read_only && found.value.as_ref().unwrap().starts_with("PLAINTEXT://"), "{found:?}");
+        }
     });
 }
 
