@@ -365,16 +365,25 @@ impl<E: Env> Session<E> {
 
     /// Leaves, and waits until the group has been told, or can't be.
     async fn leave(&mut self, reason: &'static str) {
-        let Some(ask) = self.take_leave(reason) else { return };
-        let (client, group, known) = (self.client.clone(), self.config.group.clone(), self.coordinator);
-        told(client, group, known, ask).await;
+        if let Some(ask) = self.take_leave(reason) {
+            self.told(ask).await;
+        }
     }
 
     /// Has the group told, and does not wait.
     fn send_leave(&self, ask: Ask) {
-        let told = told(self.client.clone(), self.config.group.clone(), self.coordinator, ask);
         let env = self.client.env();
-        drop(env.spawn(env.current_shard(), "client.group.leave", told));
+        drop(env.spawn(env.current_shard(), "client.group.leave", self.told(ask)));
+    }
+
+    /// Tells the group that the member leaves.
+    ///
+    /// Of the consumer protocol by the member's own connections, behind the heartbeat that may be under way: a join that the coordinator
+    /// hears after the leave makes it a member again, for a session. A classic member's own may be busy with a join for long, and no
+    /// request of its revives a member that has left.
+    fn told(&self, ask: Ask) -> impl Future<Output = ()> + Send + use<E> {
+        let pool = matches!(self.machine, Machine::Modern(_)).then(|| Arc::clone(&self.pool));
+        told(self.client.clone(), pool, self.config.group.clone(), self.coordinator, ask)
     }
 }
 

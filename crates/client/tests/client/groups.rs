@@ -316,6 +316,21 @@ async fn administration<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
 }
 
 /// Everything, in one protocol.
+/// A member that is closed while it joins is none afterwards: the join must not come to the coordinator behind the leave.
+async fn leaves_while_joining<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
+    let topic = name(protocol, "leaves-while-joining");
+    create(client, NewTopic::new(&topic, 1)).await;
+    for round in 0..20 {
+        let group = format!("{topic}-{round}");
+        let mut member = join(client, config(protocol, &group), &topic);
+        member.poll(Duration::from_micros(100 * round)).await.unwrap();
+        member.close().await.unwrap();
+        let described = client.admin().describe_groups(vec![group]).await.remove(0).1;
+        let left = described.map_or(0, |group| group.members.len());
+        assert_eq!(left, 0, "round {round}: it is a member still");
+    }
+}
+
 pub(crate) async fn all<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
     for assignors in [
         vec![Assignor::Range, Assignor::CooperativeSticky],
@@ -333,4 +348,5 @@ pub(crate) async fn all<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
     pattern(client, protocol).await;
     listener(client, protocol).await;
     administration(client, protocol).await;
+    leaves_while_joining(client, protocol).await;
 }

@@ -41,15 +41,23 @@ pub(super) async fn ask<E: Env>(
     (Some(broker), outcome)
 }
 
-/// Tells the coordinator something by the client's own connections: the member's may be busy with a join. Nobody minds if it can't be
-/// told: the session ends by itself.
-pub(super) async fn told<E: Env>(client: Client<E>, group: String, known: Option<BrokerId>, ask: Ask) {
+/// Tells the coordinator something by these connections, or by the client's own. Nobody minds if it can't be told: the session ends by
+/// itself.
+pub(super) async fn told<E: Env>(
+    client: Client<E>,
+    pool: Option<Arc<Mutex<Pool<E>>>>,
+    group: String,
+    known: Option<BrokerId>,
+    ask: Ask,
+) {
     let broker = match known {
         Some(broker) => Ok(broker),
         None => client.admin().coordinator_once(CoordinatorKind::Group, &group).await.map(|found| found.id),
     };
-    if let Ok(broker) = broker {
-        drop(client.call(Target::Broker(broker), ask.request, ask.versions).await);
+    let Ok(broker) = broker else { return };
+    match pool {
+        Some(pool) => drop(call(&pool, broker, ask, client.config().request_timeout).await),
+        None => drop(client.call(Target::Broker(broker), ask.request, ask.versions).await),
     }
 }
 
