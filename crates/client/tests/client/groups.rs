@@ -315,7 +315,6 @@ async fn administration<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
     assert!(admin.list_group_offsets(&topic, None).await.unwrap().is_empty());
 }
 
-/// Everything, in one protocol.
 /// A member that is closed while it joins is none afterwards: the join must not come to the coordinator behind the leave.
 async fn leaves_while_joining<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
     let topic = name(protocol, "leaves-while-joining");
@@ -331,6 +330,7 @@ async fn leaves_while_joining<E: Env>(client: &Client<E>, protocol: GroupProtoco
     }
 }
 
+/// Everything, in one protocol.
 pub(crate) async fn all<E: Env>(client: &Client<E>, protocol: GroupProtocol) {
     for assignors in [
         vec![Assignor::Range, Assignor::CooperativeSticky],
