@@ -323,8 +323,8 @@ impl World {
         self.now().saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2))
     }
 
-    /// A fault of that kind has bitten.
-    pub(crate) fn fault_happened(&self, kind: &'static str) {
+    /// A fault of that kind has bitten: for a scenario to say of those that are its to do.
+    pub fn fault_happened(&self, kind: &'static str) {
         self.with_trace(|trace| trace.fault(kind).happened += 1);
         self.tell(|at| Happening::FaultHappened { at, kind });
     }

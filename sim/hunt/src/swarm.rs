@@ -184,7 +184,9 @@ impl Shape {
         let horizon_ms = pick(rng, &[40, 150, 150, 600, 600, 2500]);
         let worst = pick(rng, &[Cost::Nothing, Cost::Nothing, Cost::Nothing, Cost::Detectable, Cost::Undetectable]);
         let share = pick(rng, &[2, 4, 8]);
-        let kinds = Fault::KINDS.iter().copied().filter(|_| one_in(rng, share)).collect::<Vec<_>>();
+        // A node that there are two of takes a cluster.
+        let all = Fault::KINDS.iter().copied().filter(|kind| *kind != "twin");
+        let kinds = all.filter(|_| one_in(rng, share)).collect::<Vec<_>>();
         let allowed = |kind: &&str| cost_of(kind) <= worst;
         let mut kinds: Vec<&str> = kinds.into_iter().filter(|kind| allowed(kind)).collect();
         if one_in(rng, 3) {

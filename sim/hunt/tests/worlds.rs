@@ -30,6 +30,56 @@ fn the_same_plan_is_the_same_run_however_it_came() {
     }
 }
 
+/// A cluster in which broker 3 gets a twin, with an empty disk or a copy of its own.
+fn with_a_twin(copied: bool, more: &str) -> Plan {
+    let text = format!(
+        "
+        format = 1
+        seed = 1
+        [config]
+        nodes = 3
+        [config.kafka]
+        \"default.replication.factor\" = \"3\"
+        \"min.insync.replicas\" = \"2\"
+        [[workload.topics]]
+        name = \"knots\"
+        [[workload.clients]]
+        name = \"producer\"
+        pace_ms = 200
+        operations = [\"produce knots 0:1x10\", \"produce knots 0:1x10\"]
+        [[faults]]
+        at_ms = 100
+        fault.twin = {{ node = \"broker-3\", copied = {copied}, lasts_ms = 14000 }}
+        {more}"
+    );
+    Plan::parse(&text).expect("it is a plan")
+}
+
+#[test]
+fn a_second_process_with_a_nodes_id_is_refused_and_told() {
+    for copied in [false, true] {
+        let plan = with_a_twin(copied, "");
+        assert_eq!(Plan::parse(&plan.to_text()).unwrap(), plan);
+        let outcome = run(&plan, &Options::default());
+        assert!(outcome.violations.is_empty(), "copied: {copied}: {:#?}", outcome.violations);
+        let twin = outcome.faults["twin"];
+        assert_eq!((twin.begun, twin.happened), (1, 1), "copied: {copied}");
+        let believing = Options::with_planted(&["controller.node-id-in-use-accepted".to_owned()]);
+        assert_eq!(run(&plan, &believing).failed_checker(), Some("identity"), "copied: {copied}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_to_its_twin_serves_again() {
+    let away = "[[faults]]
+        at_ms = 1500
+        fault.kill = { node = \"broker-3\", down_ms = 4000, times = 1, up_ms = 0 }";
+    for copied in [false, true] {
+        let outcome = run(&with_a_twin(copied, away), &Options::default());
+        assert!(outcome.violations.is_empty(), "copied: {copied}: {:#?}", outcome.violations);
+    }
+}
+
 #[test]
 fn a_bug_is_found_and_shrunk() {
     let options = acknowledging_early();

@@ -201,6 +201,7 @@ impl Begun<'_> {
                 let node = Arc::clone(node.shared());
                 self.lasts(move |_| node.stall_disk_until(0));
             }
+            Fault::Twin { .. } => self.lasts(|_| {}),
             _ => self.end_process(node),
         }
     }

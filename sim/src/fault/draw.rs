@@ -171,6 +171,7 @@ impl Draw<'_> {
                 Fault::StallTask { node, task: String::new(), index: self.rng.random_range(0..64), lasts_ms }
             }
             "slow-cpu" => Fault::SlowCpu { node, step_us: self.about(1, 2000), lasts_ms },
+            "twin" => Fault::Twin { node, copied: self.chance(2), lasts_ms },
             _ => return None,
         };
         Some(fault)

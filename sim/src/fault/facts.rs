@@ -14,7 +14,8 @@ impl Fault {
             | Self::PhantomWrite { .. }
             | Self::MisdirectedWrite { .. }
             | Self::StaleSnapshot { .. } => Cost::Undetectable,
-            Self::WipedDisk { .. } => Cost::Detectable,
+            // If the node is away for long, the other one may take its place, and goes in the end.
+            Self::WipedDisk { .. } | Self::Twin { .. } => Cost::Detectable,
             Self::BitRot { below, .. } | Self::Unreadable { below, .. } => {
                 if below.split('/').any(|name| name == "seg") { Cost::Detectable } else { Cost::Undetectable }
             }
@@ -78,6 +79,7 @@ impl Fault {
             | Self::FullDisk { lasts_ms, .. }
             | Self::DiskStall { lasts_ms, .. }
             | Self::SlowDisk { lasts_ms, .. }
+            | Self::Twin { lasts_ms, .. }
             | Self::FewDescriptors { lasts_ms, .. } => Some(*lasts_ms),
             _ => None,
         }
@@ -119,6 +121,7 @@ impl Fault {
             | Self::FullDisk { node, .. }
             | Self::DiskStall { node, .. }
             | Self::SlowDisk { node, .. }
+            | Self::Twin { node, .. }
             | Self::FewDescriptors { node, .. } => Some(node),
             _ => self.down().map(|(node, _)| node).or(self.rule().map(|rule| rule.node)),
         }

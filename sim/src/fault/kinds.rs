@@ -419,6 +419,15 @@ pub enum Fault {
         #[serde(default, skip_serializing_if = "is_false")]
         new_id: bool,
     },
+    /// Another machine starts a process that says it is this node.
+    Twin {
+        /// The machine of the node.
+        node: String,
+        /// Whether its disk begins as a copy of the node's, with an id of its own; else empty.
+        copied: bool,
+        /// How long it is up, in milliseconds.
+        lasts_ms: u64,
+    },
     /// Files and connections can't be opened.
     FewDescriptors {
         /// The machine.
@@ -487,6 +496,7 @@ impl Fault {
         "stale-snapshot",
         "few-descriptors",
         "connection-storm",
+        "twin",
     ];
 
     /// Its kind, as in [`Self::KINDS`].
@@ -532,6 +542,7 @@ impl Fault {
             Self::SlowDisk { .. } => "slow-disk",
             Self::WipedDisk { .. } => "wiped-disk",
             Self::StaleSnapshot { .. } => "stale-snapshot",
+            Self::Twin { .. } => "twin",
             Self::FewDescriptors { .. } => "few-descriptors",
             Self::ConnectionStorm { .. } => "connection-storm",
         }

@@ -45,6 +45,7 @@
 //! | `slow-disk` | each operation takes so many times as long | an operation takes longer |
 //! | `wiped-disk` | the machine goes down and comes back with an empty disk | it loses something |
 //! | `stale-snapshot` | the machine goes down and comes back with an old state of its disk | it goes back |
+//! | `twin` | another machine starts a process that says it is the same node: the scenario's to do | the scenario says that it has asked to be let in |
 //! | `few-descriptors` | no more than a few files and connections can be opened | one is refused |
 //! | `connection-storm` | many connections from one machine to whatever another listens at | one is made |
 //!

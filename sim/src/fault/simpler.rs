@@ -89,6 +89,11 @@ impl Fault {
                     });
                 }
             }
+            Self::Twin { copied: true, .. } => self.push(variants, |fault| {
+                if let Self::Twin { copied, .. } = fault {
+                    *copied = false;
+                }
+            }),
             Self::PowerCut { node, down_ms, keep, torn_sectors, garbage_tails } => {
                 let same = (node.clone(), *down_ms);
                 let kill = |(node, down_ms)| Self::Kill { node, down_ms, times: 1, up_ms: 0 };
@@ -209,6 +214,7 @@ impl Fault {
             | Self::ClockSkew { lasts_ms, .. }
             | Self::ClockDrift { lasts_ms, .. }
             | Self::ClockFreeze { lasts_ms, .. }
+            | Self::Twin { lasts_ms, .. }
             | Self::DiskStall { lasts_ms, .. } => vec![(lasts_ms, 1)],
             Self::Fin { .. } | Self::HalfOpen { .. } | Self::ClockStep { .. } => Vec::new(),
         }

@@ -135,7 +135,8 @@ fn play(seed: u64, kinds: &[&'static str], keep_trace: bool) -> Report<()> {
 
 #[test]
 fn every_kind_of_fault_bites_sooner_or_later_and_the_world_goes_on() {
-    for kind in Fault::KINDS.iter().filter(|kind| **kind != "stop") {
+    // What is the scenario's to do only that can count.
+    for kind in Fault::KINDS.iter().filter(|kind| !["stop", "twin"].contains(kind)) {
         let bites = (0..RUNS_MAX).any(|seed| {
             let report = play(seed, &[kind], false);
             assert_eq!(counts(&report, kind).0, 1);

@@ -171,12 +171,13 @@ impl<E: Env> Quorum<E> {
     /// Begins a round, if there is something to decide. Whether anything was done.
     pub(super) async fn decide(&mut self) -> bool {
         let (applied, now) = (self.applied, self.env.clock().now());
+        let hastes = self.env.probe().planted("controller.begins-before-replay");
         let Some(leading) = &mut self.leading else { return false };
         if leading.round.is_some() {
             return false;
         }
         let jobs: Vec<Job> = match leading.stage {
-            Stage::Replaying if applied > leading.start && leading.begin_at <= now => {
+            Stage::Replaying if (applied > leading.start || hastes) && leading.begin_at <= now => {
                 leading.stage = Stage::Starting;
                 vec![Job { work: Work::Begin, asker: None }]
             }

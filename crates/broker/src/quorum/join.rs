@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId};
 use quipu_controller::{ControllerError, RegisterBroker, UnfenceBroker};
-use quipu_env::{Clock, Env, watch};
+use quipu_env::{Clock, Env, Probe, watch};
 use quipu_metadata::record::{BrokerState, Registration};
 use quipu_peer::{Own, Peers};
 use quipu_storage::{IdentityError, Store};
@@ -218,7 +218,9 @@ impl<E: Env> Joining<E> {
 
     /// Makes the broker epoch durable, and has the broker unfenced.
     pub(crate) async fn unfence(&mut self, broker: BrokerId, broker_epoch: BrokerEpoch) -> Result<(), JoinError> {
-        self.store.set_broker_epoch(broker_epoch).await.map_err(JoinError::Store)?;
+        if !self.env.probe().planted("start.epoch-not-stored") {
+            self.store.set_broker_epoch(broker_epoch).await.map_err(JoinError::Store)?;
+        }
         self.own.send_modify(|own| own.broker_epoch = Some(broker_epoch));
         self.insist_on(|| UnfenceBroker { broker, broker_epoch }).await?;
         let is_unfenced = |state: &BrokerState| state.broker_epoch == broker_epoch && !state.fenced;

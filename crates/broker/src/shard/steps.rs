@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quipu_base::{LeaderEpoch, Offset};
-use quipu_env::{Clock, Env};
+use quipu_env::{Clock, Env, Probe};
 use quipu_records::Batch;
 use quipu_replication::{Write, WriteId};
 use quipu_storage::{AppendError, ChangeError, Class, Log, Reservation, StateKind, Step, Store, StoreFull, Ticket};
@@ -113,12 +113,23 @@ impl<E: Env> Steps<E> {
     }
 }
 
+/// For the simulator's planted bugs.
+fn forget_state(probe: &impl Probe, write: &mut Write) {
+    if probe.planted("step.label-not-written") {
+        write.label = None;
+    }
+    if probe.planted("step.log-start-not-written") {
+        write.log_start = None;
+    }
+}
+
 impl<E: Env> Hosted<E> {
     /// Has a step submitted, now or in its turn.
-    pub(super) fn submit(&mut self, hub: &mut Hub<E>, write: Write, source: Source<E>) {
+    pub(super) fn submit(&mut self, hub: &mut Hub<E>, mut write: Write, source: Source<E>) {
         if self.steps.has_failed {
             return;
         }
+        forget_state(hub.env.probe(), &mut write);
         let id = write.id;
         match self.job(write, source) {
             Ok(job) => {

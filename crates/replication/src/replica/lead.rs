@@ -248,7 +248,10 @@ impl<P: Probe> Replica<P> {
 
     /// Moves the high watermark as far as Q members allow, and answers who waits for it.
     pub(super) fn advance_commit(&mut self, now: Instant) {
-        let (own, synced) = (self.identity.member, self.synced);
+        let (own, mut synced) = (self.identity.member, self.synced);
+        if self.probe.planted("replication.own-unsynced") {
+            synced = self.as_written();
+        }
         let Role::Leader(leader) = &self.role else { return };
         let Some(record) = &self.record else { return };
         let ends = |member: Member| {

@@ -94,7 +94,7 @@ impl<P: Probe> Replica<P> {
         self.synced.is_faulty = state.is_faulty;
     }
 
-    fn as_written(&self) -> Synced {
+    pub(super) fn as_written(&self) -> Synced {
         Synced {
             log_start: self.log.log_start,
             log_end: self.log.log_end,

@@ -38,7 +38,7 @@ const ELECTED: Option<Space> = Some((3, 2, Budget { records: 1, ..NOTHING }, mod
 const SEALING: Option<Space> = Some((3, 2, NOTHING, model::record_and_seal_under_way));
 const LESS: Option<Space> = Some((3, 3, Budget { records: 1, minimums: 1, ..NOTHING }, model::nothing_before));
 
-const BUGS: [Bug; 37] = [
+const BUGS: [Bug; 39] = [
     bug("replication.acknowledge-before-sync", 50, CRASH),
     bug("replication.acknowledge-log-end", 200, None),
     bug("replication.acknowledge-without-label", 0, None),
@@ -62,6 +62,7 @@ const BUGS: [Bug; 37] = [
     bug("replication.lost-source-counted", 0, None),
     bug("replication.no-joint-quorum", 300, None),
     bug("replication.no-seal", 50, ELECTED),
+    bug("replication.own-unsynced", 100, CRASH),
     bug("replication.pending-dropped-on-conflict", 300, None),
     bug("replication.pending-dropped-on-refusal", 0, None),
     bug("replication.pending-dropped-on-time-out", 300, None),
@@ -71,6 +72,7 @@ const BUGS: [Bug; 37] = [
     bug("replication.quorum-from-live-config", 100, LESS),
     bug("replication.restored-trusted", 100, None),
     bug("replication.same-epoch-resume", 300, None),
+    bug("replication.seal-counted-twice", 100, None),
     bug("replication.shrink-without-catch-up", 50, None),
     bug("replication.shrinks-below-minimum", 100, None),
     bug("replication.tail-kept", 50, None),

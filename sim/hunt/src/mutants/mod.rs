@@ -9,6 +9,7 @@
 //! | `starts` | what a start takes in |
 //! | `serving` | connections, handlers, shards, logs as clients see them |
 //! | `consensus` | the metadata quorum |
+//! | `controllers` | the active controller: when it begins, whom it takes in |
 //! | `replicas` | replicas of a partition on several nodes |
 //! | `groups` | consumer groups and their coordinators |
 //!
@@ -24,6 +25,7 @@
 mod checkpoints;
 mod cleaning;
 mod consensus;
+mod controllers;
 mod groups;
 mod log_of_writes;
 mod replicas;
@@ -54,6 +56,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Mutant> {
         starts::BUGS,
         serving::BUGS,
         consensus::BUGS,
+        controllers::BUGS,
         replicas::BUGS,
         groups::BUGS,
     ];
@@ -135,8 +138,14 @@ impl Mutant {
     #[must_use]
     pub fn needs_cluster(&self) -> bool {
         let areas = ["raft.", "replication.", "repair.", "step.", "truncate."];
-        let alone = ["start.moved-replica-kept", "wal.step-torn"];
-        areas.iter().any(|area| self.name.starts_with(area)) || alone.contains(&self.name)
+        let others = [
+            "controller.begins-before-replay",
+            "controller.node-id-in-use-accepted",
+            "start.epoch-not-stored",
+            "start.moved-replica-kept",
+            "wal.step-torn",
+        ];
+        areas.iter().any(|area| self.name.starts_with(area)) || others.contains(&self.name)
     }
 
     /// Whether a world can show it.

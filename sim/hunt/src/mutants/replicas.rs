@@ -11,6 +11,12 @@ pub(super) const BUGS: &[Mutant] = &[
                 itself. BookKeeper's fencing before recovery, and Viewstamped Replication's start-view quorum, exist to forbid it.",
     },
     Mutant {
+        name: "replication.seal-counted-twice",
+        bug: "A candidate counts its own log twice among those that are sealed.",
+        story: "Off by one in a quorum: MongoDB and Elasticsearch (minimum_master_nodes, until 7.0) left the count to people, and clusters set to \
+                one too few split in two. Whoever answered is not enough to have met every committed record.",
+    },
+    Mutant {
         name: "replication.adoption-skipped",
         bug: "A candidate has the others sealed, but keeps its own log, whoever has more.",
         story: "Fencing without recovery reads: BookKeeper's recovery fences the ledger and then must read and copy what lies behind the last \
@@ -34,6 +40,12 @@ pub(super) const BUGS: &[Mutant] = &[
         bug: "A follower acknowledges what it has not synced.",
         story: "Kafka, and Redpanda's write caching, answer from the page cache: a rack that loses power loses what it acknowledged (Jepsen's \
                 report on NATS JetStream of 2025 is the same story: the default syncs every two minutes).",
+    },
+    Mutant {
+        name: "replication.own-unsynced",
+        bug: "A leader counts its own records before they are synced.",
+        story: "The leader's disk is one of the quorum (Raft's dissertation, 10.2.1), and is easily taken for granted: Redpanda's acks=1 and Kafka's \
+                leaders answer from their page cache. The power goes, and one copy fewer than promised is left.",
     },
     Mutant {
         name: "replication.acknowledge-without-label",
@@ -226,6 +238,18 @@ pub(super) const BUGS: &[Mutant] = &[
         bug: "A replica is sound again before it has the leader's log start.",
         story: "A rebuilt replica that does not know of a deletion leads later on, and deleted records are read again. Cassandra's rows \
                 that come back when a replica was away for longer than tombstones are kept are the same.",
+    },
+    Mutant {
+        name: "step.label-not-written",
+        bug: "Whose log a replica holds is kept in memory, and not written with the step that completes it.",
+        story: "Viewstamped Replication's last normal view has to be as durable as the log: the paper of 2012 keeps both in memory and so needs a \
+                recovery protocol. With the one and without the other, a whole log loses the next election to a longer stale one.",
+    },
+    Mutant {
+        name: "step.log-start-not-written",
+        bug: "A follower keeps the log start that its leader tells in memory only.",
+        story: "Kafka's log start offsets reach a checkpoint file once a minute (KIP-107): after a crash a broker knows an older one, and what was \
+                deleted and confirmed is readable there again.",
     },
     Mutant {
         name: "step.producers-forgotten",

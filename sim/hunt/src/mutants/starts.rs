@@ -41,6 +41,12 @@ pub(super) const BUGS: &[Mutant] = &[
                 removes (KAFKA-14616; the subject of KIP-516). Disks fill up with them.",
     },
     Mutant {
+        name: "start.epoch-not-stored",
+        bug: "A broker serves without having stored the registration under which it does.",
+        story: "KIP-966 has brokers keep their last broker epoch in the file of a clean shutdown, so that the controller can tell a disk that has \
+                missed something. If the file is not there everybody looks as if it had: after a failure of all nobody may lead.",
+    },
+    Mutant {
         name: "start.moved-replica-kept",
         bug: "The logs of replicas that were moved to other nodes while this one was down are kept.",
         story: "Kafka's stray partitions (KAFKA-14616, KAFKA-15605): a broker that is down while a partition is reassigned hears of it only \

@@ -17,6 +17,7 @@ mod mirror;
 mod outcome;
 mod server;
 mod stage;
+mod twins;
 
 use core::time::Duration;
 use std::{collections::BTreeSet, sync::Arc};

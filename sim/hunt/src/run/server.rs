@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quipu_broker::{Broker, Config as BrokerConfig};
+use quipu_broker::{Broker, Config as BrokerConfig, HostPort};
 use quipu_sim::{Down, Node, World};
 use tokio::sync::oneshot;
 
@@ -108,6 +108,21 @@ impl Server {
         let name = plan.config.machine(number);
         let node = world.node(&name, super::node_config(&plan.config));
         Self { node, number, name, config, state: Arc::default() }
+    }
+
+    /// A machine called `name` that is set up as a node that is there already; only it listens at addresses of its own.
+    pub(super) fn twin(world: &World, plan: &Plan, number: u32, name: &str) -> Self {
+        let mut config = super::broker_config(&plan.config, number).expect("the plan was checked");
+        let own = |address: HostPort| HostPort { host: name.to_owned(), ..address };
+        config.advertise = config.advertise.map(own);
+        config.peer_advertise = config.peer_advertise.map(own);
+        let node = world.node(name, super::node_config(&plan.config));
+        Self { node, number, name: name.to_owned(), config, state: Arc::default() }
+    }
+
+    /// Whether a process that was started has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().end.is_some()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

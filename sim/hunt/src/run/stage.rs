@@ -17,6 +17,7 @@ use super::{
     mirror::Mirror,
     outcome::Tally,
     server::{End, Server},
+    twins::Twin,
 };
 use crate::{
     check::Violation,
@@ -64,6 +65,8 @@ pub(super) struct Stage {
     scene: Scene,
     /// In the order of their numbers.
     servers: Vec<Server>,
+    /// In the order in which they begin.
+    twins: Vec<Twin>,
     inside: Findings,
     auditor: Node,
     /// Where copies of the broker's disk are looked at.
@@ -87,13 +90,16 @@ impl Stage {
             loss: plan.budget.loss,
             is_wal_rotten: false,
         };
-        let inside = inside::watch(world, servers.iter().map(|server| &server.node));
+        let twins = Twin::all(world, plan);
+        let all = servers.iter().chain(twins.iter().map(|twin| &twin.server));
+        let inside = inside::watch(world, all.map(|server| &server.node));
         Self {
             inside,
             plan: Arc::clone(plan),
             world: world.clone(),
             scene: Scene::new(world, plan, recorder),
             servers,
+            twins,
             auditor: world.node("auditor", NodeConfig::default()),
             mirror: Mirror::new(world, plan),
             clients: plan.workload.clients.iter().map(client).collect(),
@@ -128,6 +134,7 @@ impl Stage {
                 () = self.operate() => unreachable!("the operator never leaves"),
                 () = self.begin_again() => unreachable!("it waits for the next one"),
                 () = self.strike() => unreachable!("faults end, striking does not"),
+                () = self.play_twins() => unreachable!("it waits for the end"),
                 () = self.compare_copies() => unreachable!("there is always another event"),
                 done = self.turbulence() => done,
             }
@@ -187,6 +194,9 @@ impl Stage {
         if is_done {
             self.until_faults_began().await;
             self.sleep_until(Duration::from_millis(self.plan.heal_ms)).await;
+            while self.twins.iter().any(|twin| twin.is_due(self.world.elapsed())) {
+                self.world.sleep(LOOKS_AT_CLIENTS).await;
+            }
         }
         self.heal();
         if !is_done {
@@ -255,6 +265,7 @@ impl Stage {
 
     fn heal(&self) {
         self.world.heal();
+        self.twins.iter().for_each(|twin| twin.server.node.kill());
         self.state().is_healed = true;
     }
 
@@ -489,6 +500,8 @@ impl Stage {
         let files = disk || server.has_met(&["few-descriptors"]);
         let is_excused = match end {
             End::Stopped => server.is_stopping(),
+            // Another one has taken its place while it was away.
+            End::Refused { exit_status: STATUS_OTHER, .. } if server.has_met(&["twin"]) => self.plan.faults.len() > 1,
             End::StoppedBadly(_) | End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
             End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
@@ -497,6 +510,29 @@ impl Stage {
             End::Down(_) => false,
         };
         (!is_excused).then(|| ("end", format!("the {} ended by itself: {end}", server.name)))
+    }
+
+    /// Second processes of nodes come and go.
+    async fn play_twins(&self) {
+        all(self.twins.iter().map(|twin| async {
+            let node = self.servers.iter().find(|server| server.number == twin.server.number);
+            let Some(node) = node else { return };
+            let found = tokio::select! { biased;
+                () = self.until_healed() => None,
+                found = twin.play(&self.world, node) => found,
+            };
+            if let Some(found) = found {
+                self.violation(&found.checker, found.message);
+            }
+        }))
+        .await;
+        core::future::pending::<()>().await;
+    }
+
+    async fn until_healed(&self) {
+        while !self.state().is_healed {
+            self.world.sleep(LOOKS_AT_CLIENTS).await;
+        }
     }
 
     /// Begins each fault at its time.

@@ -21,6 +21,11 @@ use crate::plan::{
 /// The time within which a node that was ended serves again, if nothing else is wrong, milliseconds.
 const SERVES_AGAIN_MS: u64 = 3000;
 
+/// One such world in so many has a second process of a node.
+const TWIN_ONE_IN: u32 = 16;
+/// Who is such a second process has been told within this time, if nothing else is wrong, milliseconds.
+const TWIN_TOLD_MS: u64 = 14_000;
+
 /// Nodes, replicas and racks.
 pub(super) fn draw(rng: &mut Rng, shape: &mut Shape, config: &mut Config) {
     shape.horizon_ms = pick(rng, &[300, 1000, 1000, 4000]);
@@ -171,6 +176,17 @@ pub(super) fn faults(rng: &mut Rng, shape: &Shape, config: &Config, workload: &W
         for _ in 0..rng.random_range(1..=2) {
             damage(rng, shape, &crowd, &targets(&crowd.victims), &mut faults);
         }
+    }
+    let serving: Vec<String> = config.brokers().map(|node| config.machine(node)).collect();
+    let doubled: Vec<String> = crowd.victims.iter().filter(|name| serving.contains(name)).cloned().collect();
+    if !doubled.is_empty() && one_in(rng, TWIN_ONE_IN) {
+        if one_in(rng, 3) {
+            // Where nothing else goes wrong it must be refused.
+            faults.clear();
+        }
+        let lasts_ms = pick(rng, &[300, 2000, TWIN_TOLD_MS, TWIN_TOLD_MS]);
+        let fault = Fault::Twin { node: pick(rng, &doubled), copied: one_in(rng, 2), lasts_ms };
+        faults.push(TimedFault { at_ms: rng.random_range(0..=shape.horizon_ms), fault });
     }
     faults.sort_by_key(|timed| timed.at_ms);
     faults
