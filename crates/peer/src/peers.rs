@@ -141,8 +141,19 @@ impl Target {
 
 /// A node that this one may send to. Its links end when this is dropped.
 struct Node<E: Env> {
+    /// What was told last; none if nobody has named it.
+    told: Option<Target>,
+    /// The same, but for the address if it has said another since.
     target: watch::Sender<Target>,
     links: BTreeMap<Lane, Arc<Link<FileOf<E>>>>,
+}
+
+impl<E: Env> Node<E> {
+    fn aim_at(&self, target: Target) {
+        if *self.target.borrow() != target {
+            self.target.send_replace(target);
+        }
+    }
 }
 
 /// What all clones and all tasks share.
@@ -193,12 +204,15 @@ impl<E: Env> Shared<E> {
         lock(&self.nodes).get(&node).and_then(|node| node.target.borrow().expected)
     }
 
-    /// A node that nobody has named said where it is: it can be answered.
+    /// A node that may call said where it is: it is answered there, though it is known to be somewhere else.
     pub(crate) fn learn(&self, node: BrokerId, address: PeerAddress) {
         let mut nodes = lock(&self.nodes);
-        if !nodes.contains_key(&node) && nodes.len() < limits::NODES_MAX {
-            let target = Target { address, expected: None };
-            nodes.insert(node, Node { target: watch::Sender::new(target), links: BTreeMap::new() });
+        if let Some(known) = nodes.get(&node) {
+            let target = Target { address, ..known.target.borrow().clone() };
+            known.aim_at(target);
+        } else if nodes.len() < limits::NODES_MAX {
+            let target = watch::Sender::new(Target { address, expected: None });
+            nodes.insert(node, Node { told: None, target, links: BTreeMap::new() });
         }
     }
 
@@ -251,8 +265,8 @@ impl<E: Env> Peers<E> {
         Self(shared)
     }
 
-    /// Tells where a node is and which data directory it has; or, with no address, that it is gone. A node that nobody has told of, but
-    /// that has called, is where it said.
+    /// Tells where a node is and which data directory it has; or, with no address, that it is gone. A node that has called is where it
+    /// said, until something else than before is told of it: it may have moved, and has to be answered before it can register there.
     ///
     /// Links to another address end, and so do data links that were made when another directory was expected. Who calls is
     /// checked when it calls.
@@ -263,12 +277,14 @@ impl<E: Env> Peers<E> {
             return;
         };
         let target = Target { address, expected };
-        match nodes.get(&node) {
+        match nodes.get_mut(&node) {
             None => {
-                nodes.insert(node, Node { target: watch::Sender::new(target), links: BTreeMap::new() });
+                let (told, target) = (Some(target.clone()), watch::Sender::new(target));
+                nodes.insert(node, Node { told, target, links: BTreeMap::new() });
             }
-            Some(known) if *known.target.borrow() != target => {
-                known.target.send_replace(target);
+            Some(known) if known.told.as_ref() != Some(&target) => {
+                known.told = Some(target.clone());
+                known.aim_at(target);
             }
             Some(_) => {}
         }

@@ -532,6 +532,43 @@ fn who_is_not_named_is_answered_where_it_says_it_is() {
 }
 
 #[test]
+fn who_has_moved_is_answered_where_it_says_it_is() {
+    run(|world| async move {
+        let (a, b) = nodes(&world);
+        drop(b.start(|env| async move {
+            let mut end = end_with(env, own(B), Settings::default(), 10).await;
+            for _ in 0..2 {
+                end.peers.set_address(A, at("where-it-was"), None);
+                let received = end.inbox.recv().await.unwrap();
+                end.peers.set_address(A, at("where-it-was"), None);
+                end.peers.send(received.from.node_id, Lane::Quorum, frame("answer")).unwrap();
+            }
+            // What is under way to another address is lost.
+            end.env.clock().sleep(SECOND / 4).await;
+            end.peers.set_address(A, at("b"), None);
+            end.peers.send(A, Lane::Quorum, frame("not for it")).unwrap();
+            pending::<()>().await;
+        }));
+        let asking = a.start(|env| async move {
+            let own = Own { address: at("a"), ..own(A) };
+            let mut end = end_with(env, own, Settings::default(), 10).await;
+            end.peers.set_address(B, at("b"), None);
+            end.env.clock().sleep(SECOND).await;
+            for _ in 0..2 {
+                end.peers.send(B, Lane::Control, frame("question")).unwrap();
+                assert_eq!(text(&end.inbox.recv().await.unwrap()), "answer");
+            }
+            let more = tokio::select! { biased;
+                more = end.inbox.recv() => more.map(|received| text(&received)),
+                () = end.env.clock().sleep(SECOND) => None,
+            };
+            assert_eq!(more, None, "what is told later counts");
+        });
+        asking.join().await.unwrap();
+    });
+}
+
+#[test]
 fn stopping_frees_the_port() {
     run(|world| async move {
         let (a, b) = nodes(&world);

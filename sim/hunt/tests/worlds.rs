@@ -41,6 +41,7 @@ fn with_a_twin(copied: bool, more: &str) -> Plan {
         [config.kafka]
         \"default.replication.factor\" = \"3\"
         \"min.insync.replicas\" = \"2\"
+        \"socket.request.max.bytes\" = \"131072\"
         [[workload.topics]]
         name = \"knots\"
         [[workload.clients]]
@@ -77,6 +78,10 @@ fn a_node_that_comes_back_to_its_twin_serves_again() {
     for copied in [false, true] {
         let outcome = run(&with_a_twin(copied, away), &Options::default());
         assert!(outcome.violations.is_empty(), "copied: {copied}: {:#?}", outcome.violations);
+        assert_eq!(
+            outcome.faults["twin"].happened, 1,
+            "copied: {copied}: it is where nobody has known the node to be, and is answered"
+        );
     }
 }
 
