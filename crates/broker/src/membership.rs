@@ -7,7 +7,7 @@ use core::{net::SocketAddr, time::Duration};
 use std::{collections::BTreeMap, sync::Arc};
 
 use quipu_base::{BrokerEpoch, BrokerId, ClusterId, DirectoryId};
-use quipu_controller::{Bootstrap, ControlledShutdown, FenceBroker, ShutdownProgress};
+use quipu_controller::{Bootstrap, ControlledShutdown, ControllerError, FenceBroker, ShutdownProgress};
 use quipu_env::{Clock, Env, Net, ShardId, Task, watch};
 use quipu_metadata::record::{Listener, Registration, StartId};
 use quipu_peer::{Lane, Own, PeerAddress, PeerIdentity, Peers, Received};
@@ -273,7 +273,7 @@ impl From<JoinError> for StartError {
         match error {
             JoinError::OtherCluster { directory, metadata } => Self::OtherCluster { directory, metadata },
             JoinError::Refused(why) => Self::Refused(why),
-            JoinError::Declined(quipu_controller::ControllerError::DuplicateBroker { .. }) => {
+            JoinError::Declined(ControllerError::DuplicateBroker { .. } | ControllerError::StaleBrokerEpoch { .. }) => {
                 Self::Refused(error.to_string())
             }
             JoinError::Store(_) | JoinError::Declined(_) | JoinError::Stopping => Self::Register(error.to_string()),

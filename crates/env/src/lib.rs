@@ -51,6 +51,9 @@ pub enum Fatal {
     WalSync,
     /// A task that the process cannot live without ended. Exit status 70.
     TaskLost,
+    /// Another process has taken this one's place while it was not heard of. Exit status 75: started again, it comes back once the
+    /// other one is gone, or says what is wrong.
+    Replaced,
 }
 
 impl Fatal {
@@ -60,6 +63,7 @@ impl Fatal {
         match self {
             Self::WalSync => 74,
             Self::TaskLost => 70,
+            Self::Replaced => 75,
         }
     }
 }

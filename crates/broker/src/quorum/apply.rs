@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use quipu_base::{BrokerId, checksum::crc32c};
-use quipu_env::{Env, Probe};
+use quipu_env::{Env, Fatal, Probe};
 use quipu_metadata::{Delta, Image};
 use quipu_peer::{Expected, PeerAddress};
 use quipu_raft::{Entry, Payload};
@@ -89,6 +89,7 @@ impl<E: Env> Quorum<E> {
 
     /// Where other nodes are, who serves, and which cluster this is, by the image.
     pub(super) fn follow_image(&mut self) {
+        self.check_place();
         let image = self.serving.image();
         let mut known: BTreeMap<BrokerId, (PeerAddress, Option<Expected>)> =
             self.settings.voters.iter().map(|(voter, address)| (*voter, (address.clone(), None))).collect();
@@ -113,5 +114,21 @@ impl<E: Env> Quorum<E> {
             self.own.send_modify(|own| own.cluster_id = cluster_id);
         }
         self.follow_sessions();
+    }
+
+    /// A node that was away for longer than its session may find another directory registered in its place. Then everything that it
+    /// is to the others has ended: they know it by its broker epoch.
+    fn check_place(&self) {
+        let Some(own) = self.own.borrow().broker_epoch else { return };
+        let me = self.settings.me.id;
+        let registered = self.serving.image().broker(me).filter(|state| state.broker_epoch > own);
+        if let Some(state) = registered.filter(|_| !self.env.probe().planted("start.replaced-goes-on")) {
+            let directory = state.registration.directory_id;
+            let why = format!(
+                "while this node was not heard of, another process was registered as node {me}, with data directory {directory}: \
+                 this one stops"
+            );
+            self.env.halt(Fatal::Replaced, &why);
+        }
     }
 }

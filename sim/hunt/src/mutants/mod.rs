@@ -143,6 +143,7 @@ impl Mutant {
             "controller.node-id-in-use-accepted",
             "start.epoch-not-stored",
             "start.moved-replica-kept",
+            "start.replaced-goes-on",
             "wal.step-torn",
         ];
         areas.iter().any(|area| self.name.starts_with(area)) || others.contains(&self.name)

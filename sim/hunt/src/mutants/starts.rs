@@ -47,6 +47,14 @@ pub(super) const BUGS: &[Mutant] = &[
                 missed something. If the file is not there everybody looks as if it had: after a failure of all nobody may lead.",
     },
     Mutant {
+        name: "start.replaced-goes-on",
+        bug: "A node that finds another process registered in its place goes on as if nothing had happened.",
+        story: "A node is cut off, or asleep, for longer than its session, and somebody starts a second process with its id and another \
+                directory: a wrong copy of a configuration, or an orchestrator that gave the node up. Once the second one is gone, the first \
+                must serve again. Found by the simulator in this broker: its heartbeats carried a broker epoch that the controller did not \
+                take any more, for ever, and the cluster stayed a node short.",
+    },
+    Mutant {
         name: "start.moved-replica-kept",
         bug: "The logs of replicas that were moved to other nodes while this one was down are kept.",
         story: "Kafka's stray partitions (KAFKA-14616, KAFKA-15605): a broker that is down while a partition is reassigned hears of it only \

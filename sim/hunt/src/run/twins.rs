@@ -3,7 +3,7 @@
 //! | the node | its twin |
 //! |---|---|
 //! | serves, and nothing else goes wrong | is refused, and told which directory serves; the node does not notice |
-//! | is away for longer than its session | may take its place; then it is the node that is refused, until the twin is gone |
+//! | is away for longer than its session | may take its place; then it is the node that stops and is refused, until the twin is gone |
 //!
 //! Invariant: a twin begins only when its node has served once. Before, while the quorum is founded, nobody can tell which of the two
 //! is meant, and both are right to stop.
@@ -12,7 +12,8 @@
 
 use core::time::Duration;
 
-use quipu_sim::{World, disk::RandomChoices, fault::Fault};
+use quipu_env::Fatal;
+use quipu_sim::{Down, World, disk::RandomChoices, fault::Fault};
 use quipu_storage::OpenError;
 
 use super::server::{End, Server};
@@ -128,7 +129,9 @@ impl Twin {
         let found =
             |message: String| Some(Violation::new("identity", format!("{name}, which says it is {of}: {message}")));
         match end {
-            Some(End::Down(down @ quipu_sim::Down::Halted { .. })) => found(format!("it ended by itself: {down}")),
+            // The node may take back what the twin has taken.
+            Some(End::Down(Down::Halted { why: Fatal::Replaced, .. })) if !self.is_judged => None,
+            Some(End::Down(down @ Down::Halted { .. })) => found(format!("it ended by itself: {down}")),
             _ if !self.is_judged => None,
             _ if self.server.is_ready() => found("it was let in while that served".to_owned()),
             Some(End::Refused { why, .. }) if !self.says_why(why) => found(format!("it was not told why: {why}")),
