@@ -273,6 +273,7 @@ impl From<JoinError> for StartError {
         match error {
             JoinError::OtherCluster { directory, metadata } => Self::OtherCluster { directory, metadata },
             JoinError::Refused(why) => Self::Refused(why),
+            JoinError::Replaced(_) => Self::Refused(error.to_string()),
             JoinError::Declined(ControllerError::DuplicateBroker { .. } | ControllerError::StaleBrokerEpoch { .. }) => {
                 Self::Refused(error.to_string())
             }

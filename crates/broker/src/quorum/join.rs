@@ -53,6 +53,8 @@ pub(crate) enum JoinError {
     Declined(quipu_controller::ControllerError),
     /// The other nodes don't take this one for one of theirs.
     Refused(String),
+    /// Another process was registered as this node meanwhile.
+    Replaced(BrokerId),
     /// The node is stopping.
     Stopping,
 }
@@ -68,6 +70,11 @@ impl fmt::Display for JoinError {
             Self::Store(error) => error.fmt(f),
             Self::Declined(error) => error.fmt(f),
             Self::Refused(why) => f.write_str(why),
+            Self::Replaced(broker) => write!(
+                f,
+                "while this node was starting, another process was registered as node {broker}: give one of them another id, or \
+                 stop it"
+            ),
             Self::Stopping => f.write_str("the node is stopping"),
         }
     }
@@ -136,11 +143,10 @@ impl<E: Env> Joining<E> {
         let start_id = registration.start_id;
         let request = RegisterBroker { cluster_id, broker, registration };
         self.register_when_free(request).await?;
-        let is_this = |state: &BrokerState| state.registration.start_id == start_id;
-        let registered = self.views.wait_for(|view| view.image.broker(broker).is_some_and(is_this)).await;
-        registered.map_err(|_| JoinError::Stopping)?;
+        // The registration is applied here by now, and perhaps what came after it.
         let view = self.views.borrow();
-        let state = view.image.broker(broker).expect("it was just seen");
+        let is_this = |state: &&BrokerState| state.registration.start_id == start_id;
+        let state = view.image.broker(broker).filter(is_this).ok_or(JoinError::Replaced(broker))?;
         Ok(Registered {
             cluster_id,
             broker_epoch: state.broker_epoch,
