@@ -7,6 +7,7 @@
 //! Invariants
 //! - Of one partition, one message to each follower waits at most: the newest. Followers take turns.
 //! - While clients write, followers may get twice what is written and the bound besides: whoever lags comes nearer.
+//! - What is read for the same follower a second time is checked again: it may have come with a wrong checksum, and nobody else says so.
 //!
 //! Not here: what a new leader copies before it leads (`hosted` reads that at once); what is sent again and when
 //! (`quipu-replication`).
@@ -20,12 +21,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use quipu_base::{BrokerId, TopicIdPartition};
+use quipu_base::{BrokerId, Offset, TopicIdPartition};
 use quipu_env::{Clock, Env, Instant, Probe};
 use quipu_replication::Message;
 use quipu_storage::Log;
 
-use super::{Hub, Report, outbox};
+use super::{Hub, Report, frames, outbox};
+
+/// Of so many partitions and followers it is known where they were read for last. With more, damage is found later.
+const READ_FOR_MAX: usize = 4096;
 
 /// What a node's shards may send to followers from segments, all together.
 pub(crate) struct Pace {
@@ -88,11 +92,13 @@ pub(super) struct CatchUp<E: Env> {
     turns: VecDeque<(TopicIdPartition, BrokerId)>,
     waiting: BTreeMap<(TopicIdPartition, BrokerId), (Log<E>, Message)>,
     is_reading: bool,
+    /// From where on was read last.
+    read_for: BTreeMap<(TopicIdPartition, BrokerId), Offset>,
 }
 
 impl<E: Env> CatchUp<E> {
     pub(super) fn new(pace: Arc<Pace>) -> Self {
-        Self { pace, turns: VecDeque::new(), waiting: BTreeMap::new(), is_reading: false }
+        Self { pace, turns: VecDeque::new(), waiting: BTreeMap::new(), is_reading: false, read_for: BTreeMap::new() }
     }
 
     pub(super) fn pace(&self) -> &Pace {
@@ -110,6 +116,15 @@ impl<E: Env> CatchUp<E> {
         let (log, message) = self.waiting.remove(&(id, to)).expect("what has a turn waits");
         Some((id, to, log, message))
     }
+
+    /// Whether what this message names was read for its receiver just before.
+    fn is_again(&mut self, place: (TopicIdPartition, BrokerId), message: &Message) -> bool {
+        let Some((start, ..)) = frames::named(message) else { return false };
+        if self.read_for.len() >= READ_FOR_MAX {
+            self.read_for.clear();
+        }
+        self.read_for.insert(place, start) == Some(start)
+    }
 }
 
 impl<E: Env> Hub<E> {
@@ -121,11 +136,22 @@ impl<E: Env> Hub<E> {
         }
     }
 
+    /// Records are about to be read for a peer. When they were read just before, what is known of them counts no more.
+    pub(super) fn doubt_again(&mut self, to: BrokerId, id: TopicIdPartition, log: &Log<E>, message: &Message) {
+        if self.catch_up.is_again((id, to), message)
+            && let Some((start, ..)) = frames::named(message)
+        {
+            self.env.probe().sometimes("replica.read-again");
+            log.distrust(start);
+        }
+    }
+
     /// The last one was read. Whoever is next has its turn.
     pub(super) fn read_next(&mut self) {
         let next = self.catch_up.next();
         self.catch_up.is_reading = next.is_some();
         let Some((id, to, log, message)) = next else { return };
+        self.doubt_again(to, id, &log, &message);
         let (env, pace, reports) = (self.env.clone(), Arc::clone(&self.catch_up.pace), self.reports.clone());
         let _task = self.env.spawn(self.number, "catch-up", async move {
             loop {

@@ -461,6 +461,7 @@ impl<E: Env> Hosted<E> {
                 hub.catch_up(to, self.id(), self.partition.log.clone(), message);
             }
             outbox::Loaded::Cold(message) => {
+                hub.doubt_again(to, self.id(), &self.partition.log, &message);
                 let (log, id, reports) = (self.partition.log.clone(), self.id(), hub.reports.clone());
                 let _task = hub.env.spawn(hub.number, "replica-read", async move {
                     let report = match outbox::load_cold(&log, id, message).await {

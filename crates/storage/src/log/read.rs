@@ -201,6 +201,16 @@ impl<E: Env> Log<E> {
         }
     }
 
+    /// Somebody found what was read from `offset` on damaged: what was checked of its segment counts no more, and the next read says
+    /// what is wrong with it.
+    pub fn distrust(&self, offset: Offset) {
+        let base = Arc::clone(&self.state().base);
+        let segment = base.segment_from(offset).map(|index| base.segments[index].id);
+        if let Some(open) = segment.and_then(|id| self.store.segments.find(self.log.partition, id)) {
+            open.distrust();
+        }
+    }
+
     async fn read_segment(
         &self,
         meta: &SegmentMeta,
