@@ -139,10 +139,10 @@ impl<E: Env> Hub<E> {
     /// Records are about to be read for a peer. When they were read just before, what is known of them counts no more.
     pub(super) fn doubt_again(&mut self, to: BrokerId, id: TopicIdPartition, log: &Log<E>, message: &Message) {
         if self.catch_up.is_again((id, to), message)
-            && let Some((start, ..)) = frames::named(message)
+            && let Some((start, end, _)) = frames::named(message)
         {
             self.env.probe().sometimes("replica.read-again");
-            log.distrust(start);
+            log.distrust(start..end);
         }
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Not here: which upper bound a reader has; waiting for more.
 
+use core::ops::Range;
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
@@ -201,12 +202,13 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Somebody found what was read from `offset` on damaged: what was checked of its segment counts no more, and the next read says
-    /// what is wrong with it.
-    pub fn distrust(&self, offset: Offset) {
+    /// Somebody may have found what was read of these offsets damaged: what was checked of their segments counts no more, and the
+    /// next read says what is wrong with them.
+    pub fn distrust(&self, range: Range<Offset>) {
         let base = Arc::clone(&self.state().base);
-        let segment = base.segment_from(offset).map(|index| base.segments[index].id);
-        if let Some(open) = segment.and_then(|id| self.store.segments.find(self.log.partition, id)) {
+        let Some(first) = base.segment_from(range.start) else { return };
+        let segments = base.segments[first..].iter().take_while(|segment| segment.id.base < range.end);
+        for open in segments.filter_map(|segment| self.store.segments.find(self.log.partition, segment.id)) {
             open.distrust();
         }
     }
