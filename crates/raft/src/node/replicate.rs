@@ -334,7 +334,8 @@ impl<P: Probe> Node<P> {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         let is_answer = match progress.mode {
-            Mode::Probe { .. } => at == progress.next,
+            // Asked again at once, a voter that has lost what it had acknowledged would say the same for ever.
+            Mode::Probe { .. } => at == progress.next && (at > progress.matched || !is_voter),
             Mode::Replicate { .. } => at > progress.matched,
             Mode::Snapshot(_) => false,
         };

@@ -66,8 +66,8 @@ struct State {
     served: u64,
     /// When it goes back to an older state of its disk, and how often it had served by the time of that state.
     goes_back: Option<(Duration, u64)>,
-    /// From when on it is not to be started before its data directory has another id.
-    takes_new_id: Option<Duration>,
+    /// When it goes back to an older state of its disk, after which it is not to be started before its data directory has another id.
+    takes_new_id: Vec<Duration>,
     /// When its disk is replaced by an empty one, or by an older state of it.
     replaced: Vec<Duration>,
 }
@@ -84,7 +84,7 @@ impl Default for State {
             hurt: BTreeSet::new(),
             served: 0,
             goes_back: None,
-            takes_new_id: None,
+            takes_new_id: Vec::new(),
             replaced: Vec::new(),
         }
     }
@@ -210,7 +210,7 @@ impl Server {
     pub(super) fn note_restored(&self, at: Duration) {
         let mut state = self.state();
         state.replaced.push(at);
-        state.takes_new_id = Some(at);
+        state.takes_new_id.push(at);
     }
 
     /// Notes that the machine gets an empty disk now.
@@ -225,12 +225,12 @@ impl Server {
 
     /// Whether its data directory is to be given another id now.
     pub(super) fn needs_new_id(&self, now: Duration) -> bool {
-        self.state().takes_new_id.is_some_and(|at| at <= now)
+        self.state().takes_new_id.iter().any(|at| *at <= now)
     }
 
     /// It has been.
-    pub(super) fn has_new_id(&self) {
-        self.state().takes_new_id = None;
+    pub(super) fn has_new_id(&self, now: Duration) {
+        self.state().takes_new_id.retain(|at| *at > now);
     }
 
     /// Whether it has just gone back to a state of its disk of the same incarnation, which nobody can tell.

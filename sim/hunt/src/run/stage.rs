@@ -478,7 +478,7 @@ impl Stage {
             let give = |env| async move { quipu_storage::reidentify(&env, DATA_DIR.as_ref()).await.map(drop) };
             match server.node.start(give).join().await {
                 // On a disk on which nothing is yet nothing needs another id.
-                Ok(Ok(()) | Err(OpenError::Damaged { .. })) => server.has_new_id(),
+                Ok(Ok(()) | Err(OpenError::Damaged { .. })) => server.has_new_id(self.world.elapsed()),
                 Ok(Err(_)) | Err(_) => self.world.sleep(server.take_down()).await,
             }
         }
