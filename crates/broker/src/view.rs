@@ -186,7 +186,7 @@ impl<E: Env> View<E> {
         for (topic_id, topic) in &delta.topics_deleted {
             self.topic_configs.remove(topic_id);
             for partition in (0..).map(PartitionIndex).take(topic.partition_count) {
-                self.close(TopicIdPartition { topic_id: *topic_id, partition }, &mut updates);
+                self.close(TopicIdPartition { topic_id: *topic_id, partition }, store, &mut updates);
             }
         }
         for topic_id in &delta.topics_created {
@@ -245,7 +245,7 @@ impl<E: Env> View<E> {
     fn follow(&mut self, id: TopicIdPartition, store: &Store<E>, updates: &mut Updates<E>) {
         let held = self.image.partition(id).filter(|state| state.replicas.contains(&self.node_id));
         let Some(record) = held.map(partition_state) else {
-            return self.close(id, updates);
+            return self.close(id, store, updates);
         };
         let shard = shard_of(id, updates.shard_count());
         if self.partitions.contains_key(&id) {
@@ -265,10 +265,20 @@ impl<E: Env> View<E> {
         updates.of(shard).opened.push(Opened { partition, record, insync_replicas_min, lag_time_max });
     }
 
-    fn close(&mut self, id: TopicIdPartition, updates: &mut Updates<E>) {
+    /// The log goes at once, and not only when the shard comes to it: who holds the partition again before that would get what is about
+    /// to be deleted. Nobody waits: the removal is durable in the metadata, and a start deletes what is left.
+    fn close(&mut self, id: TopicIdPartition, store: &Store<E>, updates: &mut Updates<E>) {
         if let Some(partition) = self.partitions.remove(&id) {
+            let _ticket = store.delete(id);
             updates.of(partition.shard).closed.push(id);
         }
+    }
+
+    /// Partitions that this node is to hold by `image` and does not.
+    pub(crate) fn to_be_opened(&self, image: &Image, delta: &Delta) -> impl Iterator<Item = TopicIdPartition> {
+        let is_held =
+            |id: TopicIdPartition| image.partition(id).is_some_and(|state| state.replicas.contains(&self.node_id));
+        delta.partitions_changed.iter().copied().filter(move |id| is_held(*id) && !self.partitions.contains_key(id))
     }
 }
 

@@ -21,6 +21,8 @@ use super::{Quorum, Report, StartError, entries::to_batch, kept::Kept, load::rea
 const STEP_BATCHES_MAX: usize = 256;
 /// Between two tries when there is no room for what Raft must not forget.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
+/// Before Raft hears that something could not be read or written: it would ask for it again at once.
+const FAILED_PAUSE: Duration = Duration::from_millis(50);
 /// Longest that encoding a snapshot keeps a processor busy, about; for the simulator.
 const ENCODE_TIME: Duration = Duration::from_millis(5);
 
@@ -146,12 +148,13 @@ impl<E: Env> Quorum<E> {
     }
 
     pub(super) fn read_entries(&self, read: u64, from: Offset, until: Offset, bytes_max: usize) {
-        let (log, reporter) = (self.log.clone(), self.reporter.clone());
+        let (env, log, reporter) = (self.env.clone(), self.log.clone(), self.reporter.clone());
         self.aside(async move {
             let entries = match read_entries(&log, from, until, bytes_max).await {
                 Ok(entries) => Some(entries),
                 Err(error) => {
                     tracing::warn!(%error, "metadata entries can't be read for another node");
+                    env.clock().sleep(FAILED_PAUSE).await;
                     None
                 }
             };
@@ -161,21 +164,25 @@ impl<E: Env> Quorum<E> {
     }
 
     pub(super) fn read_snapshot(&self, read: u64, snapshot: LogPoint, position: u64, length: usize) {
-        let (snapshots, reporter) = (self.snapshots.clone(), self.reporter.clone());
+        let (env, snapshots, reporter) = (self.env.clone(), self.snapshots.clone(), self.reporter.clone());
         self.aside(async move {
             let bytes = snapshots.read_piece(snapshot, position, length).await;
+            if bytes.is_none() {
+                env.clock().sleep(FAILED_PAUSE).await;
+            }
             drop(reporter.send(Report::SnapshotRead { read, bytes }).await);
         });
     }
 
     pub(super) fn write_chunk(&self, snapshot: SnapshotMeta, position: u64, bytes: Bytes) {
-        let (snapshots, reporter) = (self.snapshots.clone(), self.reporter.clone());
+        let (env, snapshots, reporter) = (self.env.clone(), self.snapshots.clone(), self.reporter.clone());
         self.aside(async move {
             let end = position + bytes.len() as u64;
             let ok = match snapshots.write_piece(&snapshot, position, bytes).await {
                 Ok(ok) => ok,
                 Err(error) => {
                     tracing::warn!(%error, "a metadata snapshot can't be received");
+                    env.clock().sleep(FAILED_PAUSE).await;
                     false
                 }
             };

@@ -142,17 +142,34 @@ impl<E: Env> Joining<E> {
         let cluster_id = self.follow().await?;
         let start_id = registration.start_id;
         let request = RegisterBroker { cluster_id, broker, registration };
-        self.register_when_free(request).await?;
-        // The registration is applied here by now, and perhaps what came after it.
-        let view = self.views.borrow();
-        let is_this = |state: &&BrokerState| state.registration.start_id == start_id;
-        let state = view.image.broker(broker).filter(is_this).ok_or(JoinError::Replaced(broker))?;
+        // A request of this node's last process may have been under way, or another process may have its id: then it is asked again.
+        let mut contested_since = None;
+        let state = loop {
+            let known = self.registered(broker).map(|state| state.broker_epoch);
+            self.register_when_free(&request).await?;
+            let is_this = |state: &BrokerState| state.registration.start_id == start_id;
+            let is_news = |state: &BrokerState| is_this(state) || Some(state.broker_epoch) != known;
+            let seen = self.views.wait_for(|view| view.image.broker(broker).is_some_and(is_news)).await;
+            seen.map_err(|_| JoinError::Stopping)?;
+            if let Some(state) = self.registered(broker).filter(is_this) {
+                break state;
+            }
+            let now = self.env.clock().now();
+            if now.since(*contested_since.get_or_insert(now)) >= SESSION_END_TIME {
+                return Err(JoinError::Replaced(broker));
+            }
+            self.env.clock().sleep(RETRY_PAUSE).await;
+        };
         Ok(Registered {
             cluster_id,
             broker_epoch: state.broker_epoch,
             stored_epoch: stored.broker_epoch,
             last_unfenced: state.unfenced_epoch,
         })
+    }
+
+    fn registered(&self, broker: BrokerId) -> Option<BrokerState> {
+        self.views.borrow().image.broker(broker).cloned()
     }
 
     /// Waits until this node knows its cluster, and keeps that. For a node that is no broker.
@@ -171,7 +188,7 @@ impl<E: Env> Joining<E> {
 
     /// A node whose directory was replaced comes back while the controller still believes in the one that it had: that is over with
     /// the old one's session. Whoever serves beyond that is another node with the same id.
-    async fn register_when_free(&self, request: RegisterBroker) -> Result<(), JoinError> {
+    async fn register_when_free(&self, request: &RegisterBroker) -> Result<(), JoinError> {
         let until = self.env.clock().now() + SESSION_END_TIME;
         let mut is_told = false;
         loop {

@@ -80,11 +80,24 @@ impl<E: Env> Serving<E> {
         if self.shards.is_empty() {
             self.view.image = image;
         } else {
+            self.when_deleted(&image, delta).await;
             let updates =
                 self.view.advance(self.env.clock().now(), image, delta, &self.statics, &self.store, self.shard_count);
             self.tell(updates).await;
         }
         self.published.send_replace(self.view.clone());
+    }
+
+    /// A replica that was removed here and comes back at once begins with an empty log: when the one that it had is gone.
+    async fn when_deleted(&self, image: &Image, delta: &Delta) {
+        let mut durable = self.store.durable();
+        for id in self.view.to_be_opened(image, delta) {
+            if let Some(ticket) = self.store.log(id).deleted_by() {
+                self.env.probe().sometimes("serving.comes-back");
+                // Without the WAL's task the process ends.
+                let _ended = durable.wait_for(|durable| *durable >= ticket).await;
+            }
+        }
     }
 
     async fn tell(&self, updates: Updates<E>) {

@@ -127,7 +127,7 @@ impl<E: Env> Hosted<E> {
         hosted
     }
 
-    /// The partition is gone, or this node holds no replica of it any more.
+    /// The partition is gone, or this node holds no replica of it any more. Its log is deleted.
     pub(super) fn close(mut self, hub: &mut Hub<E>) {
         let id = self.id();
         self.partition.deactivate();
@@ -140,8 +140,6 @@ impl<E: Env> Hosted<E> {
             hub.timers.remove(&(at, id));
         }
         hub.settle_awaiting(id);
-        // Nobody waits: the removal is durable in the metadata, and a start deletes what is left.
-        let _ticket = hub.store.delete(id);
     }
 
     fn id(&self) -> TopicIdPartition {

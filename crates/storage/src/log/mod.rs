@@ -275,10 +275,11 @@ impl<E: Env> Log<E> {
         self.state().fault.clone()
     }
 
-    /// Whether the partition was deleted.
+    /// The ticket of its deletion, if the partition was deleted.
     #[must_use]
-    pub fn is_deleted(&self) -> bool {
-        self.state().deleted
+    pub fn deleted_by(&self) -> Option<Ticket> {
+        let state = self.state();
+        state.deleted.then_some(state.last_ticket)
     }
 
     /// Sets the log's settings.

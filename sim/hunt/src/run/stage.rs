@@ -505,7 +505,9 @@ impl Stage {
             End::StoppedBadly(_) | End::Refused { .. } => files,
             End::Down(Down::Killed | Down::PowerCut) => true,
             End::Down(Down::Halted { why: Fatal::WalSync, .. }) => disk,
-            End::Down(Down::Halted { why: Fatal::Replaced, .. }) => server.has_met(&["twin"]) && self.plan.faults.len() > 1,
+            End::Down(Down::Halted { why: Fatal::Replaced, .. }) => {
+                server.has_met(&["twin"]) && self.plan.faults.len() > 1
+            }
             // One whose metadata can't be read back any more leaves the others to go on.
             End::Down(Down::Halted { .. }) => disk && self.plan.config.is_cluster(),
             End::Down(_) => false,
