@@ -80,6 +80,32 @@ fn a_group_is_formed_works_and_ends() {
 }
 
 #[test]
+fn who_waits_for_an_assignment_outlives_its_leader() {
+    check(
+        "outlives",
+        "
+        set delay=0s
+        join g a session=10s rebalance=20s
+        join g a session=10s rebalance=20s
+        sync g a a=0
+        join g b session=10s rebalance=20s
+        join g b session=10s rebalance=20s
+        join g a session=10s rebalance=20s
+        sync g b
+        # The leader of the generation gives no sign of life: b's session has ended as well while it waited, but b is there.
+        tick 10s
+        describe g
+        beat g b
+        join g b session=10s rebalance=20s
+        # Not for ever.
+        sync g b b=0
+        tick 10s
+        beat g b
+        ",
+    );
+}
+
+#[test]
 fn time_runs_out() {
     check(
         "time",

@@ -436,6 +436,13 @@ impl Recorder {
         });
     }
 
+    /// How many operations of the first `clients` clients have ended with an answer.
+    #[must_use]
+    pub fn answered(&self, clients: u32) -> usize {
+        let is_answered = |op: &&Op| op.client < clients && op.completed.is_some() && op.outcome != Outcome::Info;
+        self.with(|history| history.ops.iter().filter(is_answered).count())
+    }
+
     /// Notes something that takes no time.
     pub fn note(&self, client: u32, now: u64, what: What) {
         let op = self.invoke(client, now, what);

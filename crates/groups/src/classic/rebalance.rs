@@ -32,11 +32,19 @@ impl Classic {
 
     fn become_preparing(&mut self, desk: &mut Desk<'_>) {
         if self.state == State::CompletingRebalance {
-            // Nobody gets an assignment of this generation any more.
+            // Nobody gets an assignment of this generation any more. Whoever waited for one has a session's time from now on: while it
+            // waited its session may have ended.
+            let mut waited = Vec::new();
             for member in self.members.values_mut() {
                 self.bytes -= member.assignment.len();
                 member.assignment = bytes::Bytes::new();
-                desk.reply(member.syncing.take(), Reply::Sync(Err(GroupError::RebalanceInProgress)));
+                if let Some(to) = member.syncing.take() {
+                    desk.turn.reply(to, Reply::Sync(Err(GroupError::RebalanceInProgress)));
+                    waited.push(Arc::clone(&member.id));
+                }
+            }
+            for member_id in &waited {
+                self.touch(desk, member_id, None);
             }
         }
         self.sync_alarm.clear();

@@ -64,8 +64,13 @@ impl Classic {
         let bytes: usize = assignments.values().map(Bytes::len).sum();
         if self.bytes + bytes > limits::GROUP_BYTES_MAX {
             tracing::warn!(group = %self.id, bytes, "the assignments are more than a record may hold");
-            for member in self.members.values_mut() {
-                desk.reply(member.syncing.take(), Reply::Sync(Err(GroupError::TooLarge)));
+            let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+            for member_id in &ids {
+                let waits = self.members.get_mut(member_id).and_then(|member| member.syncing.take());
+                if let Some(to) = waits {
+                    desk.turn.reply(to, Reply::Sync(Err(GroupError::TooLarge)));
+                    self.touch(desk, member_id, None);
+                }
             }
             return self.rebalance_or_complete(desk);
         }

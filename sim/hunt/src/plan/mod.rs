@@ -453,14 +453,15 @@ impl Plan {
         Duration::from_millis(self.workload.clients.iter().map(rests).max().unwrap_or(0))
     }
 
-    /// Whether the broker's wall clock may be put so far ahead that it rightly forgets producers: then a batch sent again is new.
+    /// Whether a broker's wall clock may be put so far ahead that it rightly forgets producers: then a batch sent again is new. The end
+    /// of a skew is a step, too.
     #[must_use]
     pub fn may_forget_producers(&self) -> bool {
         let expiration = self.config.kafka.get("producer.id.expiration.ms").and_then(|text| text.parse().ok());
+        let is_broker = |node: &str| self.config.all_nodes().any(|number| self.config.machine(number) == node);
         let ahead = self.faults.iter().map(|timed| match &timed.fault {
-            Fault::ClockStep { node, by_ms } | Fault::ClockSkew { node, by_ms, .. } if node == BROKER => {
-                (*by_ms).max(0)
-            }
+            Fault::ClockStep { node, by_ms } if is_broker(node) => (*by_ms).max(0),
+            Fault::ClockSkew { node, by_ms, .. } if is_broker(node) => by_ms.saturating_abs(),
             _ => 0,
         });
         ahead.fold(CLOCK_SLACK_MS, i64::saturating_add) >= expiration.unwrap_or(PRODUCER_EXPIRATION_MS)

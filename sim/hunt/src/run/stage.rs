@@ -269,12 +269,26 @@ impl Stage {
         self.state().is_healed = true;
     }
 
+    /// Ends when `limit` has passed and no client got an answer meanwhile. Those that go on, however slowly, have more time.
+    async fn until_stuck(&self, limit: Duration) {
+        let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX);
+        let mut before = self.scene.recorder.answered(clients);
+        for _ in 0..TIMES_MAX {
+            self.world.sleep(limit).await;
+            let now = self.scene.recorder.answered(clients);
+            if now == before {
+                break;
+            }
+            before = now;
+        }
+    }
+
     /// Waits, but no longer than the budget has it.
     async fn within<T>(&self, what: &str, wait: impl Future<Output = T>) -> Result<T, Late> {
         let limit = Duration::from_millis(self.plan.budget.liveness_ms) + self.plan.rest();
         tokio::select! { biased;
             value = wait => Ok(value),
-            () = self.world.sleep(limit) => {
+            () = self.until_stuck(limit) => {
                 // What is lost is told of, so that nobody waits for it; if that is not the whole node.
                 let is_served = self.state().loss == Loss::Reported && self.servers.iter().all(Server::is_ready);
                 if self.plan.budget.loss == Loss::None || is_served {
@@ -593,6 +607,8 @@ async fn all<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
     .await;
 }
 
+/// How often the budget's time is given to clients that go on.
+const TIMES_MAX: u32 = 4;
 /// Faults after which what a disk holds may be damaged for good.
 const ROTS_DISK: &[&str] = &["sync-lies", "phantom-write", "misdirected-write", "bit-rot", "unreadable"];
 /// The exit status of a node whose data is damaged.
