@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use quipu_base::{BrokerId, checksum::crc32c};
+use quipu_base::{BrokerId, DirectoryId, checksum::crc32c};
 use quipu_env::{Env, Fatal, Probe};
 use quipu_metadata::{Delta, Image};
 use quipu_peer::{Expected, PeerAddress};
@@ -97,7 +97,9 @@ impl<E: Env> Quorum<E> {
             if let Some(listener) = state.registration.listener(PEER_LISTENER) {
                 let address = PeerAddress { host: listener.host.clone(), port: listener.port };
                 let directory = state.registration.directory_id;
-                let is_serving = !(state.fenced || self.env.probe().planted("controller.node-id-in-use-accepted"));
+                let is_serving = !state.fenced
+                    && self.knows_who_serves(broker, directory)
+                    && !self.env.probe().planted("controller.node-id-in-use-accepted");
                 known.insert(broker, (address, Some(Expected { directory, is_serving })));
             }
         }
@@ -114,6 +116,12 @@ impl<E: Env> Quorum<E> {
             self.own.send_modify(|own| own.cluster_id = cluster_id);
         }
         self.follow_sessions();
+    }
+
+    /// Whether the image can be believed that this directory still serves: a node that was away must not turn away those whose
+    /// directory was replaced meanwhile, and the leader among them, from whom alone it can hear of that.
+    fn knows_who_serves(&self, node: BrokerId, directory: DirectoryId) -> bool {
+        self.leader.is_some_and(|leader| leader.id != node || leader.directory == directory)
     }
 
     /// A node that was away for longer than its session may find another directory registered in its place. Then everything that it

@@ -507,6 +507,7 @@ impl<E: Env> Quorum<E> {
             .filter(|reading| reading.offset.is_none())
             .for_each(|reading| reading.retry_at = now);
         self.forwarded.retry(now);
+        self.follow_image();
     }
 
     /// A message of another replica.

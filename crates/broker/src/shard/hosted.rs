@@ -72,6 +72,8 @@ pub(super) struct Hosted<E: Env> {
     is_ahead_of_disk: bool,
     /// Bytes taken since retention was last looked at.
     pub(super) grown_bytes: u64,
+    /// A step that had to wait, such as a cut, was submitted and is not known to be durable.
+    was_cut: bool,
 }
 
 /// What the disk holds of a replica. With nobody to repair it from it goes on with what is sound, if the end of its log is known: who
@@ -113,6 +115,7 @@ impl<E: Env> Hosted<E> {
             gives_way_at: Instant::ZERO,
             is_ahead_of_disk: false,
             grown_bytes: 0,
+            was_cut: false,
         };
         // The disk of a partition that is created later has nothing to have forgotten.
         let last_unfenced = if is_start { begun.last_unfenced } else { None };
@@ -375,6 +378,9 @@ impl<E: Env> Hosted<E> {
             let [topic, number] = named(&self.partition);
             let high_watermark = self.partition.high_watermark().0;
             hub.env.probe().event("replica.durable", &[topic, number, ("high-watermark", high_watermark)]);
+            if core::mem::take(&mut self.was_cut) && !self.partition.log.damage().is_empty() {
+                self.on_damaged(hub);
+            }
         }
         self.answer_duplicates(hub, Offset::ZERO);
     }
@@ -390,6 +396,8 @@ impl<E: Env> Hosted<E> {
             self.written = ReplicaState::of(&state);
             self.feed(hub, Event::WriteFailed { state });
         }
+        // Where a log is cut it is read, and may be found damaged.
+        self.was_cut = true;
     }
 
     fn carry_out(&mut self, hub: &mut Hub<E>, effect: Effect, payload: &mut Payload<E>) {
