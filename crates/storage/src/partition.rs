@@ -213,6 +213,12 @@ impl PartitionState {
         (index < self.segments.len()).then_some(index)
     }
 
+    /// From where on what is in no segment is in the tail. That may be below `end`: when all segments were damaged and cut away, what
+    /// they had comes back to the tail.
+    pub(crate) fn tail_start(&self) -> Offset {
+        if self.segments.is_empty() { Offset::ZERO } else { self.end }
+    }
+
     pub(crate) fn update_to(&self, newer: &Self) -> PartitionUpdate {
         let old: BTreeMap<_, _> = self.segments.iter().map(|segment| (segment.id, segment)).collect();
         let kept: BTreeMap<_, _> = newer.segments.iter().map(|segment| (segment.id, ())).collect();

@@ -111,7 +111,8 @@ impl<E: Env> Log<E> {
         }
         let bytes = {
             let state = self.state();
-            let mut entries = state.tail.from(from.max(scope.base.end)).take_while(|entry| entry.last < range.end);
+            let mut entries =
+                state.tail.from(from.max(scope.base.tail_start())).take_while(|entry| entry.last < range.end);
             entries.find(|entry| entry.max_timestamp >= timestamp).map(|entry| entry.bytes().clone())
         };
         Ok(bytes.map(|bytes| Batch::parse(bytes).expect("the tail holds whole batches")))
@@ -153,7 +154,7 @@ impl<E: Env> Log<E> {
             best = best.max(found);
         }
         let state = self.state();
-        let entries = state.tail.from(scope.base.end.max(scope.offsets.start));
+        let entries = state.tail.from(scope.base.tail_start().max(scope.offsets.start));
         let in_tail = entries.take_while(|entry| entry.last < scope.offsets.end).map(|entry| entry.max_timestamp).max();
         Ok(best.max(in_tail))
     }

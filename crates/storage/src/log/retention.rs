@@ -72,7 +72,7 @@ fn start_by_time(state: &LogState, bound: Offset, is_past: impl Fn(Timestamp) ->
     let mut start = state.log_start;
     let segments = state.base.segments.iter().filter(|segment| segment.end > state.log_start);
     let segments = segments.map(|segment| Piece { end: segment.end, max_timestamp: segment.max_timestamp });
-    let batches = state.tail.from(state.log_start.max(state.base.end));
+    let batches = state.tail.from(state.log_start.max(state.base.tail_start()));
     let batches = batches.map(|entry| Piece { end: entry.last.next(), max_timestamp: entry.max_timestamp });
     for piece in segments.chain(batches) {
         if piece.end > bound {
@@ -101,7 +101,7 @@ fn start_by_size(state: &LogState, from: Offset, bound: Offset, bytes: u64) -> O
     if excess < u64::from(state.options.segment_bytes) {
         return start;
     }
-    let in_tail = start.max(state.base.end);
+    let in_tail = start.max(state.base.tail_start());
     match state.tail.end_within(in_tail, excess) {
         Some(end) if end <= bound => end,
         // The batches below the bound are less than there may be.

@@ -377,7 +377,7 @@ impl LogState {
     pub(crate) fn bytes_from(&self, offset: Offset) -> u64 {
         let segments = self.base.segments.iter().filter(|segment| segment.end > offset);
         let in_segments: u64 = segments.map(|segment| u64::from(segment.data_bytes())).sum();
-        in_segments + self.tail.bytes_from(offset.max(self.base.end))
+        in_segments + self.tail.bytes_from(offset.max(self.base.tail_start()))
     }
 
     /// The newest epoch of a batch, or none.
