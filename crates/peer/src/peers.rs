@@ -266,7 +266,7 @@ impl<E: Env> Peers<E> {
     }
 
     /// Tells where a node is and which data directory it has; or, with no address, that it is gone. A node that has called is where it
-    /// said, until something else than before is told of it: it may have moved, and has to be answered before it can register there.
+    /// said, until another address than before is told of it: it may have moved, and has to be answered before it can register there.
     ///
     /// Links to another address end, and so do data links that were made when another directory was expected. Who calls is
     /// checked when it calls.
@@ -283,8 +283,10 @@ impl<E: Env> Peers<E> {
                 nodes.insert(node, Node { told, target, links: BTreeMap::new() });
             }
             Some(known) if known.told.as_ref() != Some(&target) => {
+                let is_elsewhere = known.told.as_ref().is_none_or(|told| told.address != target.address);
                 known.told = Some(target.clone());
-                known.aim_at(target);
+                let address = if is_elsewhere { target.address } else { known.target.borrow().address.clone() };
+                known.aim_at(Target { address, expected: target.expected });
             }
             Some(_) => {}
         }

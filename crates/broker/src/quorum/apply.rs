@@ -95,12 +95,15 @@ impl<E: Env> Quorum<E> {
             self.settings.voters.iter().map(|(voter, address)| (*voter, (address.clone(), None))).collect();
         for (broker, state) in image.brokers() {
             if let Some(listener) = state.registration.listener(PEER_LISTENER) {
-                let address = PeerAddress { host: listener.host.clone(), port: listener.port };
+                let registered = PeerAddress { host: listener.host.clone(), port: listener.port };
                 let directory = state.registration.directory_id;
                 let is_serving = !state.fenced
                     && self.knows_who_serves(broker, directory)
                     && !self.env.probe().planted("controller.node-id-in-use-accepted");
-                known.insert(broker, (address, Some(Expected { directory, is_serving })));
+                // A voter whose place another directory has had, and has left, is where the settings say.
+                let voter = self.node.voters().get(broker).filter(|voter| state.fenced && voter.directory != directory);
+                let set = voter.and_then(|_| self.settings.voters.get(&broker).cloned());
+                known.insert(broker, (set.unwrap_or(registered), Some(Expected { directory, is_serving })));
             }
         }
         known.remove(&self.settings.me.id);
